@@ -1,0 +1,77 @@
+"""Full-episode evolution strategies with antithetic pairs.
+
+The smoothed objective's gradient by the score function, as in Salimans et al. 2017
+(arXiv 1703.03864, Algorithm 1), without their rank shaping and weight decay:
+
+    repeat:
+        draw antithetic perturbations e_i ~ N(0, sigma^2 I)
+        L_i = loss of one whole episode with theta + e_i
+        gradient = 1 / (N sigma^2) sum_i e_i L_i
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from pes_rl.agents.estimator import (
+    Report,
+    antithetic_perturbations,
+    check_population,
+    describe,
+)
+from pes_rl.envs.rollout import Particles, Rollout
+
+
+@dataclass(frozen=True)
+class ES:
+    """One whole episode a particle and update.
+
+    Attributes:
+        num_pairs: Antithetic pairs P; N = 2P particles.
+        sigma: Standard deviation of the perturbations.
+    """
+
+    num_pairs: int
+    sigma: float
+
+    def __post_init__(self) -> None:
+        check_population(self.num_pairs, self.sigma)
+
+    def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> Particles:
+        del theta
+        if rollout.horizon is None:
+            raise ValueError(
+                "es plays whole episodes, and here they have no end; "
+                "use pes or truncated-es, or set a horizon"
+            )
+        return rollout.reset(key, self.num_pairs)
+
+    def estimate(
+        self, rollout: Rollout, theta: jax.Array, state: Particles, key: jax.Array
+    ) -> tuple[jax.Array, Particles, Report]:
+        assert rollout.horizon is not None
+        perturbation = antithetic_perturbations(
+            key, self.num_pairs, theta.size, self.sigma
+        )
+        particles, segment = rollout.unroll(
+            state, theta + perturbation, rollout.horizon, single_episode=True
+        )
+        contributions = es_gradient(segment.loss.sum(0), perturbation, self.sigma)
+        report = describe(state, particles, segment, contributions)
+        return contributions.sum(0), particles, report
+
+
+@jax.jit
+def es_gradient(loss: jax.Array, perturbation: jax.Array, sigma: Any) -> jax.Array:
+    """Each particle's part of the ES gradient: e_i L_i / (N sigma^2).
+
+    Args:
+        loss: L of each particle. # shape=(N,)
+        perturbation: e of each particle. # shape=(N, D)
+        sigma: Standard deviation of the perturbations.
+
+    Returns:
+        The parts, whose sum is the gradient. # shape=(N, D)
+    """
+    return perturbation * loss[:, None] / (perturbation.shape[0] * sigma**2)

@@ -1,0 +1,198 @@
+"""What every gradient estimator is, and the pieces that all of them share.
+
+Symbols: theta [D] the mean parameters, sigma the perturbations' standard deviation,
+epsilon a unit normal draw, N = 2P particles in P antithetic pairs, K steps in a partial
+unroll, T steps in the longest episode.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from pes_rl.envs.episodes import Array, Segment
+from pes_rl.envs.rollout import Particles, Rollout
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Report:
+    """What one gradient estimate saw. Counts are int32, of this estimate alone.
+
+    Attributes:
+        particle_loss: Loss that each particle brought. # shape=(N,), dtype=float32
+        env_steps: Simulated environment steps, all that the estimate needed.
+        episodes: Episodes that ended in the unroll.
+        episode_loss: Sum of the whole losses of those episodes.
+        episode_steps: Sum of the lengths of those episodes, in steps.
+        diverged: Episodes among them that ended because the simulation diverged.
+        gradient_norm: Euclidean norm of the estimate.
+        signal_to_noise: Estimated squared norm of the true gradient over the variance
+            of the estimate, from the two halves of the population; negative where the
+            halves point apart, NaN with a single pair.
+        accumulator_norm: Mean Euclidean norm of the particles' accumulators; 0 for
+            estimators that have none.
+    """
+
+    particle_loss: Array
+    env_steps: Array
+    episodes: Array
+    episode_loss: Array
+    episode_steps: Array
+    diverged: Array
+    gradient_norm: Array
+    signal_to_noise: Array
+    accumulator_norm: Array
+
+
+class Estimator(Protocol):
+    """A frozen configuration with two pure functions; the step is the optimiser's.
+
+    On a device rollout both can be jitted, vmapped and scanned.
+    """
+
+    @property
+    def num_pairs(self) -> int: ...
+
+    @property
+    def sigma(self) -> float: ...
+
+    def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> Any:
+        """State before the first estimate.
+
+        Raises:
+            ValueError: If the estimator cannot run on this rollout.
+        """
+        ...
+
+    def estimate(
+        self, rollout: Rollout, theta: jax.Array, state: Any, key: jax.Array
+    ) -> tuple[jax.Array, Any, Report]:
+        """One estimate of the gradient of the loss, to be descended.
+
+        Args:
+            rollout: The rollout that `state` belongs to.
+            theta: Mean parameters. # shape=(D,)
+            state: From `init` or the estimate before.
+            key: Consumed.
+
+        Returns:
+            (gradient [D], state, report).
+        """
+        ...
+
+
+def check_population(num_pairs: int, sigma: float) -> None:
+    """Raise `ValueError` unless there is at least one pair and sigma is positive."""
+    if num_pairs < 1:
+        raise ValueError(
+            f"num_pairs={num_pairs} must be at least 1 (two particles); "
+            "use 10, for example"
+        )
+    if not sigma > 0:
+        raise ValueError(f"sigma={sigma} must be above 0; use 0.1, for example")
+
+
+def check_truncation_length(truncation_length: int, horizon: int | None) -> None:
+    """Raise `ValueError` unless 1 <= K <= T."""
+    if truncation_length < 1:
+        raise ValueError(
+            f"truncation_length={truncation_length} must be at least 1 step; "
+            "use 100, for example"
+        )
+    if horizon is not None and truncation_length > horizon:
+        raise ValueError(
+            f"truncation_length={truncation_length} is longer than the horizon of "
+            f"{horizon} steps; use {horizon} or less"
+        )
+
+
+@partial(jax.jit, static_argnames=("num_pairs", "num_parameters"))
+def antithetic_perturbations(
+    key: jax.Array, num_pairs: int, num_parameters: int, sigma: float
+) -> jax.Array:
+    """Perturbations +sigma epsilon and -sigma epsilon, the members of a pair adjacent.
+
+    Returns:
+        # shape=(2 * num_pairs, num_parameters), dtype=float32
+    """
+    perturbation = sigma * jax.random.normal(key, (num_pairs, num_parameters))
+    pairs = jnp.stack([perturbation, -perturbation], axis=1)
+    return pairs.reshape(2 * num_pairs, num_parameters)
+
+
+@jax.jit
+def signal_to_noise(contributions: jax.Array) -> jax.Array:
+    """Signal-to-noise ratio of a mean, from the pairs in even and in odd places.
+
+    With g1 and g2 the two halves' estimates, their product g1 . g2 has the mean
+    |E g|^2, and |g1 - g2|^2 / 4 that of the variance of (g1 + g2) / 2.
+
+    Args:
+        contributions: Each particle's part of the sum. # shape=(N, D)
+    """
+    num_pairs = contributions.shape[0] // 2
+    half = num_pairs // 2
+    if half == 0:
+        return jnp.array(jnp.nan, contributions.dtype)
+    pairs = contributions.reshape(num_pairs, 2, -1).sum(1)[: 2 * half]
+    first, second = pairs[0::2].sum(0), pairs[1::2].sum(0)
+    return 4 * jnp.vdot(first, second) / jnp.sum((first - second) ** 2)
+
+
+def describe(
+    before: Particles,
+    after: Particles,
+    segment: Segment,
+    contributions: jax.Array,
+    accumulator: jax.Array | None = None,
+) -> Report:
+    """Report of the estimate made from one unroll.
+
+    Args:
+        before: The particles when the unroll began.
+        after: The particles after it.
+        segment: The unroll.
+        contributions: Each particle's part of the gradient. # shape=(N, D)
+        accumulator: After the unroll, if the estimator has one. # shape=(N, D)
+    """
+    # Of the particles only what is an array on every driver enters the jitted part.
+    return _describe(
+        segment,
+        before.loss,
+        after.loss,
+        before.clock.elapsed,
+        after.clock.elapsed,
+        contributions,
+        accumulator,
+    )
+
+
+@jax.jit
+def _describe(
+    segment: Segment,
+    loss_before: Array,
+    loss_after: Array,
+    elapsed_before: Array,
+    elapsed_after: Array,
+    contributions: jax.Array,
+    accumulator: jax.Array | None,
+) -> Report:
+    particle_loss = segment.loss.sum(0)
+    simulated = segment.simulated.sum(0, dtype=jnp.int32)
+    norm = 0.0 if accumulator is None else jnp.linalg.norm(accumulator, axis=1).mean()
+    return Report(
+        particle_loss=particle_loss,
+        env_steps=simulated.sum(dtype=jnp.int32),
+        episodes=segment.ended.sum(dtype=jnp.int32),
+        # What the episodes brought that ended: all that the particles had or met, less
+        # what belongs to the episodes that are running now.
+        episode_loss=jnp.sum(loss_before + particle_loss - loss_after),
+        episode_steps=jnp.sum(elapsed_before + simulated - elapsed_after),
+        diverged=segment.diverged.sum(dtype=jnp.int32),
+        gradient_norm=jnp.linalg.norm(contributions.sum(0)),
+        signal_to_noise=signal_to_noise(contributions),
+        accumulator_norm=jnp.asarray(norm, jnp.float32),
+    )

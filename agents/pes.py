@@ -1,0 +1,125 @@
+"""Persistent Evolution Strategies (Vicol, Metz, Sohl-Dickstein, ICML 2021, Algorithm 2).
+
+    for each particle i: s_i = first state, xi_i = 0
+    repeat:
+        draw antithetic perturbations e_i ~ N(0, sigma^2 I)
+        s_i, L_i = unroll(s_i, theta + e_i, K steps)
+        xi_i = xi_i + e_i
+        gradient = 1 / (N sigma^2) sum_i xi_i L_i
+
+An episode of m unrolls lives under m perturbations; the loss of its t-th unroll depends
+on the first t of them, and their sum is what the score function of that loss needs.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pes_rl.agents.estimator import (
+    Report,
+    antithetic_perturbations,
+    check_population,
+    check_truncation_length,
+    describe,
+)
+from pes_rl.envs.episodes import Segment, split_loss
+from pes_rl.envs.rollout import Particles, Rollout
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PESState:
+    """Particles and what their running episodes have lived under.
+
+    Attributes:
+        particles: N particles.
+        accumulator: Sum of the perturbations since each running episode began.
+            # shape=(N, D), dtype=float32
+    """
+
+    particles: Particles
+    accumulator: jax.Array
+
+
+@dataclass(frozen=True)
+class PES:
+    """Unbiased gradient estimates from partial unrolls.
+
+    Differences from the paper: episodes may end at any step of an unroll, the members
+    of a pair end independently (so the accumulator is per particle), and the particles'
+    phases can be staggered over the episode.
+
+    Attributes:
+        num_pairs: Antithetic pairs P; N = 2P particles.
+        truncation_length: Steps K of a partial unroll, at most the horizon T. K = T is
+            full-episode ES.
+        sigma: Standard deviation of the perturbations.
+        stagger: Spread the particles over the episode, so that every update sees all
+            phases of it; needs a finite horizon.
+    """
+
+    num_pairs: int
+    truncation_length: int
+    sigma: float
+    stagger: bool = False
+
+    def __post_init__(self) -> None:
+        check_population(self.num_pairs, self.sigma)
+        check_truncation_length(self.truncation_length, None)
+
+    def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> PESState:
+        check_truncation_length(self.truncation_length, rollout.horizon)
+        particles = rollout.reset(key, self.num_pairs, stagger=self.stagger)
+        return PESState(particles, jnp.zeros((2 * self.num_pairs, theta.size)))
+
+    def estimate(
+        self, rollout: Rollout, theta: jax.Array, state: PESState, key: jax.Array
+    ) -> tuple[jax.Array, PESState, Report]:
+        perturbation = antithetic_perturbations(
+            key, self.num_pairs, theta.size, self.sigma
+        )
+        particles, segment = rollout.unroll(
+            state.particles, theta + perturbation, self.truncation_length
+        )
+        contributions, accumulator = pes_gradient(
+            segment, state.accumulator, perturbation, self.sigma
+        )
+        report = describe(
+            state.particles, particles, segment, contributions, accumulator
+        )
+        return contributions.sum(0), PESState(particles, accumulator), report
+
+
+@jax.jit
+def pes_gradient(
+    segment: Segment, accumulator: jax.Array, perturbation: jax.Array, sigma: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Each particle's part of the PES gradient, and the accumulators after the unroll.
+
+    With xi the accumulator before the unroll, e this unroll's perturbation, L_old the
+    loss up to and including the first end of an episode and L_new the loss after it:
+
+        part_i = ((xi_i + e_i) L_old_i + e_i L_new_i) / (N sigma^2)
+
+    The gradient is the sum of the parts. Without an end in the unroll this is
+    Algorithm 2. A new episode has lived under e alone, so that is what its losses are
+    weighted by and what its accumulator holds; one that ended with the unroll's last
+    step leaves a new episode that has lived under nothing yet.
+
+    Args:
+        segment: An unroll of K steps by N particles.
+        accumulator: xi before the unroll. # shape=(N, D)
+        perturbation: e of this unroll. # shape=(N, D)
+        sigma: Standard deviation of the perturbations.
+
+    Returns:
+        (parts [N, D], accumulator after the unroll [N, D]).
+    """
+    lived_under = accumulator + perturbation
+    old, new = split_loss(segment)
+    weighted = lived_under * old[:, None] + perturbation * new[:, None]
+    parts = weighted / (perturbation.shape[0] * sigma**2)
+    after = jnp.where(segment.ended.any(0)[:, None], perturbation, lived_under)
+    return parts, jnp.where(segment.ended[-1][:, None], 0.0, after)

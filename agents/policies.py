@@ -1,0 +1,115 @@
+"""Policies: deterministic functions of a flat parameter vector and an observation.
+
+The same code runs on JAX arrays (device environments, under vmap) and on NumPy arrays
+(host environments, a batch of particles at once), because the host loop cannot afford
+a JAX dispatch a step and an exported policy should need no JAX.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = Any  # a JAX or a NumPy array
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A linear map or a tanh network, from observations to actions.
+
+    Without hidden layers the action is W o (+ b). With them, each hidden layer is
+    tanh(W x + b), and the last layer is linear. theta holds, layer by layer, W in row
+    order and then b.
+
+    The last layer's output is the action in the environment's own units. With `clip` it
+    is clipped to [low, high], as users of Stable-Baselines3 and Gymnasium expect of a
+    continuous policy: an environment never sees an action outside its space, and pays
+    no cost for one. Without, it is passed on as it is, as ARS and the PES paper do;
+    MuJoCo clips the control itself but a control cost then counts the whole action.
+
+    Attributes:
+        observation_size: O.
+        action_low: Lower bounds of the action, A numbers.
+        action_high: Upper bounds of the action, A numbers.
+        hidden_sizes: Units of each hidden layer; none for a linear policy.
+        bias: Whether layers have a bias.
+        clip: Whether actions are clipped to their bounds.
+    """
+
+    observation_size: int
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    hidden_sizes: tuple[int, ...] = ()
+    bias: bool = True
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        if any(size < 1 for size in self.hidden_sizes):
+            raise ValueError(
+                f"hidden_sizes={self.hidden_sizes} must all be at least 1 unit; "
+                "use (32, 32), for example, or () for a linear policy"
+            )
+
+    @property
+    def action_size(self) -> int:
+        """A."""
+        return len(self.action_low)
+
+    @property
+    def _layer_shapes(self) -> list[tuple[int, int]]:
+        sizes = (self.observation_size, *self.hidden_sizes, self.action_size)
+        return [(rows, cols) for cols, rows in zip(sizes, sizes[1:], strict=False)]
+
+    @property
+    def num_parameters(self) -> int:
+        """D, the length of theta."""
+        return sum(rows * (cols + self.bias) for rows, cols in self._layer_shapes)
+
+    def init(self, key: jax.Array) -> jax.Array:
+        """First theta: hidden weights from N(0, 1 / fan-in), all else zero.
+
+        A zero last layer acts in the middle of nothing, so the first updates decide
+        where to go. shape=(D,), dtype=float32.
+        """
+        parts = []
+        *hidden, last = self._layer_shapes
+        for rows, cols in hidden:
+            key, layer_key = jax.random.split(key)
+            weights = jax.random.normal(layer_key, (rows * cols,)) / math.sqrt(cols)
+            parts += [weights, jnp.zeros(rows * self.bias)]
+        rows, cols = last
+        return jnp.concatenate([*parts, jnp.zeros(rows * (cols + self.bias))])
+
+    def act(self, theta: Array, observation: Array) -> Array:
+        """Action of one particle, or of each of a batch.
+
+        Args:
+            theta: Parameters. # shape=(D,) or (N, D)
+            observation: # shape=(O,) or (N, O)
+
+        Returns:
+            Actions in the environment's units. # shape=(A,) or (N, A)
+        """
+        xp = theta.__array_namespace__()
+        x, offset = observation, 0
+        for layer, (rows, cols) in enumerate(self._layer_shapes):
+            if layer > 0:
+                x = xp.tanh(x)
+            weights = theta[..., offset : offset + rows * cols]
+            weights = weights.reshape(*weights.shape[:-1], rows, cols)
+            x = xp.matmul(weights, x[..., None])[..., 0]
+            offset += rows * cols
+            if self.bias:
+                x = x + theta[..., offset : offset + rows]
+                offset += rows
+        if self.clip:
+            low, high = (xp.asarray(b, dtype=x.dtype) for b in self._bounds)
+            x = xp.clip(x, low, high)
+        return x
+
+    @property
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self.action_low), np.array(self.action_high)

@@ -1,0 +1,32 @@
+"""Changes to an estimate that trade its unbiasedness for robustness; all opt-in."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.jit
+def normalize_by_return_std(
+    gradient: jax.Array, particle_loss: jax.Array, sigma: Any
+) -> jax.Array:
+    """Gradient in units of the particles' spread of returns, as ARS V1 steps by it.
+
+        2 sigma / std(L) * gradient  =  1 / (P std(L)) sum_i (xi_i / sigma) L_i
+
+    (for PES; for ES with e_i in place of xi_i), which with plain SGD is the update of
+    Mania, Guy, Recht 2018 (Algorithm 1, V1) and of the PES paper's Swimmer code: P is
+    the number of pairs, and std the population's.
+
+    What it does to the bias: std(L) is a positive random number that depends on the
+    same losses, so the result is not an unbiased estimate of any gradient. Its direction
+    in a single update is that of the estimate; over many updates those in which returns
+    differ little weigh more. A population whose returns are all equal gives zero.
+
+    Args:
+        gradient: An estimate. # shape=(D,)
+        particle_loss: Losses L_i that it was made from. # shape=(N,)
+        sigma: Standard deviation of the perturbations.
+    """
+    std = jnp.std(particle_loss)
+    return jnp.where(std > 0, 2 * sigma / jnp.where(std > 0, std, 1.0), 0.0) * gradient

@@ -1,0 +1,18 @@
+"""Environments, and the rollout engine that unrolls them."""
+
+from pes_rl.envs.device import (
+    DeviceEnvironment as DeviceEnvironment,
+    DeviceRollout as DeviceRollout,
+    PolicyProblem as PolicyProblem,
+    Problem as Problem,
+)
+from pes_rl.envs.episodes import Clock as Clock, Segment as Segment
+from pes_rl.envs.host import (
+    HostEnvironment as HostEnvironment,
+    HostRollout as HostRollout,
+)
+from pes_rl.envs.registry import (
+    environment_names as environment_names,
+    make as make,
+)
+from pes_rl.envs.rollout import Particles as Particles, Rollout as Rollout

@@ -1,0 +1,246 @@
+"""The device driver: `lax.scan` over `vmap` of a problem written in JAX."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pes_rl.envs.episodes import (
+    Array,
+    Clock,
+    Segment,
+    close_step,
+    episode_keys,
+    running_loss,
+    start_clock,
+)
+from pes_rl.envs.rollout import Particles
+
+
+class Problem(Protocol):
+    """An unrolled system s_t = f(s_{t-1}; theta) with a loss at each step.
+
+    Both methods are pure, written for one particle, and vmapped by the driver.
+    """
+
+    def init(self, key: jax.Array) -> Any:
+        """First state of an episode; all of the episode's randomness is in `key`."""
+        ...
+
+    def step(self, theta: jax.Array, state: Any) -> tuple[Any, jax.Array, jax.Array]:
+        """One step: (state, loss, ended), the loss a float32 and `ended` a bool scalar.
+
+        A loss that is not finite says that the simulation diverged.
+        """
+        ...
+
+
+class DeviceEnvironment(Protocol):
+    """An environment in JAX: pure functions of one simulation.
+
+    `step` returns (state, observation, reward, terminated).
+    """
+
+    @property
+    def observation_size(self) -> int: ...
+
+    @property
+    def action_low(self) -> Any: ...
+
+    @property
+    def action_high(self) -> Any: ...
+
+    @property
+    def horizon(self) -> int: ...
+
+    def reset(self, key: jax.Array) -> tuple[Any, jax.Array]: ...
+
+    def step(
+        self, state: Any, action: jax.Array
+    ) -> tuple[Any, jax.Array, jax.Array, jax.Array]: ...
+
+
+@dataclass(frozen=True)
+class PolicyProblem:
+    """A policy in a JAX environment, as a problem: loss = -reward.
+
+    An observation that is not finite makes the loss NaN, so that the engine ends the
+    episode as diverged.
+
+    Attributes:
+        environment: The environment.
+        act: Maps (theta [D], observation [O]) to an action [A].
+    """
+
+    environment: DeviceEnvironment
+    act: Callable[[Any, Any], Any]
+
+    def init(self, key: jax.Array) -> tuple[Any, jax.Array]:
+        return self.environment.reset(key)
+
+    def step(
+        self, theta: jax.Array, state: tuple[Any, jax.Array]
+    ) -> tuple[Any, jax.Array, jax.Array]:
+        simulation, observation = state
+        action = self.act(theta, observation)
+        simulation, observation, reward, terminated = self.environment.step(
+            simulation, action
+        )
+        loss = jnp.where(jnp.isfinite(observation).all(), -reward, jnp.nan)
+        return (simulation, observation), loss, terminated
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Carry:
+    """What the scan carries.
+
+    `spare` holds a first state for each particle's next episode, good until it is used.
+    """
+
+    state: Any
+    clock: Clock
+    running: Array
+    spare: Any
+    spare_used: Array
+
+
+@dataclass(frozen=True)
+class DeviceRollout:
+    """Rollout of a `Problem` on JAX devices.
+
+    Attributes:
+        problem: The problem.
+        horizon: Steps T after which an episode is cut, or None for no limit.
+        diverged_loss: Loss of the step at which a simulation diverges.
+    """
+
+    problem: Problem
+    horizon: int | None
+    diverged_loss: float = 0.0
+
+    on_device = True
+    can_copy = True
+
+    def reset(
+        self,
+        key: jax.Array,
+        num_pairs: int,
+        *,
+        members: int = 2,
+        stagger: bool = False,
+    ) -> Particles:
+        clock = start_clock(
+            key, num_pairs, self.horizon, members=members, stagger=stagger
+        )
+        state = self._first_states(clock.seed, clock.episode)
+        return Particles(state, clock, jnp.zeros(members * num_pairs, jnp.float32))
+
+    def unroll(
+        self,
+        particles: Particles,
+        thetas: jax.Array,
+        length: int,
+        *,
+        single_episode: bool = False,
+    ) -> tuple[Particles, Segment]:
+        num_particles = particles.loss.shape[0]
+        everyone = jnp.ones(num_particles, bool)
+        # No first states are drawn until an episode ends: they can cost as much as a
+        # step, and in most steps nothing ends.
+        carry = _Carry(
+            particles.state, particles.clock, everyone, particles.state, everyone
+        )
+
+        def step(carry: _Carry) -> tuple[_Carry, Segment]:
+            return self._step(carry, thetas, single_episode)
+
+        if single_episode:
+            carry, segment = _scan_while_running(step, carry, length)
+        else:
+            carry, segment = lax.scan(lambda c, _: step(c), carry, length=length)
+        after = Particles(
+            carry.state, carry.clock, running_loss(particles.loss, segment)
+        )
+        return after, segment
+
+    def take(self, particles: Particles, indices: Any) -> Particles:
+        indices = jnp.asarray(indices)
+        return jax.tree.map(lambda leaf: leaf[indices], particles)
+
+    def _first_states(self, seed: Array, episode: Array) -> Any:
+        keys = jax.random.wrap_key_data(episode_keys(seed, episode))
+        return jax.vmap(self.problem.init)(keys)
+
+    def _step(
+        self, carry: _Carry, thetas: jax.Array, single_episode: bool
+    ) -> tuple[_Carry, Segment]:
+        state, loss, terminated = jax.vmap(self.problem.step)(thetas, carry.state)
+        clock, row = close_step(
+            carry.clock,
+            loss,
+            terminated,
+            carry.running,
+            horizon=self.horizon,
+            diverged_loss=self.diverged_loss,
+        )
+        # The next episode is the one that begins here, or for the others a later one.
+        upcoming = jnp.where(row.ended, clock.episode, clock.episode + 1)
+        out_of_spares = jnp.any(row.ended & carry.spare_used)
+        spare = lax.cond(
+            out_of_spares,
+            lambda: self._first_states(clock.seed, upcoming),
+            lambda: carry.spare,
+        )
+        spare_used = jnp.where(out_of_spares, False, carry.spare_used) | row.ended
+        if single_episode:
+            state = _select(carry.running, state, carry.state)
+        return replace(
+            carry,
+            state=_select(row.ended, spare, state),
+            clock=clock,
+            running=carry.running & ~row.ended if single_episode else carry.running,
+            spare=spare,
+            spare_used=spare_used,
+        ), row
+
+
+def _select(mask: jax.Array, yes: Any, no: Any) -> Any:
+    """Tree of `yes` where the particle's mask is set, else of `no`."""
+
+    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, yes, no)
+
+
+def _scan_while_running(
+    step: Callable[[_Carry], tuple[_Carry, Segment]], carry: _Carry, length: int
+) -> tuple[_Carry, Segment]:
+    """As `lax.scan(step)` over `length` steps, but stops once no particle is running.
+
+    The rows that were not reached stay zero, as those of a stopped particle are.
+    """
+    row = jax.eval_shape(step, carry)[1]
+    blank = jax.tree.map(lambda r: jnp.zeros((length, *r.shape), r.dtype), row)
+
+    def unfinished(loop: tuple[jax.Array, _Carry, Segment]) -> jax.Array:
+        k, carry, _ = loop
+        return (k < length) & jnp.any(carry.running)
+
+    def body(
+        loop: tuple[jax.Array, _Carry, Segment],
+    ) -> tuple[jax.Array, _Carry, Segment]:
+        k, carry, rows = loop
+        carry, row = step(carry)
+        return (
+            k + 1,
+            carry,
+            jax.tree.map(lambda all, one: all.at[k].set(one), rows, row),
+        )
+
+    _, carry, rows = lax.while_loop(unfinished, body, (jnp.int32(0), carry, blank))
+    return carry, rows

@@ -1,0 +1,184 @@
+"""Episode bookkeeping: the one place that knows what the end of an episode means.
+
+Both drivers (`device.py` in JAX, `host.py` in NumPy) pass every step through
+`close_step`, so an episode that ends early, a time limit and a simulation that
+diverges mean the same on either. The functions take JAX or NumPy arrays alike.
+
+Axis letters: N particles, K steps of an unroll. Particles 2p and 2p + 1 are the two
+members of antithetic pair p.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = Any  # a JAX or a NumPy array
+
+NO_LIMIT = np.iinfo(np.int32).max
+"""Step limit of an episode that no horizon ends."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Clock:
+    """Where each particle stands in its run of episodes.
+
+    Attributes:
+        seed: Key data of the particle's randomness, the same for the two members of a
+            pair. # shape=(N, 2), dtype=uint32
+        episode: Index of the running episode. # shape=(N,), dtype=int32
+        elapsed: Steps of the running episode so far. # shape=(N,), dtype=int32
+        limit: Steps after which the running episode is cut. # shape=(N,), dtype=int32
+    """
+
+    seed: Array
+    episode: Array
+    elapsed: Array
+    limit: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Segment:
+    """What one unroll of K steps by N particles returns.
+
+    The loss of a step belongs to the episode that the step was taken in: where
+    `ended[k, i]` is set, `loss[k, i]` is the old episode's last one.
+
+    Attributes:
+        loss: Loss of each step; 0 where nothing was simulated.
+            # shape=(K, N), dtype=float32
+        ended: Whether the episode ended with this step. # shape=(K, N), dtype=bool
+        diverged: Whether it ended because the simulation diverged.
+            # shape=(K, N), dtype=bool
+        simulated: Whether the step was simulated at all: False after the end of a
+            particle that was to play a single episode. # shape=(K, N), dtype=bool
+    """
+
+    loss: Array
+    ended: Array
+    diverged: Array
+    simulated: Array
+
+
+def start_clock(
+    key: jax.Array,
+    num_pairs: int,
+    horizon: int | None,
+    *,
+    members: int = 2,
+    stagger: bool = False,
+) -> Clock:
+    """Clock of `members * num_pairs` particles at the first step of their episode 0.
+
+    Args:
+        key: JAX key; each pair gets one split of it.
+        num_pairs: Number of pairs P.
+        horizon: Steps T after which an episode is cut, or None for no limit.
+        members: Particles that share a pair's randomness: 2, or 1 for evaluation.
+        stagger: Spread the particles' phases over the episode by cutting the first
+            episode of pair p after (p + 1) T / P steps. It is a real, shorter episode.
+
+    Raises:
+        ValueError: If `stagger` is asked for without a horizon to spread over.
+    """
+    if stagger and horizon is None:
+        raise ValueError("stagger needs a finite horizon; use stagger=False")
+    limit = np.full(num_pairs, horizon or NO_LIMIT)
+    if stagger:
+        limit = np.maximum(np.arange(1, num_pairs + 1) * limit // num_pairs, 1)
+    num_particles = members * num_pairs
+    seed = jax.random.key_data(jax.random.split(key, num_pairs))
+    return Clock(
+        seed=jnp.repeat(seed, members, axis=0),
+        episode=jnp.zeros(num_particles, jnp.int32),
+        elapsed=jnp.zeros(num_particles, jnp.int32),
+        limit=jnp.asarray(np.repeat(limit, members), jnp.int32),
+    )
+
+
+def episode_keys(seed: Array, episode: Array) -> jax.Array:
+    """Key data of each particle's given episode: `fold_in(seed, episode)`.
+
+    The j-th episodes of the two members of a pair get the same key, whenever they
+    begin. shape=(N, 2), dtype=uint32.
+    """
+    keys = jax.random.wrap_key_data(jnp.asarray(seed))
+    return jax.random.key_data(jax.vmap(jax.random.fold_in)(keys, jnp.asarray(episode)))
+
+
+def close_step(
+    clock: Clock,
+    loss: Array,
+    terminated: Array,
+    running: Array,
+    *,
+    horizon: int | None,
+    diverged_loss: float,
+) -> tuple[Clock, Segment]:
+    """Book one simulated step of every particle.
+
+    A non-finite loss is a simulation that diverged: its episode ends here and
+    `diverged_loss` stands in for the loss of this step.
+
+    Args:
+        clock: Before the step.
+        loss: Loss of the step. # shape=(N,)
+        terminated: Whether the environment itself ended the episode. # shape=(N,)
+        running: Whether the particle took the step at all. # shape=(N,)
+        horizon: Steps after which the next episode will be cut, or None.
+        diverged_loss: Stated loss of the step at which a simulation diverged.
+
+    Returns:
+        The clock after the step, in the next episode where one ended, and the step's
+        row of the segment, each field of shape (N,).
+    """
+    xp = clock.elapsed.__array_namespace__()
+    diverged = running & ~xp.isfinite(loss)
+    loss = xp.where(diverged, xp.asarray(diverged_loss, dtype=loss.dtype), loss)
+    loss = xp.where(running, loss, xp.zeros_like(loss))
+    # Saturates below NO_LIMIT, so an endless episode outlives any counter.
+    elapsed = xp.where(
+        running, xp.minimum(clock.elapsed, NO_LIMIT - 2) + 1, clock.elapsed
+    )
+    ended = running & (terminated | diverged | (elapsed >= clock.limit))
+    after = Clock(
+        seed=clock.seed,
+        episode=clock.episode + ended.astype(clock.episode.dtype),
+        elapsed=xp.where(ended, xp.zeros_like(elapsed), elapsed),
+        limit=xp.where(
+            ended, xp.full_like(clock.limit, horizon or NO_LIMIT), clock.limit
+        ),
+    )
+    return after, Segment(loss=loss, ended=ended, diverged=diverged, simulated=running)
+
+
+def split_loss(segment: Segment) -> tuple[jax.Array, jax.Array]:
+    """Each particle's loss before and after the first end of an episode in the unroll.
+
+    Returns:
+        (old, new): `old` sums the losses of the episode that was running when the
+        unroll began, its ending step included; `new` sums those of all episodes that
+        began inside the unroll. # shape=(N,) each
+    """
+    ends = jnp.cumsum(segment.ended, axis=0, dtype=jnp.int32)
+    in_old = ends - segment.ended.astype(jnp.int32) == 0
+    old = jnp.sum(jnp.where(in_old, segment.loss, 0.0), axis=0)
+    return old, jnp.sum(jnp.where(in_old, 0.0, segment.loss), axis=0)
+
+
+def running_loss(before: Array, segment: Segment) -> jax.Array:
+    """Loss so far of the episode running after the unroll.
+
+    Args:
+        before: Loss so far of the episode running when the unroll began. # shape=(N,)
+        segment: The unroll.
+    """
+    ends_from_here = jnp.flip(
+        jnp.cumsum(jnp.flip(segment.ended, 0), axis=0, dtype=jnp.int32), 0
+    )
+    since_last_end = jnp.where(ends_from_here == 0, segment.loss, 0.0).sum(0)
+    return since_last_end + jnp.where(segment.ended.any(0), 0.0, before)

@@ -1,0 +1,225 @@
+"""The host driver: a Python loop over batched steps of a simulator in NumPy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pes_rl.envs.episodes import (
+    Clock,
+    Segment,
+    close_step,
+    episode_keys,
+    running_loss,
+    start_clock,
+)
+from pes_rl.envs.rollout import Particles
+
+_episode_keys = jax.jit(episode_keys)
+_running_loss = jax.jit(running_loss)
+
+
+class HostEnvironment(Protocol):
+    """A batch of N simulations stepped together in NumPy.
+
+    The environment holds the simulations only during an unroll: `load` puts them in and
+    `save` takes them out, so that between two unrolls they are data.
+    """
+
+    @property
+    def observation_size(self) -> int: ...
+
+    @property
+    def action_low(self) -> np.ndarray: ...
+
+    @property
+    def action_high(self) -> np.ndarray: ...
+
+    @property
+    def horizon(self) -> int: ...
+
+    @property
+    def can_copy(self) -> bool:
+        """Whether what `save` returns can be indexed and loaded as other simulations."""
+        ...
+
+    def allocate(self, num_simulations: int) -> None:
+        """Prepare N simulations; `reset` of all of them follows."""
+        ...
+
+    def load(self, state: Any) -> None:
+        """Continue the simulations that `save` returned."""
+        ...
+
+    def save(self) -> Any:
+        """The simulations' states, with leading axis N."""
+        ...
+
+    def reset(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """Start new episodes; all of an episode's randomness is in its key.
+
+        Args:
+            ids: Simulations to reset. # shape=(n,)
+            keys: Key data of each new episode. # shape=(n, 2), dtype=uint32
+
+        Returns:
+            First observations. # shape=(n, O)
+        """
+        ...
+
+    def step(
+        self, actions: np.ndarray, ids: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One step of the simulations `ids` (n of them; None for all).
+
+        Returns:
+            (observations [n, O], rewards [n], terminated [n]); the reward of a
+            simulation that diverged is NaN.
+        """
+        ...
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HostState:
+    """Simulations between two unrolls, and what their policies see next.
+
+    Attributes:
+        simulation: As the environment's `save` returns it.
+        observation: Observation that the next action answers. # shape=(N, O)
+    """
+
+    simulation: Any
+    observation: np.ndarray
+
+
+@dataclass(frozen=True)
+class HostRollout:
+    """Rollout of policies in a `HostEnvironment`: loss = -reward.
+
+    Attributes:
+        environment: The environment.
+        act: Maps (thetas [N, D], observations [N, O]) to actions [N, A], in NumPy.
+        horizon: Steps T after which an episode is cut.
+        diverged_loss: Loss of the step at which a simulation diverges.
+    """
+
+    environment: HostEnvironment
+    act: Callable[[Any, Any], Any]
+    horizon: int
+    diverged_loss: float = 0.0
+
+    on_device = False
+
+    @property
+    def can_copy(self) -> bool:
+        return self.environment.can_copy
+
+    def reset(
+        self,
+        key: jax.Array,
+        num_pairs: int,
+        *,
+        members: int = 2,
+        stagger: bool = False,
+    ) -> Particles:
+        clock = start_clock(
+            key, num_pairs, self.horizon, members=members, stagger=stagger
+        )
+        clock = jax.tree.map(np.asarray, clock)
+        num_particles = members * num_pairs
+        self.environment.allocate(num_particles)
+        observation = self._reset_episodes(clock, np.arange(num_particles))
+        state = HostState(self.environment.save(), observation)
+        return Particles(state, clock, np.zeros(num_particles, np.float32))
+
+    def unroll(
+        self,
+        particles: Particles,
+        thetas: jax.Array,
+        length: int,
+        *,
+        single_episode: bool = False,
+    ) -> tuple[Particles, Segment]:
+        self.environment.load(particles.state.simulation)
+        clock, observation = particles.clock, particles.state.observation.copy()
+        parameters = np.asarray(thetas)
+        running = np.ones(len(observation), bool)
+        rows = _blank_segment(length, len(observation))
+        for k in range(length):
+            loss, terminated = self._step(parameters, observation, running)
+            clock, row = close_step(
+                clock,
+                loss,
+                terminated,
+                running,
+                horizon=self.horizon,
+                diverged_loss=self.diverged_loss,
+            )
+            _write_row(rows, k, row)
+            if row.ended.any():
+                ids = np.flatnonzero(row.ended)
+                observation[ids] = self._reset_episodes(clock, ids)
+                if single_episode:
+                    running = running & ~row.ended
+                    if not running.any():
+                        break
+        after = Particles(
+            HostState(self.environment.save(), observation),
+            clock,
+            np.asarray(_running_loss(particles.loss, rows)),
+        )
+        return after, jax.tree.map(jnp.asarray, rows)
+
+    def take(self, particles: Particles, indices: Any) -> Particles:
+        if not self.can_copy:
+            raise ValueError(
+                "this environment's state cannot be copied; use an agent that needs no "
+                "copies, such as pes or es"
+            )
+        return jax.tree.map(lambda leaf: leaf[np.asarray(indices)], particles)
+
+    def _step(
+        self, thetas: np.ndarray, observation: np.ndarray, running: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Step the running particles, updating `observation` in place.
+
+        Returns:
+            (loss, terminated) of all N particles; 0 and False for those that stand.
+        """
+        if running.all():
+            actions = self.act(thetas, observation)
+            observation[:], reward, terminated = self.environment.step(actions, None)
+            finite = np.isfinite(observation).all(1)
+            return np.where(finite, -reward, np.nan), terminated
+        ids = np.flatnonzero(running)
+        loss, terminated = np.zeros(len(running)), np.zeros(len(running), bool)
+        actions = self.act(thetas[ids], observation[ids])
+        observation[ids], reward, terminated[ids] = self.environment.step(actions, ids)
+        loss[ids] = np.where(np.isfinite(observation[ids]).all(1), -reward, np.nan)
+        return loss, terminated
+
+    def _reset_episodes(self, clock: Clock, ids: np.ndarray) -> np.ndarray:
+        # Keys for all particles, not only `ids`, keep the shape fixed: one compilation.
+        keys = np.asarray(_episode_keys(clock.seed, clock.episode))
+        return self.environment.reset(ids, keys[ids])
+
+
+def _blank_segment(length: int, num_particles: int) -> Segment:
+    shape = (length, num_particles)
+    return Segment(
+        loss=np.zeros(shape, np.float32),
+        ended=np.zeros(shape, bool),
+        diverged=np.zeros(shape, bool),
+        simulated=np.zeros(shape, bool),
+    )
+
+
+def _write_row(rows: Segment, k: int, row: Segment) -> None:
+    rows.loss[k] = row.loss
+    rows.ended[k] = row.ended
+    rows.diverged[k] = row.diverged
+    rows.simulated[k] = row.simulated

@@ -1,0 +1,183 @@
+"""MuJoCo tasks stepped natively by `mujoco.batch.Batch`.
+
+A task here is the model, observation, reward and reset noise of Gymnasium's
+environment of the same name, stated once as data, over one shared environment. The
+simulations of a batch run on MuJoCo's own thread pool, bit-identical at any number of
+threads; each is a row of MuJoCo's integration state, which can be read, written and
+copied.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium
+import mujoco
+import numpy as np
+from mujoco.batch import Batch, SimulationError
+
+_ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+
+_DIVERGENCE_WARNINGS = [
+    int(warning)
+    for warning in (
+        mujoco.mjtWarning.mjWARN_BADQPOS,
+        mujoco.mjtWarning.mjWARN_BADQVEL,
+        mujoco.mjtWarning.mjWARN_BADQACC,
+        mujoco.mjtWarning.mjWARN_BADCTRL,
+    )
+]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What makes a MuJoCo model a reinforcement-learning task.
+
+    Arrays have a leading axis n of simulations.
+
+    Attributes:
+        model_file: Model among those that Gymnasium ships.
+        frame_skip: Physics steps in one environment step.
+        horizon: Environment steps after which an episode is cut.
+        observation_size: Numbers in an observation.
+        first_state: (model, generator) -> (qpos, qvel) of one new episode.
+        observe: (qpos, qvel) -> observations.
+        evaluate: (qpos before, qpos after, actions, seconds of a step) ->
+            (rewards, terminated).
+    """
+
+    model_file: str
+    frame_skip: int
+    horizon: int
+    observation_size: int
+    first_state: Callable[
+        [mujoco.MjModel, np.random.Generator], tuple[np.ndarray, np.ndarray]
+    ]
+    observe: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    evaluate: Callable[
+        [np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]
+    ]
+
+
+def _uniform_start(
+    model: mujoco.MjModel, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The model's first pose plus noise from U(-0.1, 0.1) on every coordinate."""
+    qpos = model.qpos0 + generator.uniform(-0.1, 0.1, model.nq)
+    return qpos, generator.uniform(-0.1, 0.1, model.nv)
+
+
+def _swimmer_observation(qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
+    return np.concatenate([qpos[:, 2:], qvel], axis=1)
+
+
+def _swimmer_reward(
+    before: np.ndarray, after: np.ndarray, actions: np.ndarray, seconds: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Forward speed less 1e-4 times the squared action, clipped or not; no early end."""
+    reward = (after[:, 0] - before[:, 0]) / seconds - 1e-4 * np.sum(actions**2, axis=1)
+    return reward, np.zeros(len(reward), bool)
+
+
+TASKS = {
+    # gymnasium/envs/mujoco/swimmer_v5.py; the time limit is that of its registration.
+    "swimmer": Task(
+        model_file="swimmer.xml",
+        frame_skip=4,
+        horizon=1000,
+        observation_size=8,
+        first_state=_uniform_start,
+        observe=_swimmer_observation,
+        evaluate=_swimmer_reward,
+    ),
+}
+
+
+class MujocoEnvironment:
+    """A batch of simulations of one task; a `HostEnvironment`.
+
+    `save` returns the state rows (mjSTATE_INTEGRATION), shape (N, S), float64.
+
+    Args:
+        name: A key of `TASKS`.
+        num_threads: Threads that step the batch; 0 takes every CPU. It changes the
+            speed and nothing else.
+
+    Raises:
+        ValueError: If `num_threads` is negative.
+    """
+
+    can_copy = True
+
+    def __init__(self, name: str, num_threads: int = 0) -> None:
+        if num_threads < 0:
+            raise ValueError(
+                f"num_threads={num_threads} must be 0 (every CPU) or more; use 0"
+            )
+        self.task = TASKS[name]
+        self.model = mujoco.MjModel.from_xml_path(str(_ASSETS / self.task.model_file))
+        self.observation_size = self.task.observation_size
+        self.action_low, self.action_high = self.model.actuator_ctrlrange.T.copy()
+        self.horizon = self.task.horizon
+        self._num_threads = num_threads
+        self._step_seconds = self.model.opt.timestep * self.task.frame_skip
+        self._batches: dict[int, Batch] = {}
+
+    def allocate(self, num_simulations: int) -> None:
+        if num_simulations not in self._batches:
+            batch = Batch(self.model, num_simulations, nthread=self._num_threads)
+            self._batches[num_simulations] = batch
+        self._batch = self._batches[num_simulations]
+        self._batch.reset()
+        self._first_row = self._batch.state[0].copy()
+        self._qpos, self._qvel, self._ctrl = map(
+            self._batch.bind, ("qpos", "qvel", "ctrl")
+        )
+
+    def load(self, state: np.ndarray) -> None:
+        self.allocate(len(state))
+        self._batch.state[:] = state
+
+    def save(self) -> np.ndarray:
+        return self._batch.state.copy()
+
+    def reset(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        for i, key in zip(ids, keys, strict=True):
+            self._batch.state[i] = self._first_row
+            generator = np.random.default_rng(key)
+            self._qpos[i], self._qvel[i] = self.task.first_state(self.model, generator)
+        # As Gymnasium's set_state does; it also sets the constraint solver's start.
+        self._batch.forward(ids)
+        return self.task.observe(self._qpos[ids], self._qvel[ids])
+
+    def step(
+        self, actions: np.ndarray, ids: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rows = slice(None) if ids is None else ids
+        before = self._qpos[rows].copy()
+        self._ctrl[rows] = actions
+        failed = self._advance(ids)
+        qpos, qvel = self._qpos[rows], self._qvel[rows]
+        reward, terminated = self.task.evaluate(
+            before, qpos, actions, self._step_seconds
+        )
+        if failed.any():
+            reward = np.where(failed[rows], np.nan, reward)
+        return self.task.observe(qpos, qvel), reward, terminated
+
+    def _advance(self, ids: np.ndarray | None) -> np.ndarray:
+        """Run the physics of one step; returns which simulations failed. # shape=(N,)
+
+        MuJoCo answers a non-finite state or control with a warning and puts the
+        simulation back to its default state, which looks sound; so the warnings count.
+        """
+        failed = np.zeros(self._batch.nsim, bool)
+        try:
+            self._batch.step(ids, nstep=self.task.frame_skip)
+        except SimulationError as error:
+            failed[error.ids] = True
+        if self._batch.warning.any():
+            warned = self._batch.warning[:, _DIVERGENCE_WARNINGS, 1]
+            failed |= warned.any(axis=1)
+            self._batch.warning[...] = 0
+        return failed

@@ -1,0 +1,90 @@
+"""The rollout engine's face: all that a gradient estimator knows of an environment."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+
+from pes_rl.envs.episodes import Array, Clock, Segment
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Particles:
+    """N particles between two unrolls: plain data, so they can be saved and restored.
+
+    Attributes:
+        state: The simulations' states, as the driver keeps them; leading axis N.
+        clock: Where each particle stands in its episodes.
+        loss: Loss so far of each running episode. # shape=(N,), dtype=float32
+    """
+
+    state: Any
+    clock: Clock
+    loss: Array
+
+
+class Rollout(Protocol):
+    """Particles in, K steps, particles and a segment out.
+
+    Randomness is decided by `reset` alone: a particle's j-th episode starts from the
+    same state and sees the same noise whatever the others do.
+    """
+
+    @property
+    def horizon(self) -> int | None:
+        """Steps T of the longest episode; None where episodes have no limit."""
+        ...
+
+    @property
+    def on_device(self) -> bool:
+        """Whether `unroll` can be traced by JAX (and so jitted and scanned)."""
+        ...
+
+    @property
+    def can_copy(self) -> bool:
+        """Whether `take` works: whether simulation states can be copied."""
+        ...
+
+    def reset(
+        self,
+        key: jax.Array,
+        num_pairs: int,
+        *,
+        members: int = 2,
+        stagger: bool = False,
+    ) -> Particles:
+        """Start `members * num_pairs` particles; see `episodes.start_clock`."""
+        ...
+
+    def unroll(
+        self,
+        particles: Particles,
+        thetas: jax.Array,
+        length: int,
+        *,
+        single_episode: bool = False,
+    ) -> tuple[Particles, Segment]:
+        """Advance every particle by `length` steps.
+
+        Args:
+            particles: N particles.
+            thetas: Parameters of each particle. # shape=(N, D)
+            length: Steps K.
+            single_episode: Stop each particle at its first end; it then waits at the
+                start of its next episode and is not simulated on.
+
+        Returns:
+            The particles after the unroll and the segment, of K rows.
+        """
+        ...
+
+    def take(self, particles: Particles, indices: Any) -> Particles:
+        """Copies of the particles at `indices`, in that order.
+
+        Leading axis M as `indices`.
+
+        Raises:
+            ValueError: If the environment's states cannot be copied.
+        """
+        ...
