@@ -38,6 +38,10 @@ class ES:
     def __post_init__(self) -> None:
         check_population(self.num_pairs, self.sigma)
 
+    def max_steps(self, horizon: int | None) -> int:
+        assert horizon is not None  # init refuses a rollout without one
+        return 2 * self.num_pairs * horizon
+
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> Particles:
         del theta
         if rollout.horizon is None:
@@ -55,7 +59,7 @@ class ES:
             key, self.num_pairs, theta.size, self.sigma
         )
         particles, segment = rollout.unroll(
-            state, theta + perturbation, rollout.horizon, single_episode=True
+            state, theta[None] + perturbation, rollout.horizon, single_episode=True
         )
         contributions = es_gradient(segment.loss.sum(0), perturbation, self.sigma)
         report = describe(state, particles, segment, contributions)

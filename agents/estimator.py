@@ -59,6 +59,10 @@ class Estimator(Protocol):
     @property
     def sigma(self) -> float: ...
 
+    def max_steps(self, horizon: int | None) -> int:
+        """Environment steps that one estimate simulates, at most."""
+        ...
+
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> Any:
         """State before the first estimate.
 

@@ -1,4 +1,4 @@
-"""Persistent Evolution Strategies (Vicol, Metz, Sohl-Dickstein, ICML 2021, Algorithm 2).
+"""Persistent Evolution Strategies (Vicol, Metz, Sohl-Dickstein 2021, Algorithm 2).
 
     for each particle i: s_i = first state, xi_i = 0
     repeat:
@@ -69,6 +69,10 @@ class PES:
         check_population(self.num_pairs, self.sigma)
         check_truncation_length(self.truncation_length, None)
 
+    def max_steps(self, horizon: int | None) -> int:
+        del horizon
+        return 2 * self.num_pairs * self.truncation_length
+
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> PESState:
         check_truncation_length(self.truncation_length, rollout.horizon)
         particles = rollout.reset(key, self.num_pairs, stagger=self.stagger)
@@ -81,7 +85,7 @@ class PES:
             key, self.num_pairs, theta.size, self.sigma
         )
         particles, segment = rollout.unroll(
-            state.particles, theta + perturbation, self.truncation_length
+            state.particles, theta[None] + perturbation, self.truncation_length
         )
         contributions, accumulator = pes_gradient(
             segment, state.accumulator, perturbation, self.sigma

@@ -7,6 +7,7 @@ a JAX dispatch a step and an exported policy should need no JAX.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -61,7 +62,7 @@ class Policy:
     @property
     def _layer_shapes(self) -> list[tuple[int, int]]:
         sizes = (self.observation_size, *self.hidden_sizes, self.action_size)
-        return [(rows, cols) for cols, rows in zip(sizes, sizes[1:], strict=False)]
+        return [(rows, cols) for cols, rows in pairwise(sizes)]
 
     @property
     def num_parameters(self) -> int:
@@ -106,7 +107,8 @@ class Policy:
                 x = x + theta[..., offset : offset + rows]
                 offset += rows
         if self.clip:
-            low, high = (xp.asarray(b, dtype=x.dtype) for b in self._bounds)
+            axes = (None,) * (x.ndim - 1)
+            low, high = (xp.asarray(b[axes], dtype=x.dtype) for b in self._bounds)
             x = xp.clip(x, low, high)
         return x
 

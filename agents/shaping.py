@@ -19,14 +19,16 @@ def normalize_by_return_std(
     the number of pairs, and std the population's.
 
     What it does to the bias: std(L) is a positive random number that depends on the
-    same losses, so the result is not an unbiased estimate of any gradient. Its direction
-    in a single update is that of the estimate; over many updates those in which returns
-    differ little weigh more. A population whose returns are all equal gives zero.
+    same losses, so the result is not an unbiased estimate of any gradient. In a single
+    update its direction is that of the estimate; over many updates those in which
+    returns differ little weigh more. A population with equal returns gives zero.
 
     Args:
         gradient: An estimate. # shape=(D,)
         particle_loss: Losses L_i that it was made from. # shape=(N,)
         sigma: Standard deviation of the perturbations.
     """
-    std = jnp.std(particle_loss)
-    return jnp.where(std > 0, 2 * sigma / jnp.where(std > 0, std, 1.0), 0.0) * gradient
+    # Not std > 0: the std of equal numbers need not be 0, because their mean rounds.
+    differ = particle_loss.max() > particle_loss.min()
+    std = jnp.where(differ, jnp.std(particle_loss), 1.0)
+    return jnp.where(differ, 2 * sigma / std, 0.0) * gradient

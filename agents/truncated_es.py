@@ -59,6 +59,10 @@ class TruncatedES:
         check_population(self.num_pairs, self.sigma)
         check_truncation_length(self.truncation_length, None)
 
+    def max_steps(self, horizon: int | None) -> int:
+        del horizon
+        return (2 * self.num_pairs + 1) * self.truncation_length
+
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> Particles:
         """The shared state: a single particle, run by the mean parameters."""
         del theta
@@ -78,7 +82,7 @@ class TruncatedES:
         )
         start = rollout.take(state, jnp.zeros(2 * self.num_pairs, jnp.int32))
         end, segment = rollout.unroll(
-            start, theta + perturbation, self.truncation_length
+            start, theta[None] + perturbation, self.truncation_length
         )
         contributions = es_gradient(segment.loss.sum(0), perturbation, self.sigma)
         mean, mean_segment = rollout.unroll(state, theta[None], self.truncation_length)

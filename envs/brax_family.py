@@ -4,7 +4,7 @@ Importing this module imports Brax, which takes seconds; nothing else here does.
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -64,22 +64,15 @@ class BraxEnvironment:
     gives, reacher's and pusher's too (Gymnasium cuts those at 50 and 100)."""
 
     def __post_init__(self) -> None:
-        if self.name not in envs._envs:  # Brax has no public list of its names.
-            raise ValueError(
-                f"name={self.name!r} is no Brax environment; "
-                f"use one of {', '.join(_nearest_first(self.name, envs._envs))}"
-            )
-        if self.backend not in (None, *BACKENDS):
-            raise ValueError(
-                f"backend={self.backend!r} is no Brax backend; "
-                f"use one of {', '.join(_nearest_first(self.backend, BACKENDS))}"
-            )
+        _require_known("name", self.name, envs._envs)  # Brax has no public list.
+        if self.backend is not None:
+            _require_known("backend", self.backend, BACKENDS)
         observation = self._first.obs
-        if not hasattr(observation, "shape") or len(observation.shape) != 1:
+        if len(getattr(observation, "shape", ())) != 1:
             raise ValueError(
                 f"name={self.name!r} observes {jax.tree.map(jnp.shape, observation)}, "
                 "but a policy needs one vector; register a version of the environment "
-                "that concatenates them"
+                "that concatenates its observation"
             )
 
     @property
@@ -127,8 +120,8 @@ class BraxEnvironment:
             return envs.get_environment(self.name, **keywords)
         except ValueError as error:
             raise ValueError(
-                f"backend={self.backend!r} is refused by Brax's {self.name!r} ({error}); "
-                "use backend=None, the environment's own default"
+                f"backend={self.backend!r} is refused by Brax's {self.name!r}: {error} "
+                "Use backend=None, the environment's own default"
             ) from error
 
     @cached_property
@@ -155,5 +148,9 @@ def _default_promotion() -> Iterator[None]:
         yield
 
 
-def _nearest_first(name: str, known: Any) -> list[str]:
-    return sorted(known, key=lambda k: -SequenceMatcher(None, name, k).ratio())
+def _require_known(field: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        names = sorted(known, key=lambda k: -SequenceMatcher(None, value, k).ratio())
+        raise ValueError(
+            f"{field}={value!r} is unknown to Brax; use one of {', '.join(names)}"
+        )

@@ -45,6 +45,11 @@ class DeviceEnvironment(Protocol):
     """
 
     @property
+    def on_device(self) -> bool:
+        """True; a `HostEnvironment` has False."""
+        ...
+
+    @property
     def observation_size(self) -> int: ...
 
     @property

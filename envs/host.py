@@ -30,6 +30,11 @@ class HostEnvironment(Protocol):
     """
 
     @property
+    def on_device(self) -> bool:
+        """False; a `DeviceEnvironment` has True."""
+        ...
+
+    @property
     def observation_size(self) -> int: ...
 
     @property
@@ -43,7 +48,7 @@ class HostEnvironment(Protocol):
 
     @property
     def can_copy(self) -> bool:
-        """Whether what `save` returns can be indexed and loaded as other simulations."""
+        """Whether what `save` returns can be indexed and loaded again."""
         ...
 
     def allocate(self, num_simulations: int) -> None:
@@ -151,6 +156,9 @@ class HostRollout:
         rows = _blank_segment(length, len(observation))
         for k in range(length):
             loss, terminated = self._step(parameters, observation, running)
+            # In the segment's precision: what overflows there has diverged.
+            with np.errstate(over="ignore"):
+                loss = loss.astype(np.float32)
             clock, row = close_step(
                 clock,
                 loss,

@@ -36,6 +36,7 @@ class Task:
     Arrays have a leading axis n of simulations.
 
     Attributes:
+        gymnasium_id: Gymnasium's environment of the same task.
         model_file: Model among those that Gymnasium ships.
         frame_skip: Physics steps in one environment step.
         horizon: Environment steps after which an episode is cut.
@@ -46,6 +47,7 @@ class Task:
             (rewards, terminated).
     """
 
+    gymnasium_id: str
     model_file: str
     frame_skip: int
     horizon: int
@@ -74,7 +76,7 @@ def _swimmer_observation(qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
 def _swimmer_reward(
     before: np.ndarray, after: np.ndarray, actions: np.ndarray, seconds: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Forward speed less 1e-4 times the squared action, clipped or not; no early end."""
+    """Forward speed less 1e-4 times the squared action as given; no early end."""
     reward = (after[:, 0] - before[:, 0]) / seconds - 1e-4 * np.sum(actions**2, axis=1)
     return reward, np.zeros(len(reward), bool)
 
@@ -82,6 +84,7 @@ def _swimmer_reward(
 TASKS = {
     # gymnasium/envs/mujoco/swimmer_v5.py; the time limit is that of its registration.
     "swimmer": Task(
+        gymnasium_id="Swimmer-v5",
         model_file="swimmer.xml",
         frame_skip=4,
         horizon=1000,
@@ -107,6 +110,7 @@ class MujocoEnvironment:
         ValueError: If `num_threads` is negative.
     """
 
+    on_device = False
     can_copy = True
 
     def __init__(self, name: str, num_threads: int = 0) -> None:
@@ -166,7 +170,7 @@ class MujocoEnvironment:
         return self.task.observe(qpos, qvel), reward, terminated
 
     def _advance(self, ids: np.ndarray | None) -> np.ndarray:
-        """Run the physics of one step; returns which simulations failed. # shape=(N,)
+        """Run the physics of one step; returns which simulations failed, shape (N,).
 
         MuJoCo answers a non-finite state or control with a warning and puts the
         simulation back to its default state, which looks sound; so the warnings count.

@@ -1,0 +1,96 @@
+"""Puts a run together from its settings: environment, policy, estimator, learner."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pes_rl.agents import ES, PES, Estimator, Policy, TruncatedES
+from pes_rl.config import TrainConfig
+from pes_rl.envs import (
+    DeviceRollout,
+    HostRollout,
+    PolicyProblem,
+    Rollout,
+    make,
+)
+from pes_rl.learner import Learner, Step
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of a run.
+
+    Attributes:
+        policy: The policy.
+        learner: Trains it.
+        evaluation: A rollout of its own, so that evaluation and training never share
+            simulations.
+    """
+
+    policy: Policy
+    learner: Learner
+    evaluation: Rollout
+
+
+def assemble(config: TrainConfig) -> Assembly:
+    """Make the parts of a run.
+
+    Raises:
+        ValueError: If the settings do not fit the environment.
+    """
+    environment = _make_environment(config)
+    policy = make_policy(config, environment)
+    learner = Learner(
+        make_rollout(config, environment, policy.act),
+        make_estimator(config),
+        Step(
+            config.optimizer,
+            config.learning_rate,
+            config.learning_rate_decay,
+            config.normalize_returns,
+        ),
+        config.total_timesteps,
+    )
+    evaluation = make_rollout(config, _make_environment(config), policy.act)
+    return Assembly(policy, learner, evaluation)
+
+
+def _make_environment(config: TrainConfig) -> Any:
+    return make(config.env, num_threads=config.num_threads, backend=config.backend)
+
+
+def make_policy(config: TrainConfig, environment: Any) -> Policy:
+    """The policy that the settings ask for, with the environment's sizes."""
+    return Policy(
+        observation_size=environment.observation_size,
+        action_low=tuple(np.asarray(environment.action_low).tolist()),
+        action_high=tuple(np.asarray(environment.action_high).tolist()),
+        hidden_sizes=config.hidden_sizes if config.policy == "mlp" else (),
+        bias=config.bias,
+        clip=config.clip_actions,
+    )
+
+
+def make_rollout(
+    config: TrainConfig, environment: Any, act: Callable[[Any, Any], Any]
+) -> Rollout:
+    """The rollout of `act` in the environment, by the driver that it needs."""
+    horizon = config.horizon or environment.horizon
+    if environment.on_device:
+        problem = PolicyProblem(environment, act)
+        return DeviceRollout(problem, horizon, config.diverged_loss)
+    return HostRollout(environment, act, horizon, config.diverged_loss)
+
+
+def make_estimator(config: TrainConfig) -> Estimator:
+    """The gradient estimator that the settings ask for."""
+    if config.agent == "es":
+        return ES(config.num_pairs, config.sigma)
+    assert config.truncation_length is not None  # TrainConfig checked it
+    if config.agent == "pes":
+        return PES(
+            config.num_pairs, config.truncation_length, config.sigma, config.stagger
+        )
+    return TruncatedES(config.num_pairs, config.truncation_length, config.sigma)

@@ -1,0 +1,124 @@
+"""The settings of a training run, and their defaults for each task."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from pes_rl.agents import AGENT_NAMES
+from pes_rl.defaults import task_defaults
+from pes_rl.envs.registry import environment_names, unknown_name
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training run."""
+
+    env: str
+    """Environment: swimmer, or brax:NAME."""
+    agent: str
+    """Gradient estimator: pes, es (full episodes) or truncated-es."""
+    seed: int = 0
+    """Seed of all of the run's randomness; the same seed gives the same run."""
+    total_timesteps: int = 500_000
+    """Budget of environment steps, all that training simulates counted."""
+    num_pairs: int = 10
+    """Antithetic pairs P; two particles each."""
+    truncation_length: int | None = None
+    """Steps K of a partial unroll; None for es, which plays whole episodes."""
+    sigma: float = 0.1
+    """Standard deviation of the perturbations at the start."""
+    stagger: bool = False
+    """Spread the particles of pes over the episode."""
+    optimizer: Literal["sgd", "adam"] = "adam"
+    """Optimiser (optax) that takes the step."""
+    learning_rate: float = 0.01
+    """Learning rate at the start."""
+    learning_rate_decay: Literal["constant", "linear"] = "constant"
+    """Hold the learning rate, or take it to 0 over the budget."""
+    normalize_returns: bool = False
+    """Divide the step by the standard deviation of the particles' returns (ARS V1)."""
+    policy: Literal["linear", "mlp"] = "linear"
+    """Policy: one linear map, or a tanh network."""
+    bias: bool = True
+    """Give the policy's layers a bias."""
+    hidden_sizes: tuple[int, ...] = (32, 32)
+    """Units of the hidden layers of an mlp policy."""
+    clip_actions: bool = True
+    """Clip actions to the action space."""
+    horizon: int | None = None
+    """Steps T after which an episode is cut; None takes the environment's."""
+    diverged_loss: float = 0.0
+    """Loss of the step at which a simulation diverges, which ends its episode."""
+    backend: str | None = None
+    """Physics backend of a Brax environment."""
+    num_threads: int = 0
+    """Threads of a native MuJoCo environment; 0 takes every CPU."""
+    eval_interval: int = 25_000
+    """Environment steps between two evaluations of the mean policy."""
+    eval_episodes: int = 10
+    """Fresh episodes of an evaluation during training."""
+    final_eval_episodes: int = 100
+    """Fresh episodes of the evaluation at the end."""
+    threshold: float | None = None
+    """Mean evaluation return at which the task counts as solved."""
+    stop_at_threshold: bool = False
+    """End the run at the first evaluation that reaches the threshold."""
+    log_interval: int = 10
+    """Updates between two rows of the log."""
+    checkpoint_interval: int = 100_000
+    """Environment steps between two checkpoints."""
+    logdir: str | None = None
+    """Folder of the run; None makes runs/ENV/AGENT-sSEED-TIME."""
+
+    def __post_init__(self) -> None:
+        if self.env not in environment_names():
+            raise ValueError(unknown_name("environment", self.env, environment_names()))
+        if self.agent not in AGENT_NAMES:
+            raise ValueError(unknown_name("agent", self.agent, list(AGENT_NAMES)))
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}={value} must be above 0")
+        self._check_agent_options()
+        if self.stop_at_threshold and self.threshold is None:
+            raise ValueError(
+                f"stop_at_threshold needs a threshold, and {self.env} has none of its "
+                "own; set threshold"
+            )
+
+    def _check_agent_options(self) -> None:
+        if self.agent == "es" and self.truncation_length is not None:
+            raise ValueError(
+                f"truncation_length={self.truncation_length} has no meaning for es, "
+                "which plays whole episodes; drop it, or use pes"
+            )
+        if self.agent != "es" and self.truncation_length is None:
+            raise ValueError(
+                f"truncation_length is missing; {self.agent} needs one, 100 for example"
+            )
+        if self.agent != "pes" and self.stagger:
+            raise ValueError(f"stagger has no meaning for {self.agent}; use pes")
+
+
+_POSITIVE = (
+    "total_timesteps",
+    "learning_rate",
+    "horizon",
+    "eval_interval",
+    "eval_episodes",
+    "final_eval_episodes",
+    "log_interval",
+    "checkpoint_interval",
+)
+
+
+def make_config(env: str, agent: str, **options: Any) -> TrainConfig:
+    """The task's default settings, with `options` in place of some.
+
+    Raises:
+        ValueError: If an option is unknown or its value bad.
+    """
+    known = [field.name for field in fields(TrainConfig)]
+    for name in options:
+        if name not in known:
+            raise ValueError(unknown_name("option", name, known))
+    return TrainConfig(env=env, agent=agent, **{**task_defaults(env, agent), **options})

@@ -1,0 +1,56 @@
+"""Figures of learning curves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+Curve = tuple[np.ndarray, np.ndarray]
+"""Environment steps and evaluation returns of one run, of equal length."""
+
+
+def draw_learning_curves(
+    path: Path,
+    curves: Mapping[str, Sequence[Curve]],
+    title: str,
+    threshold: float | None = None,
+) -> None:
+    """Draw return against environment steps, a line and a band an arm, to a PNG.
+
+    The line is the mean over seeds and the band reaches from the lowest to the highest
+    seed. Runs of one arm are read off at the steps that all of them cover, by linear
+    interpolation.
+
+    Args:
+        path: The PNG file.
+        curves: The runs of each arm, by the arm's name.
+        title: What is shown.
+        threshold: A return to mark, if any.
+    """
+    figure = Figure(figsize=(8, 4.8), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, runs in curves.items():
+        steps = common_steps(runs)
+        returns = np.array([np.interp(steps, *run) for run in runs])
+        (line,) = axes.plot(steps, returns.mean(0), label=f"{name} ({len(runs)} seeds)")
+        axes.fill_between(
+            steps, returns.min(0), returns.max(0), color=line.get_color(), alpha=0.15
+        )
+    if threshold is not None:
+        axes.axhline(threshold, color="gray", linestyle="--", linewidth=1)
+    axes.set_title(title)
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("evaluation return")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path)
+
+
+def common_steps(runs: Sequence[Curve]) -> np.ndarray:
+    """Steps at which any of the runs was evaluated, up to where the shortest ends."""
+    every = np.unique(np.concatenate([steps for steps, _ in runs]))
+    return every[every <= min(steps[-1] for steps, _ in runs)]

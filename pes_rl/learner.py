@@ -1,0 +1,160 @@
+"""The training step: an estimate of the gradient, and the optimiser's step along it."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from pes_rl.agents import Estimator, Report, normalize_by_return_std
+from pes_rl.envs import Rollout
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that a run needs to go on.
+
+    Attributes:
+        theta: Mean parameters of the policy. # shape=(D,), dtype=float32
+        optimizer: State of the optax optimiser.
+        estimator: State of the gradient estimator, its particles included.
+        key: Key data of the run's randomness; folded, never consumed.
+            # shape=(2,), dtype=uint32
+        updates: Updates so far. # shape=(), dtype=int32
+        progress: Share of the budget of environment steps used so far.
+            # shape=(), dtype=float32
+    """
+
+    theta: jax.Array
+    optimizer: Any
+    estimator: Any
+    key: jax.Array
+    updates: jax.Array
+    progress: jax.Array
+
+
+@dataclass(frozen=True)
+class Step:
+    """How theta moves along a gradient estimate.
+
+    Attributes:
+        optimizer: `sgd` or `adam`, optax's.
+        learning_rate: At the start.
+        decay: `constant`, or `linear` to 0 as the budget is used.
+        normalize_returns: Apply `normalize_by_return_std` first.
+    """
+
+    optimizer: Literal["sgd", "adam"]
+    learning_rate: float
+    decay: Literal["constant", "linear"] = "constant"
+    normalize_returns: bool = False
+
+    def direction(self) -> optax.GradientTransformation:
+        """The optimiser without its learning rate.
+
+        optax's schedules count updates; ours follows environment steps, so the rate is
+        multiplied in by the learner.
+        """
+        return {"sgd": optax.identity, "adam": optax.scale_by_adam}[self.optimizer]()
+
+    def learning_rate_at(self, progress: jax.Array) -> jax.Array:
+        """Learning rate when `progress` of the budget is used."""
+        remaining = jnp.maximum(1.0 - progress, 0.0)
+        return self.learning_rate * (
+            remaining if self.decay == "linear" else jnp.ones_like(remaining)
+        )
+
+
+class Learner:
+    """Trains theta on a rollout.
+
+    On a device rollout, `run` is one jitted scan over updates; on a host rollout it is
+    a loop, with the estimator's and the optimiser's arithmetic jitted.
+
+    Args:
+        rollout: Where particles live.
+        estimator: Estimates the gradient of the loss.
+        step: How theta moves along it.
+        total_timesteps: Budget of environment steps, which schedules refer to.
+    """
+
+    def __init__(
+        self, rollout: Rollout, estimator: Estimator, step: Step, total_timesteps: int
+    ) -> None:
+        self._rollout = rollout
+        self._estimator = estimator
+        self._step = step
+        self._total_timesteps = total_timesteps
+        self._direction = step.direction()
+        self._descend_jitted = jax.jit(self._descend)
+        self._scan_jitted = jax.jit(self._scan, static_argnames="num_updates")
+
+    def max_steps_per_update(self) -> int:
+        """Environment steps that one update simulates, at most."""
+        return self._estimator.max_steps(self._rollout.horizon)
+
+    def init(self, theta: jax.Array, key: jax.Array) -> TrainState:
+        """State before the first update; the key is consumed."""
+        estimator_key, run_key = jax.random.split(key)
+        return TrainState(
+            theta=theta,
+            optimizer=self._direction.init(theta),
+            estimator=self._estimator.init(self._rollout, theta, estimator_key),
+            key=jax.random.key_data(run_key),
+            updates=jnp.zeros((), jnp.int32),
+            progress=jnp.zeros((), jnp.float32),
+        )
+
+    def learning_rate(self, state: TrainState) -> jax.Array:
+        """Learning rate of the next update."""
+        return self._step.learning_rate_at(state.progress)
+
+    def run(self, state: TrainState, num_updates: int) -> tuple[TrainState, Report]:
+        """Take several updates.
+
+        Returns:
+            (state, reports): the reports' fields stacked, leading axis `num_updates`.
+        """
+        if self._rollout.on_device:
+            return self._scan_jitted(state, num_updates=num_updates)
+        reports = []
+        for _ in range(num_updates):
+            state, report = self._update(state, self._descend_jitted)
+            reports.append(report)
+        return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *reports)
+
+    def _scan(self, state: TrainState, num_updates: int) -> tuple[TrainState, Report]:
+        def update(state: TrainState, _: None) -> tuple[TrainState, Report]:
+            return self._update(state, self._descend)
+
+        return lax.scan(update, state, length=num_updates)
+
+    def _update(self, state: TrainState, descend: Any) -> tuple[TrainState, Report]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.updates)
+        gradient, estimator, report = self._estimator.estimate(
+            self._rollout, state.theta, state.estimator, key
+        )
+        return replace(descend(state, gradient, report), estimator=estimator), report
+
+    def _descend(
+        self, state: TrainState, gradient: jax.Array, report: Report
+    ) -> TrainState:
+        if self._step.normalize_returns:
+            gradient = normalize_by_return_std(
+                gradient, report.particle_loss, self._estimator.sigma
+            )
+        rate = self._step.learning_rate_at(state.progress)
+        direction, optimizer = self._direction.update(
+            gradient, state.optimizer, state.theta
+        )
+        steps = report.env_steps.astype(jnp.float32)
+        return replace(
+            state,
+            theta=state.theta - rate * direction,
+            optimizer=optimizer,
+            updates=state.updates + 1,
+            progress=state.progress + steps / self._total_timesteps,
+        )

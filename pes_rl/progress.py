@@ -1,0 +1,63 @@
+"""What a person sees of a run while it goes on: a bar, or plain lines in a pipe."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress as RichProgress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Progress:
+    """Progress of a count towards a total, with a note on how it is going.
+
+    On a terminal it is one bar; elsewhere each update prints a line.
+
+    Args:
+        label: What is being done.
+        total: Where the count ends.
+        unit: What is counted.
+    """
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(label, total=total, note="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, completed: int, note: str) -> None:
+        """Show that `completed` of the total are done."""
+        self._bar.update(self._task, completed=completed, note=note)
+        if not self._console.is_terminal:
+            line = f"{self._label}  {completed:,}/{self._total:,} {self._unit}  {note}"
+            self._console.print(line)
+
+    def say(self, message: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(message)

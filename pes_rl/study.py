@@ -1,0 +1,117 @@
+"""A study: arms (settings with a name) times seeds, read from a TOML file or options.
+
+env = "swimmer"
+title = "Swimmer-v5"
+total_timesteps = 500_000          # any setting of pes_rl.train, for every arm
+
+[[arm]]
+name = "PES, published settings"
+agent = "pes"
+seeds = [3, 5, 7]
+sigma = 0.3                        # any setting of pes_rl.train, for this arm
+"""
+
+import dataclasses
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pes_rl.config import TrainConfig, make_config
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run of a study.
+
+    Attributes:
+        arm: Name of the arm that it belongs to.
+        config: Its settings.
+    """
+
+    arm: str
+    config: TrainConfig
+
+    @property
+    def folder_name(self) -> str:
+        """The arm's name as a folder, and the seed."""
+        arm = re.sub(r"[^a-z0-9]+", "-", self.arm.lower()).strip("-")
+        return f"{arm}-s{self.config.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared.
+
+    Attributes:
+        title: Heading of the table and the figure.
+        runs: Every run, arm by arm.
+    """
+
+    title: str
+    runs: tuple[StudyRun, ...]
+
+    def __post_init__(self) -> None:
+        names = [run.folder_name for run in self.runs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"runs {', '.join(twice)} stand twice in the study; give each arm its "
+                "own name and each of its seeds once"
+            )
+        if not self.runs:
+            raise ValueError("the study has no run; name agents and seeds")
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms' names, in order."""
+        return list(dict.fromkeys(run.arm for run in self.runs))
+
+
+def read_study(path: Path) -> Study:
+    """Read a study's TOML file.
+
+    Raises:
+        ValueError: If it cannot be read, or a setting is bad.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"study {path} cannot be read: {error}") from error
+    arms = content.pop("arm", [])
+    title = content.pop("title", path.stem)
+    runs: list[StudyRun] = []
+    for arm in arms:
+        settings = {**content, **arm}
+        name, seeds = (
+            settings.pop("name", settings.get("agent")),
+            settings.pop("seeds", []),
+        )
+        if "env" not in settings or "agent" not in settings:
+            raise ValueError(f"arm {name!r} of {path} needs an env and an agent")
+        runs += _arm_runs(name, seeds, settings)
+    return Study(title, tuple(runs))
+
+
+def make_study(
+    env: str, agents: tuple[str, ...], seeds: tuple[int, ...], options: dict[str, Any]
+) -> Study:
+    """Agents times seeds on one environment, each agent with the task's defaults."""
+    runs: list[StudyRun] = []
+    for agent in agents:
+        runs += _arm_runs(agent, seeds, {"env": env, "agent": agent, **options})
+    return Study(env, tuple(runs))
+
+
+def _arm_runs(name: str, seeds: Any, settings: dict[str, Any]) -> list[StudyRun]:
+    listed = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    return [StudyRun(name, make_config(seed=seed, **listed)) for seed in seeds]
+
+
+def settings_that_matter(config: TrainConfig) -> dict[str, Any]:
+    """A run's settings without those that cannot change what it computes."""
+    settings = dataclasses.asdict(config)
+    for name in ("logdir", "num_threads"):
+        del settings[name]
+    return settings

@@ -1,0 +1,269 @@
+"""A training run from its first update to its summary."""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from pes_rl.agents import Policy, Report
+from pes_rl.assembly import assemble
+from pes_rl.checkpoints import Checkpoints
+from pes_rl.config import TrainConfig
+from pes_rl.evaluation import Evaluation, make_evaluator
+from pes_rl.progress import Progress
+from pes_rl.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run ended with.
+
+    Attributes:
+        folder: The run's folder.
+        summary: Content of its `summary.json`.
+        policy: The policy; `policy.act(theta, observation)` acts.
+        theta: Its last parameters. # shape=(D,), dtype=float32
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    policy: Policy
+    theta: np.ndarray
+
+
+@dataclass
+class _Counters:
+    """Where the run stands, in environment steps; saved with every checkpoint."""
+
+    timesteps: int = 0
+    iterations: int = 0
+    evaluations: int = 0
+    dropped_simulations: int = 0
+    next_evaluation: int = 0
+    next_checkpoint: int = 0
+    timesteps_to_threshold: int | None = None
+    best_return: float | None = None
+    last_return: float | None = None
+    last_return_std: float | None = None
+    training_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+
+class Trainer:
+    """One training run, new or continued.
+
+    Args:
+        config: The settings.
+        folder: Folder of the run.
+        resume: Whether to go on from the folder's newest checkpoint.
+
+    Raises:
+        ValueError: If the settings do not fit the environment, the folder cannot be
+            used, or there is no checkpoint to go on from.
+    """
+
+    def __init__(self, config: TrainConfig, folder: Path, resume: bool = False) -> None:
+        self._config = config
+        self._stop_requested = False
+        parts = assemble(config)
+        self._policy, self._learner = parts.policy, parts.learner
+        self._evaluate = make_evaluator(parts.evaluation, config.eval_episodes)
+        self._evaluate_finally = make_evaluator(
+            parts.evaluation, config.final_eval_episodes
+        )
+        policy_key, learner_key, self._eval_key = jax.random.split(
+            jax.random.key(config.seed), 3
+        )
+        self._state = self._learner.init(self._policy.init(policy_key), learner_key)
+        self._counters = _Counters(next_checkpoint=config.checkpoint_interval)
+        if not resume:
+            self._folder = RunFolder(folder)
+        self._checkpoints = Checkpoints(folder / "checkpoints")
+        if resume:
+            self._state, counters = self._checkpoints.restore(self._state)
+            self._counters = _Counters(**counters)
+            self._folder = RunFolder(folder, resume_at=self._counters.timesteps)
+        self._folder.write_config(dataclasses.asdict(config))
+        self._resumed_wall_seconds = self._counters.wall_seconds
+        self._started = time.perf_counter()
+
+    def request_stop(self) -> None:
+        """Let the run end after the update it is in; safe in a signal handler."""
+        self._stop_requested = True
+
+    def run(self) -> Result:
+        """Train until the budget, the threshold or a requested stop."""
+        config = self._config
+        label = f"{config.env} {config.agent} seed {config.seed}"
+        with Progress(label, config.total_timesteps, "steps") as progress:
+            if self._counters.evaluations == 0:
+                self._evaluate_and_log({}, progress)
+            while not self._finished():
+                self._advance(progress)
+            return self._finish(progress)
+
+    def _finished(self) -> bool:
+        solved = self._counters.timesteps_to_threshold is not None
+        return (
+            self._stop_requested
+            or self._counters.timesteps >= self._config.total_timesteps
+            or (self._config.stop_at_threshold and solved)
+        )
+
+    def _advance(self, progress: Progress) -> None:
+        """Take the updates between two rows of the log, and log them."""
+        config, counters = self._config, self._counters
+        left = config.total_timesteps - counters.timesteps
+        updates_left = -(-left // self._learner.max_steps_per_update())
+        begun = time.perf_counter()
+        self._state, reports = self._learner.run(
+            self._state, min(config.log_interval, updates_left)
+        )
+        reports = jax.tree.map(np.asarray, reports)
+        counters.training_seconds += time.perf_counter() - begun
+        counters.timesteps += int(reports.env_steps.sum(dtype=np.int64))
+        counters.iterations += len(reports.env_steps)
+        counters.dropped_simulations += int(reports.diverged.sum())
+        row = self._training_row(reports)
+        if counters.timesteps >= counters.next_evaluation:
+            self._evaluate_and_log(row, progress)
+        else:
+            self._log(row, progress)
+        if counters.timesteps >= counters.next_checkpoint:
+            counters.next_checkpoint = _next_multiple(
+                counters.timesteps, config.checkpoint_interval
+            )
+            self._save_checkpoint(progress)
+
+    def _training_row(self, reports: Report) -> dict[str, float]:
+        """Columns of the log that the updates' reports fill."""
+        state, episodes = self._state, reports.episodes.sum()
+        row = {
+            "train/learning_rate": float(self._learner.learning_rate(state)),
+            "train/theta_norm": float(np.linalg.norm(state.theta)),
+            "pes/gradient_norm": float(reports.gradient_norm.mean()),
+            "pes/signal_to_noise": float(reports.signal_to_noise.mean()),
+            "pes/accumulator_norm": float(reports.accumulator_norm.mean()),
+            "pes/ended_share": float(episodes / reports.particle_loss.size),
+            "pes/dropped_simulations": self._counters.dropped_simulations,
+        }
+        if episodes > 0:
+            row["rollout/ep_rew_mean"] = float(-reports.episode_loss.sum() / episodes)
+            row["rollout/ep_len_mean"] = float(reports.episode_steps.sum() / episodes)
+        return row
+
+    def _evaluate_and_log(self, row: dict[str, float], progress: Progress) -> None:
+        counters = self._counters
+        evaluation = self._evaluate(self._state.theta, self._next_eval_key())
+        counters.next_evaluation = _next_multiple(
+            counters.timesteps, self._config.eval_interval
+        )
+        self._note_evaluation(evaluation)
+        self._log({**row, **_evaluation_row(evaluation)}, progress)
+
+    def _next_eval_key(self) -> jax.Array:
+        self._counters.evaluations += 1
+        return jax.random.fold_in(self._eval_key, self._counters.evaluations)
+
+    def _note_evaluation(self, evaluation: Evaluation) -> None:
+        """Update the best return and policy, and whether the task is solved."""
+        counters, threshold = self._counters, self._config.threshold
+        mean = float(evaluation.returns.mean())
+        counters.last_return = mean
+        counters.last_return_std = float(evaluation.returns.std())
+        if counters.best_return is None or mean > counters.best_return:
+            counters.best_return = mean
+            self._folder.save_policy("best", self._policy, self._state.theta)
+        if (
+            threshold is not None
+            and mean >= threshold
+            and counters.timesteps_to_threshold is None
+        ):
+            counters.timesteps_to_threshold = counters.timesteps
+
+    def _log(self, row: dict[str, float], progress: Progress) -> None:
+        counters = self._counters
+        counters.wall_seconds = self._wall_seconds()
+        clock = {
+            "time/total_timesteps": counters.timesteps,
+            "time/iterations": counters.iterations,
+            "time/time_elapsed": round(counters.wall_seconds, 3),
+            "time/fps": round(self._steps_per_second(), 1),
+        }
+        self._folder.log({**clock, **row})
+        progress.update(
+            counters.timesteps,
+            f"return {counters.last_return:.1f} (best {counters.best_return:.1f})",
+        )
+
+    def _save_checkpoint(self, progress: Progress) -> None:
+        """Save the run; a failure is shown and the run goes on."""
+        self._counters.wall_seconds = self._wall_seconds()
+        counters = dataclasses.asdict(self._counters)
+        try:
+            self._folder.save_policy("last", self._policy, self._state.theta)
+            self._checkpoints.save(self._counters.timesteps, self._state, counters)
+        except (OSError, ValueError) as error:
+            progress.say(f"checkpoint not saved, training goes on: {error}")
+
+    def _finish(self, progress: Progress) -> Result:
+        """Last checkpoint, final evaluation (unless stopped early) and summary."""
+        self._save_checkpoint(progress)
+        if not self._stop_requested:
+            evaluation = self._evaluate_finally(
+                self._state.theta, self._next_eval_key()
+            )
+            self._note_evaluation(evaluation)
+        summary = self._summary()
+        self._folder.write_summary(summary)
+        self._folder.close()
+        self._checkpoints.close()
+        return Result(
+            self._folder.path, summary, self._policy, np.asarray(self._state.theta)
+        )
+
+    def _summary(self) -> dict[str, Any]:
+        config, counters = self._config, self._counters
+        return {
+            "env": config.env,
+            "agent": config.agent,
+            "seed": config.seed,
+            "total_timesteps": counters.timesteps,
+            "wall_seconds": round(self._wall_seconds(), 3),
+            "steps_per_second": round(self._steps_per_second(), 1),
+            "final_return": counters.last_return,
+            "final_return_std": counters.last_return_std,
+            "final_episodes": (
+                config.eval_episodes
+                if self._stop_requested
+                else config.final_eval_episodes
+            ),
+            "best_return": counters.best_return,
+            "threshold": config.threshold,
+            "timesteps_to_threshold": counters.timesteps_to_threshold,
+            "dropped_simulations": counters.dropped_simulations,
+            "interrupted": self._stop_requested,
+        }
+
+    def _steps_per_second(self) -> float:
+        """Training steps a second, evaluation and logging not counted in the time."""
+        return self._counters.timesteps / max(self._counters.training_seconds, 1e-9)
+
+    def _wall_seconds(self) -> float:
+        return self._resumed_wall_seconds + time.perf_counter() - self._started
+
+
+def _next_multiple(timesteps: int, interval: int) -> int:
+    return (timesteps // interval + 1) * interval
+
+
+def _evaluation_row(evaluation: Evaluation) -> dict[str, float]:
+    return {
+        "eval/mean_reward": float(evaluation.returns.mean()),
+        "eval/std_reward": float(evaluation.returns.std()),
+        "eval/mean_ep_length": float(evaluation.lengths.mean()),
+    }

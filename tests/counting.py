@@ -1,0 +1,192 @@
+"""One counting environment written twice: for the device driver and for the host's.
+
+Every number in it is a small multiple of one half, so float32 arithmetic is exact and
+the two must agree bit by bit.
+
+An episode starts with a tide and some fuel, both read off its key. Each step
+
+- rounds the action down to a push, a multiple of a half in [-4, 4];
+- adds the push to the drift, so that losses depend on all actions of the episode;
+- rewards push * (1 + (tide + step) mod 3) - drift;
+- burns one unit of fuel, two if the push is positive; out of fuel, the episode ends.
+
+So a particle pushed the other way than its pair's other member ends at another step.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pes_rl.envs import DeviceRollout, HostRollout, PolicyProblem
+
+NUM_PARAMETERS = 2
+SHORTEST_EPISODE = 3  # Where every push is positive, from the least fuel.
+DIVERGING_PUSH = 2.0
+
+
+def act(theta: Any, observation: Any) -> Any:
+    """theta[0] on even steps and theta[1] on odd ones, on JAX and NumPy arrays."""
+    xp = theta.__array_namespace__()
+    even = observation[..., :1] % 2 == 0
+    return xp.where(even, theta[..., :1], theta[..., 1:])
+
+
+@dataclass(frozen=True)
+class DeviceCounting:
+    """The environment in JAX.
+
+    Attributes:
+        horizon: Steps of the longest episode.
+        diverges_at: Step (the first is 1) at which a push of `DIVERGING_PUSH` or more
+            makes the reward NaN; None for never.
+        nan_observation: Whether the observation becomes NaN then, not the reward.
+    """
+
+    horizon: int = 20
+    diverges_at: int | None = None
+    nan_observation: bool = False
+
+    on_device = True
+    observation_size = 2
+    action_low = (-4.0,)
+    action_high = (4.0,)
+
+    def reset(self, key: jax.Array) -> tuple[Any, jax.Array]:
+        bits = jax.random.key_data(key)
+        state = {
+            "step": jnp.float32(0),
+            "tide": (bits[1] % 1024).astype(jnp.float32),
+            "fuel": 6 + (bits[0] % 3).astype(jnp.float32),
+            "drift": jnp.float32(0),
+        }
+        return state, jnp.stack([state["step"], state["tide"]])
+
+    def step(
+        self, state: Any, action: jax.Array
+    ) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
+        push = jnp.clip(jnp.floor(2 * action[0]) / 2, -4, 4)
+        step, tide = state["step"] + 1, state["tide"]
+        drift = state["drift"] + push
+        fuel = state["fuel"] - jnp.where(push > 0, 2.0, 1.0)
+        reward = push * (1 + (tide + step) % 3) - drift
+        observation = jnp.stack([step, tide])
+        if self.diverges_at is not None:
+            diverged = (step == self.diverges_at) & (push >= DIVERGING_PUSH)
+            if self.nan_observation:
+                observation = jnp.where(diverged, jnp.nan, observation)
+            else:
+                reward = jnp.where(diverged, jnp.nan, reward)
+        state = {"step": step, "tide": tide, "fuel": fuel, "drift": drift}
+        return state, observation, reward, fuel <= 0
+
+
+class HostCounting:
+    """The same in NumPy, a batch at a time.
+
+    Attributes:
+        steps_taken: Simulated steps of all simulations since the last time it was set.
+    """
+
+    on_device = False
+    observation_size = 2
+    action_low = np.array([-4.0], np.float32)
+    action_high = np.array([4.0], np.float32)
+
+    def __init__(
+        self,
+        horizon: int = 20,
+        diverges_at: int | None = None,
+        nan_observation: bool = False,
+        can_copy: bool = True,
+    ) -> None:
+        self.horizon = horizon
+        self.diverges_at = diverges_at
+        self.nan_observation = nan_observation
+        self.can_copy = can_copy
+        self.steps_taken = 0
+
+    def allocate(self, num_simulations: int) -> None:
+        zeros = np.zeros(num_simulations, np.float32)
+        self.step_number, self.tide = zeros.copy(), zeros.copy()
+        self.fuel, self.drift = zeros.copy(), zeros.copy()
+
+    def load(self, state: Any) -> None:
+        self.step_number, self.tide = state["step"].copy(), state["tide"].copy()
+        self.fuel, self.drift = state["fuel"].copy(), state["drift"].copy()
+
+    def save(self) -> Any:
+        return {
+            "step": self.step_number.copy(),
+            "tide": self.tide.copy(),
+            "fuel": self.fuel.copy(),
+            "drift": self.drift.copy(),
+        }
+
+    def reset(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        self.step_number[ids] = 0
+        self.tide[ids] = keys[:, 1] % 1024
+        self.fuel[ids] = 6 + keys[:, 0] % 3
+        self.drift[ids] = 0
+        return np.stack([self.step_number[ids], self.tide[ids]], axis=1)
+
+    def step(
+        self, actions: np.ndarray, ids: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rows = np.arange(len(self.drift)) if ids is None else ids
+        self.steps_taken += len(rows)
+        push = np.clip(np.floor(2 * actions[:, 0]) / 2, -4, 4)
+        self.step_number[rows] += 1
+        self.drift[rows] += push
+        self.fuel[rows] -= np.where(push > 0, 2, 1)
+        phase = (self.tide[rows] + self.step_number[rows]) % 3
+        reward = push * (1 + phase) - self.drift[rows]
+        observation = np.stack([self.step_number[rows], self.tide[rows]], axis=1)
+        if self.diverges_at is not None:
+            diverged = self.step_number[rows] == self.diverges_at
+            diverged &= push >= DIVERGING_PUSH
+            if self.nan_observation:
+                observation[diverged] = np.nan
+            else:
+                reward[diverged] = np.nan
+        return observation, reward, self.fuel[rows] <= 0
+
+
+@dataclass(frozen=True)
+class CompiledRollout(DeviceRollout):
+    """A device rollout whose methods are jitted; equal ones share compilations."""
+
+    @partial(jax.jit, static_argnames=("self", "num_pairs", "members", "stagger"))
+    def reset(self, key, num_pairs, *, members=2, stagger=False):
+        return super().reset(key, num_pairs, members=members, stagger=stagger)
+
+    @partial(jax.jit, static_argnames=("self", "length", "single_episode"))
+    def unroll(self, particles, thetas, length, *, single_episode=False):
+        return super().unroll(
+            particles, thetas, length, single_episode=single_episode
+        )
+
+
+def device_rollout(
+    horizon: int = 20, diverged_loss: float = 0.0, **options: Any
+) -> DeviceRollout:
+    problem = PolicyProblem(DeviceCounting(horizon, **options), act)
+    return CompiledRollout(problem, horizon, diverged_loss)
+
+
+def host_rollout(
+    horizon: int = 20, diverged_loss: float = 0.0, **options: Any
+) -> HostRollout:
+    return HostRollout(HostCounting(horizon, **options), act, horizon, diverged_loss)
+
+
+ROLLOUTS = {"device": device_rollout, "host": host_rollout}
+
+
+def observation_of(particles: Any) -> np.ndarray:
+    """What the policies see next, on either driver. # shape=(N, 2)"""
+    state = particles.state
+    return np.asarray(state[1] if isinstance(state, tuple) else state.observation)

@@ -1,0 +1,239 @@
+"""Native Swimmer beside Gymnasium's, and its simulations as data."""
+
+import gymnasium
+import jax
+import mujoco
+import numpy as np
+import pytest
+
+from pes_rl.envs import HostRollout, Particles, make
+from pes_rl.envs.native_mujoco import MujocoEnvironment
+
+NUM_PAIRS = 3
+NUM_PARTICLES = 2 * NUM_PAIRS
+NUM_PARAMETERS = 16
+
+
+def act(thetas, observations):
+    """A linear policy. # shape=(N, 2)"""
+    weights = thetas.reshape(len(thetas), 2, 8)
+    return np.matmul(weights, observations[..., None])[..., 0]
+
+
+def rollout_of(environment, horizon=1000):
+    return HostRollout(environment, act, horizon, diverged_loss=3.0)
+
+
+def some_thetas(scale=1.0):
+    generator = np.random.default_rng(7)
+    shape = (NUM_PARTICLES, NUM_PARAMETERS)
+    return (scale * generator.normal(size=shape)).astype(np.float32)
+
+
+def set_velocity(particles: Particles, index: int, value: float) -> Particles:
+    """A copy in which one simulation's velocities are `value`."""
+    model = MujocoEnvironment("swimmer").model
+    data = mujoco.MjData(model)
+    whole = mujoco.mjtState.mjSTATE_INTEGRATION
+    rows = particles.state.simulation.copy()
+    mujoco.mj_setState(model, data, rows[index], whole)
+    data.qvel[:] = value
+    mujoco.mj_getState(model, data, rows[index], whole)
+    state = type(particles.state)(rows, particles.state.observation)
+    return type(particles)(state, particles.clock, particles.loss)
+
+
+def test_swimmer_steps_as_gymnasiums_for_a_whole_episode():
+    """Same state and actions, a third of them beyond the bounds: within 1e-9."""
+    ours = make("swimmer", num_threads=1)
+    assert isinstance(ours, MujocoEnvironment)
+    keys = np.array([[1, 2], [3, 4]], np.uint32)
+    ours.allocate(2)
+    observations = ours.reset(np.arange(2), keys)
+    data = mujoco.MjData(ours.model)
+    whole = mujoco.mjtState.mjSTATE_INTEGRATION
+    mujoco.mj_setState(ours.model, data, ours.save()[1], whole)
+
+    theirs = gymnasium.make("Swimmer-v5")
+    theirs.reset(seed=0)
+    theirs.unwrapped.set_state(data.qpos.copy(), data.qvel.copy())
+    np.testing.assert_allclose(
+        observations[1], theirs.unwrapped._get_obs(), rtol=0, atol=1e-9
+    )
+    actions = np.random.default_rng(0).uniform(-1.5, 1.5, (1000, 2, 2))
+    for step, action in enumerate(actions):
+        observations, rewards, terminated = ours.step(action, None)
+        observation, reward, their_terminated, truncated, _ = theirs.step(action[1])
+        np.testing.assert_allclose(observations[1], observation, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(rewards[1], reward, rtol=0, atol=1e-9)
+        assert terminated[1] == their_terminated
+        assert truncated == (step + 1 == ours.horizon)
+    theirs.close()
+
+
+def test_swimmer_has_the_spaces_of_gymnasiums():
+    ours, theirs = make("swimmer", num_threads=1), gymnasium.make("Swimmer-v5")
+    assert (ours.observation_size,) == theirs.observation_space.shape
+    np.testing.assert_array_equal(ours.action_low, theirs.action_space.low)
+    np.testing.assert_array_equal(ours.action_high, theirs.action_space.high)
+    theirs.close()
+
+
+def test_first_states_spread_over_gymnasiums_noise_and_follow_the_key():
+    environment = MujocoEnvironment("swimmer", num_threads=1)
+    environment.allocate(200)
+    keys = np.stack([np.arange(200), np.full(200, 9)], axis=1).astype(np.uint32)
+    keys[1] = keys[0]
+    observations = environment.reset(np.arange(200), keys)
+    np.testing.assert_array_equal(observations[0], observations[1])
+    assert len(np.unique(observations, axis=0)) == 199
+    # None of 1592 draws in an outermost 0.75% of the range: probability 6e-6 a side.
+    assert np.abs(observations).max() <= 0.1
+    assert observations.min() < -0.0985
+    assert observations.max() > 0.0985
+    # Five standard errors of a mean of 200 on 8 coordinates: probability 5e-6.
+    assert np.abs(observations.mean(0)).max() < 5 * 0.2 / np.sqrt(12 * 200)
+
+
+def test_resetting_some_leaves_the_other_simulations_alone():
+    environment = MujocoEnvironment("swimmer", num_threads=1)
+    environment.allocate(4)
+    keys = np.arange(8, dtype=np.uint32).reshape(4, 2)
+    environment.reset(np.arange(4), keys)
+    environment.step(np.full((4, 2), 0.5), None)
+    before = environment.save()
+    environment.reset(np.array([2]), keys[:1])
+    after = environment.save()
+    np.testing.assert_array_equal(after[[0, 1, 3]], before[[0, 1, 3]])
+    assert (after[2] != before[2]).any()
+
+
+def test_stepping_some_is_stepping_them_among_all():
+    environment = MujocoEnvironment("swimmer", num_threads=1)
+    environment.allocate(4)
+    environment.reset(np.arange(4), np.arange(8, dtype=np.uint32).reshape(4, 2))
+    before = environment.save()
+    actions = np.random.default_rng(0).uniform(-1, 1, (4, 2))
+    everyone = environment.step(actions, None)
+    after = environment.save()
+    ids = np.array([1, 3])
+    environment.load(before)
+    some = environment.step(actions[ids], ids)
+    for all_rows, rows in zip(everyone, some, strict=True):
+        np.testing.assert_array_equal(all_rows[ids], rows)
+    np.testing.assert_array_equal(environment.save()[ids], after[ids])
+    np.testing.assert_array_equal(environment.save()[[0, 2]], before[[0, 2]])
+
+
+def test_states_written_back_go_on_identically():
+    environment = MujocoEnvironment("swimmer", num_threads=1)
+    environment.allocate(3)
+    environment.reset(np.arange(3), np.arange(6, dtype=np.uint32).reshape(3, 2))
+    actions = np.random.default_rng(0).uniform(-1, 1, (20, 3, 2))
+    for action in actions[:10]:
+        environment.step(action, None)
+    saved = environment.save()
+    for action in actions[10:]:
+        last = environment.step(action, None)
+    other = MujocoEnvironment("swimmer", num_threads=1)
+    other.load(saved)
+    np.testing.assert_array_equal(other.save(), saved)
+    for action in actions[10:]:
+        again = other.step(action, None)
+    for one, two in zip(last, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_copied_simulations_go_on_identically():
+    rollout = rollout_of(MujocoEnvironment("swimmer", num_threads=1), horizon=30)
+    particles = rollout.reset(jax.random.key(0), NUM_PAIRS)
+    thetas = some_thetas()
+    particles, _ = rollout.unroll(particles, thetas, 20)
+    indices = np.array([4, 0, 4])
+    taken, taken_segment = rollout.unroll(
+        rollout.take(particles, indices), thetas[indices], 20
+    )
+    after, segment = rollout.unroll(particles, thetas, 20)
+    np.testing.assert_array_equal(segment.loss[:, indices], taken_segment.loss)
+    np.testing.assert_array_equal(segment.ended[:, indices], taken_segment.ended)
+    np.testing.assert_array_equal(after.state.simulation[indices], taken.state.simulation)
+    assert segment.ended.any()
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    runs = []
+    for num_threads in (1, 2, 8):
+        rollout = rollout_of(MujocoEnvironment("swimmer", num_threads), horizon=60)
+        particles = rollout.reset(jax.random.key(0), NUM_PAIRS, stagger=True)
+        unrolls = []
+        for _ in range(2):
+            particles, segment = rollout.unroll(particles, some_thetas(), 50)
+            unrolls.append((particles, segment))
+        runs.append(unrolls)
+    assert np.asarray(runs[0][0][1].loss).any()
+    for other in runs[1:]:
+        jax.tree.map(np.testing.assert_array_equal, runs[0], other)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e12])
+def test_a_broken_simulation_ends_alone(value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo logs its warnings into the working folder.
+    rollout = rollout_of(MujocoEnvironment("swimmer", num_threads=2))
+    start = rollout.reset(jax.random.key(0), NUM_PAIRS)
+    thetas = some_thetas()
+    sound_end, sound = rollout.unroll(start, thetas, 10)
+    end, segment = rollout.unroll(set_velocity(start, 2, value), thetas, 10)
+
+    expected = np.zeros((10, NUM_PARTICLES), bool)
+    expected[0, 2] = True
+    np.testing.assert_array_equal(segment.diverged, expected)
+    np.testing.assert_array_equal(segment.ended, expected)
+    assert segment.loss[0, 2] == 3.0
+    others = np.array([0, 1, 3, 4, 5])
+    np.testing.assert_array_equal(segment.loss[:, others], sound.loss[:, others])
+    np.testing.assert_array_equal(
+        end.state.simulation[others], sound_end.state.simulation[others]
+    )
+    assert np.isfinite(segment.loss).all()
+    assert np.isfinite(end.state.observation).all()
+    np.testing.assert_array_equal(end.clock.episode, [0, 0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(end.clock.elapsed, [10, 10, 9, 10, 10, 10])
+
+
+def test_after_a_divergence_the_next_episode_is_that_of_any_other_end(
+    tmp_path, monkeypatch
+):
+    """Nothing of the broken simulation is left in its state, nor in its warnings."""
+    monkeypatch.chdir(tmp_path)
+    rollout = rollout_of(MujocoEnvironment("swimmer", num_threads=1))
+    start = rollout.reset(jax.random.key(0), NUM_PAIRS)
+    thetas = some_thetas()
+    broken, _ = rollout.unroll(set_velocity(start, 2, np.nan), thetas, 1)
+    limited = rollout_of(rollout.environment, horizon=1)
+    ended, _ = limited.unroll(limited.reset(jax.random.key(0), NUM_PAIRS), thetas, 1)
+    np.testing.assert_array_equal(
+        broken.state.simulation[2], ended.state.simulation[2]
+    )
+    _, after = rollout.unroll(broken, thetas, 20)
+    assert not after.diverged.any()
+
+
+def test_a_policy_of_nans_diverges_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rollout = rollout_of(MujocoEnvironment("swimmer", num_threads=1))
+    start = rollout.reset(jax.random.key(0), NUM_PAIRS)
+    thetas = some_thetas()
+    _, sound = rollout.unroll(start, thetas, 5)
+    broken = thetas.copy()
+    broken[3] = np.nan
+    _, segment = rollout.unroll(start, broken, 5)
+    others = np.arange(NUM_PARTICLES) != 3
+    assert segment.diverged[:, 3].all()
+    np.testing.assert_array_equal(segment.loss[:, 3], 3.0)
+    np.testing.assert_array_equal(segment.loss[:, others], sound.loss[:, others])
+    assert not segment.diverged[:, others].any()
+
+
+def test_a_negative_number_of_threads_is_refused():
+    with pytest.raises(ValueError, match="num_threads=-1 must be 0"):
+        MujocoEnvironment("swimmer", num_threads=-1)

@@ -1,0 +1,75 @@
+"""The distribution: what is installed, and what is not."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _settings():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+
+def test_every_package_folder_is_listed():
+    found = {
+        ".".join(("pes_rl", *folder.relative_to(ROOT).parts)).replace(
+            "pes_rl.pes_rl", "pes_rl"
+        )
+        for top in ("pes_rl", "agents", "envs")
+        for init in (ROOT / top).rglob("__init__.py")
+        if not (folder := init.parent).resolve() != folder
+    }
+    assert found == set(_settings()["packages"])
+
+
+def test_links_lead_to_the_top_level_folders():
+    for name in ("agents", "envs"):
+        link = ROOT / "pes_rl" / name
+        assert link.is_symlink()
+        assert link.readlink() == Path("..") / name
+
+
+def test_bare_names_are_never_imported():
+    code = (
+        "import sys, pes_rl.train, pes_rl.compare, pes_rl.bench;"
+        "assert 'agents' not in sys.modules and 'envs' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    # Without flags: a source distribution, and the wheel from it and nothing else.
+    build = [sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (path,) = out.glob("*.whl")
+    return path
+
+
+def test_wheel_trains_from_another_folder(wheel, tmp_path):
+    site = tmp_path / "site"
+    install = ["-m", "pip", "install", "--no-deps", "--quiet", "--target", str(site)]
+    subprocess.run([sys.executable, *install, str(wheel)], check=True)
+    assert sorted(
+        p.name for p in site.iterdir() if p.is_dir() and "-" not in p.name
+    ) == [
+        "bin",
+        "pes_rl",
+    ]
+    where = "import pes_rl.agents as a, pes_rl.envs as e; print(a.__file__, e.__file__)"
+    run = {"cwd": tmp_path, "env": {"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"}}
+    shown = subprocess.run(
+        [sys.executable, "-c", where], check=True, capture_output=True, text=True, **run
+    )
+    assert shown.stdout.count(str(site)) == 2
+    train = "-m pes_rl.train --total-timesteps 40 --horizon 20 --num-pairs 1"
+    train += " --truncation-length 10 --eval-episodes 1 --final-eval-episodes 1"
+    subprocess.run(
+        [sys.executable, *train.split(), "--logdir", "run"], check=True, **run
+    )
+    assert (tmp_path / "run" / "summary.json").exists()

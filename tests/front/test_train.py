@@ -1,0 +1,242 @@
+"""The training command, from its arguments to the folder that it leaves."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pes_rl import train
+from pes_rl.policy_files import load_policy
+
+ROOT = Path(__file__).parents[2]
+QUICK = (
+    "--env swimmer --total-timesteps 480 --num-pairs 2 --horizon 40 "
+    "--eval-episodes 2 --final-eval-episodes 3 --eval-interval 160 --log-interval 2 "
+    "--checkpoint-interval 160"
+)
+
+
+def run(folder, *more):
+    steps = [] if "es" in more else ["--truncation-length", "10"]
+    return train.main([*QUICK.split(), *steps, *more, "--logdir", str(folder)])
+
+
+def rows(folder):
+    with (folder / "progress.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        ("--agent", "pes"),
+        ("--agent", "es"),
+        ("--agent", "truncated-es"),
+    ],
+    ids=lambda agent: agent[1],
+)
+def test_a_run_leaves_a_whole_folder(tmp_path, agent):
+    folder = tmp_path / "run"
+    assert run(folder, *agent) == 0
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(summary) >= {
+        "env",
+        "agent",
+        "seed",
+        "total_timesteps",
+        "wall_seconds",
+        "steps_per_second",
+        "final_return",
+        "final_return_std",
+        "best_return",
+        "threshold",
+        "timesteps_to_threshold",
+    }
+    assert summary["total_timesteps"] >= 480
+    assert summary["best_return"] >= summary["final_return"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["settings"]["agent"] == agent[1]
+    assert "jax" in config["versions"]
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert list((folder / "checkpoints").iterdir())
+    log = rows(folder)
+    steps = [int(row["time/total_timesteps"]) for row in log]
+    assert steps == sorted(steps)
+    assert steps[-1] == summary["total_timesteps"]
+    assert all(np.isfinite(float(row["pes/gradient_norm"])) for row in log[1:])
+    policy, theta = load_policy(folder / "policy" / "last.npz")
+    assert theta.shape == (policy.num_parameters,)
+
+
+def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(tmp_path):
+    outcomes = []
+    for name, threads in (("a", "1"), ("b", "2"), ("c", "8")):
+        assert run(tmp_path / name, "--num-threads", threads) == 0
+        _, theta = load_policy(tmp_path / name / "policy" / "last.npz")
+        log = [row["eval/mean_reward"] for row in rows(tmp_path / name)]
+        outcomes.append((theta.tolist(), log))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert run(tmp_path / "d", "--seed", "1") == 0
+    _, other = load_policy(tmp_path / "d" / "policy" / "last.npz")
+    assert other.tolist() != outcomes[0][0]
+
+
+def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
+    options = ["--truncation-length", "15", "--learning-rate-decay", "constant"]
+    assert run(tmp_path / "whole", *options) == 0
+    assert run(tmp_path / "parts", *options, "--total-timesteps", "240") == 0
+    resume = ["--resume", str(tmp_path / "parts"), "--total-timesteps", "480"]
+    assert train.main(resume) == 0
+    whole, parts = (
+        load_policy(tmp_path / name / "policy" / "last.npz")[1]
+        for name in ("whole", "parts")
+    )
+    assert whole.tolist() == parts.tolist()
+    columns = ("time/total_timesteps", "train/theta_norm", "rollout/ep_rew_mean")
+    logs = [
+        [[row[c] for c in columns] for row in rows(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
+    assert logs[0][-1] == logs[1][-1]
+
+
+def test_the_budget_counts_every_simulated_step(tmp_path):
+    folder = tmp_path / "run"
+    assert run(folder, "--agent", "truncated-es") == 0
+    for row in rows(folder):
+        # Four particles and the mean unroll, ten steps each.
+        assert int(row["time/total_timesteps"]) == 50 * int(row["time/iterations"])
+
+
+def test_it_stops_at_the_threshold(tmp_path):
+    folder = tmp_path / "run"
+    assert run(folder, "--threshold", "-1000", "--stop-at-threshold") == 0
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["timesteps_to_threshold"] == 0
+    assert summary["total_timesteps"] < 480
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_whole_folder_that_can_be_resumed(tmp_path, number):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "pes_rl.train", "--env", "swimmer"]
+    command += ["--total-timesteps", "100000000", "--logdir", str(folder)]
+    command += ["--log-interval", "1", "--eval-episodes", "1", "--num-pairs", "1"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        for line in process.stdout:
+            if "  200/" in line:  # the first update is done
+                break
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number, errors
+    assert "Traceback" not in errors
+    assert f"--resume {folder}" in output
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["interrupted"]
+    budget = str(summary["total_timesteps"] + 200)
+    more = ["--total-timesteps", budget, "--final-eval-episodes", "1"]
+    assert train.main(["--resume", str(folder), *more]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--env swimer", "unknown environment 'swimer'; use one of: swimmer"),
+        ("--agent pse", "unknown agent 'pse'; use one of: pes"),
+        ("--env gym:CartPole-v1", "unknown environment 'gym:CartPole-v1'"),
+        ("--truncation-length 0", "truncation_length=0 must be at least 1"),
+        ("--truncation-length 1001", "longer than the horizon of 1000"),
+        ("--num-pairs 0", "num_pairs=0 must be at least 1"),
+        ("--sigma 0", "sigma=0.0 must be above 0"),
+        ("--sigma nan", "sigma=nan must be above 0"),
+        ("--agent es --truncation-length 10", "has no meaning for es"),
+        ("--agent es --stagger", "stagger has no meaning for es"),
+        ("--total-timesteps 0", "total_timesteps=0 must be above 0"),
+        ("--num-threads -1", "num_threads=-1 must be 0"),
+        ("--backend mjx", "backend='mjx' is for Brax"),
+        ("--policy mlp --hidden-sizes 0", "hidden_sizes=(0,) must all be"),
+        ("--resume nowhere", "nowhere is not a run folder"),
+    ],
+)
+def test_bad_input_ends_in_one_clear_line(capsys, tmp_path, arguments, message):
+    status = train.main([*arguments.split(), "--logdir", str(tmp_path / "run")])
+    assert status == 2
+    errors = capsys.readouterr().err.strip().split("\n")
+    assert len(errors) <= 2
+    assert message in errors[0]
+
+
+def test_a_log_folder_that_cannot_be_written_is_named(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert run(tmp_path / "file" / "run") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_folder_with_another_run_is_not_overwritten(capsys, tmp_path):
+    assert run(tmp_path / "run") == 0
+    assert run(tmp_path / "run") == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_a_broken_checkpoint_is_named(capsys, tmp_path):
+    folder = tmp_path / "run"
+    assert run(folder) == 0
+    newest = max((folder / "checkpoints").iterdir(), key=lambda p: int(p.name))
+    for file in newest.rglob("*"):
+        if file.is_file() and file.name != "commit_success.txt":
+            file.write_bytes(b"torn")
+    assert train.main(["--resume", str(folder)]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_failed_checkpoint_is_shown_and_training_goes_on(
+    capsys, tmp_path, monkeypatch
+):
+    def full_disk(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pes_rl.checkpoints.Checkpoints.save", full_disk)
+    assert run(tmp_path / "run") == 0
+    assert "training goes on" in capsys.readouterr().out
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_help_shows_the_defaults_of_the_chosen_agent(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--env", "swimmer", "--agent", "es", "--help"])
+    shown = capsys.readouterr().out
+    assert "--truncation-length" in shown
+    assert "Environment steps between two evaluations" in shown
+
+
+def test_wall_time_is_the_run_s_own(tmp_path):
+    begun = time.perf_counter()
+    assert run(tmp_path / "run") == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert 0 < summary["wall_seconds"] < time.perf_counter() - begun
+
+
+def test_the_module_runs_as_a_command(tmp_path):
+    command = [sys.executable, "-m", "pes_rl.train", *QUICK.split(), "--agent", "es"]
+    shown = subprocess.run(
+        [*command, "--logdir", str(tmp_path / "run")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert "return" in shown.stdout
+    assert "480/480" in shown.stdout

@@ -1,0 +1,138 @@
+"""Loops-only NumPy transcriptions of the estimators' algorithm boxes.
+
+They share nothing with the package: a `System` is stepped one simulation and one step
+at a time, and every particle keeps its own books.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class System(Protocol):
+    """A system whose states are plain data."""
+
+    def begin(self, pair: int, episode: int) -> Any:
+        """First state of a pair's given episode."""
+        ...
+
+    def step(self, state: Any, theta: np.ndarray) -> tuple[Any, float, bool]:
+        """(state, loss, terminated); a loss of NaN says that the system diverged."""
+        ...
+
+
+@dataclass
+class Particle:
+    """One simulation and its books."""
+
+    system: System
+    pair: int
+    horizon: int
+    limit: int
+    diverged_loss: float = 0.0
+    episode: int = 0
+    elapsed: int = 0
+    episode_loss: float = 0.0
+    steps: int = 0
+    divergences: int = 0
+    finished: list[tuple[float, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.state = self.system.begin(self.pair, self.episode)
+
+    def step(self, theta: np.ndarray) -> tuple[float, bool]:
+        """(loss, whether the episode ended)."""
+        self.state, loss, ended = self.system.step(self.state, theta)
+        if not np.isfinite(loss):
+            loss, ended = self.diverged_loss, True
+            self.divergences += 1
+        self.steps += 1
+        self.elapsed += 1
+        self.episode_loss += loss
+        if not ended and self.elapsed < self.limit:
+            return loss, False
+        self.finished.append((self.episode_loss, self.elapsed))
+        self.episode += 1
+        self.elapsed, self.episode_loss, self.limit = 0, 0.0, self.horizon
+        self.state = self.system.begin(self.pair, self.episode)
+        return loss, True
+
+
+def pes(
+    particles: list[Particle],
+    theta: np.ndarray,
+    perturbations: np.ndarray,
+    sigma: float,
+    truncation_length: int,
+) -> list[np.ndarray]:
+    """PES, Algorithm 2, where episodes may end at any step.
+
+    Args:
+        particles: N particles at the start of their first episodes.
+        theta: Mean parameters, the same for every update. # shape=(D,)
+        perturbations: One set for each update. # shape=(updates, N, D)
+        sigma: Standard deviation of the perturbations.
+        truncation_length: K.
+
+    Returns:
+        The gradient of each update.
+    """
+    accumulator = np.zeros(perturbations.shape[1:])
+    gradients = []
+    for perturbation in perturbations:
+        gradient = np.zeros(theta.size)
+        for i, particle in enumerate(particles):
+            accumulator[i] = accumulator[i] + perturbation[i]
+            for _ in range(truncation_length):
+                loss, ended = particle.step(theta + perturbation[i])
+                gradient += accumulator[i] * loss
+                if ended:  # The new episode lives under this perturbation alone.
+                    accumulator[i] = perturbation[i]
+            if particle.elapsed == 0:  # It has lived under nothing yet.
+                accumulator[i] = 0.0
+        gradients.append(gradient / (len(particles) * sigma**2))
+    return gradients
+
+
+def full_es(
+    particles: list[Particle],
+    theta: np.ndarray,
+    perturbations: np.ndarray,
+    sigma: float,
+) -> list[np.ndarray]:
+    """ES on one whole episode a particle and update; arguments as in `pes`."""
+    gradients = []
+    for perturbation in perturbations:
+        gradient = np.zeros(theta.size)
+        for i, particle in enumerate(particles):
+            ended = False
+            while not ended:
+                loss, ended = particle.step(theta + perturbation[i])
+                gradient += perturbation[i] * loss
+        gradients.append(gradient / (len(particles) * sigma**2))
+    return gradients
+
+
+def truncated_es(
+    mean: Particle,
+    theta: np.ndarray,
+    perturbations: np.ndarray,
+    sigma: float,
+    truncation_length: int,
+) -> list[np.ndarray]:
+    """Truncated ES, Algorithm 1: all start from the state that the mean reached."""
+    gradients = []
+    for perturbation in perturbations:
+        gradient = np.zeros(theta.size)
+        for e in perturbation:
+            # Everything that a particle is made of is replaced, not changed in place.
+            particle = Particle(mean.system, mean.pair, mean.horizon, mean.limit)
+            particle.__dict__.update(mean.__dict__, finished=[])
+            for _ in range(truncation_length):
+                loss, _ = particle.step(theta + e)
+                gradient += e * loss
+        for _ in range(truncation_length):
+            mean.step(theta)
+        gradients.append(gradient / (len(perturbation) * sigma**2))
+    return gradients
