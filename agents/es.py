@@ -33,7 +33,7 @@ class ES:
     """
 
     num_pairs: int
-    sigma: float
+    sigma: Any
 
     def __post_init__(self) -> None:
         check_population(self.num_pairs, self.sigma)

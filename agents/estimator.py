@@ -57,7 +57,12 @@ class Estimator(Protocol):
     def num_pairs(self) -> int: ...
 
     @property
-    def sigma(self) -> float: ...
+    def sigma(self) -> Any:
+        """Standard deviation of the perturbations; a schedule may replace it.
+
+        `dataclasses.replace(estimator, sigma=...)` with a traced scalar is how.
+        """
+        ...
 
     def max_steps(self, horizon: int | None) -> int:
         """Environment steps that one estimate simulates, at most."""
@@ -88,14 +93,17 @@ class Estimator(Protocol):
         ...
 
 
-def check_population(num_pairs: int, sigma: float) -> None:
-    """Raise `ValueError` unless there is at least one pair and sigma is positive."""
+def check_population(num_pairs: int, sigma: Any) -> None:
+    """Raise `ValueError` unless there is at least one pair and sigma is positive.
+
+    A sigma that is an array comes from a schedule and is not looked at.
+    """
     if num_pairs < 1:
         raise ValueError(
             f"num_pairs={num_pairs} must be at least 1 (two particles); "
             "use 10, for example"
         )
-    if not sigma > 0:
+    if isinstance(sigma, int | float) and not sigma > 0:
         raise ValueError(f"sigma={sigma} must be above 0; use 0.1, for example")
 
 
@@ -115,7 +123,7 @@ def check_truncation_length(truncation_length: int, horizon: int | None) -> None
 
 @partial(jax.jit, static_argnames=("num_pairs", "num_parameters"))
 def antithetic_perturbations(
-    key: jax.Array, num_pairs: int, num_parameters: int, sigma: float
+    key: jax.Array, num_pairs: int, num_parameters: int, sigma: Any
 ) -> jax.Array:
     """Perturbations +sigma epsilon and -sigma epsilon, the members of a pair adjacent.
 

@@ -37,10 +37,13 @@ class PESState:
         particles: N particles.
         accumulator: Sum of the perturbations since each running episode began.
             # shape=(N, D), dtype=float32
+        sigma: Standard deviation that the accumulator refers to.
+            # shape=(), dtype=float32
     """
 
     particles: Particles
     accumulator: jax.Array
+    sigma: jax.Array
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,11 @@ class PES:
     """Unbiased gradient estimates from partial unrolls.
 
     Differences from the paper: episodes may end at any step of an unroll, the members
-    of a pair end independently (so the accumulator is per particle), and the particles'
-    phases can be staggered over the episode.
+    of a pair end independently (so the accumulator is per particle), the particles'
+    phases can be staggered over the episode, and sigma may change between two updates.
+    The score function of a perturbation e drawn with sigma is e / sigma^2, so a sum of
+    perturbations counts for a new sigma' once it is scaled by (sigma' / sigma)^2; the
+    estimate stays an unbiased one of the objective smoothed by the sigmas lived under.
 
     Attributes:
         num_pairs: Antithetic pairs P; N = 2P particles.
@@ -62,7 +68,7 @@ class PES:
 
     num_pairs: int
     truncation_length: int
-    sigma: float
+    sigma: Any
     stagger: bool = False
 
     def __post_init__(self) -> None:
@@ -76,7 +82,8 @@ class PES:
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> PESState:
         check_truncation_length(self.truncation_length, rollout.horizon)
         particles = rollout.reset(key, self.num_pairs, stagger=self.stagger)
-        return PESState(particles, jnp.zeros((2 * self.num_pairs, theta.size)))
+        accumulator = jnp.zeros((2 * self.num_pairs, theta.size))
+        return PESState(particles, accumulator, jnp.float32(self.sigma))
 
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: PESState, key: jax.Array
@@ -88,12 +95,16 @@ class PES:
             state.particles, theta[None] + perturbation, self.truncation_length
         )
         contributions, accumulator = pes_gradient(
-            segment, state.accumulator, perturbation, self.sigma
+            segment,
+            state.accumulator * (self.sigma / state.sigma) ** 2,
+            perturbation,
+            self.sigma,
         )
         report = describe(
             state.particles, particles, segment, contributions, accumulator
         )
-        return contributions.sum(0), PESState(particles, accumulator), report
+        after = PESState(particles, accumulator, jnp.float32(self.sigma))
+        return contributions.sum(0), after, report
 
 
 @jax.jit

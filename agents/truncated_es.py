@@ -12,6 +12,7 @@ it does to the steps after them.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,7 @@ class TruncatedES:
 
     num_pairs: int
     truncation_length: int
-    sigma: float
+    sigma: Any
 
     def __post_init__(self) -> None:
         check_population(self.num_pairs, self.sigma)

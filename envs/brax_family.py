@@ -1,13 +1,12 @@
-"""Brax environments: `brax:NAME` on the device driver.
+"""Brax environments on the device driver.
 
-Importing this module imports Brax, which takes seconds; nothing else here does.
+Importing this module imports Brax, which takes seconds; no other module does.
 """
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -17,22 +16,24 @@ import jax.numpy as jnp
 import numpy as np
 from brax import envs, fluid
 
+from pes_rl.envs.registry import unknown_name
+
 BACKENDS = ("generalized", "spring", "positional", "mjx")
-"""Brax's physics pipelines, the one nearest to MuJoCo first."""
+"""Brax's physics pipelines."""
 
 
 def repair_fluid(module: Any) -> None:
-    """Let `brax.fluid` run on JAX without `jnp.clip(..., a_min=...)`.
+    """Let `brax.fluid` run on a JAX whose `jnp.clip` has no `a_min`.
 
-    Swimmer, the one environment in a fluid, raises TypeError in brax 0.14.2 on JAX
-    0.10. The module's own name for `jax.numpy` gets a copy of that namespace whose
-    `clip` takes the old argument; `jax.numpy` itself is left alone. Does nothing where
-    the module's source no longer uses the argument.
+    Brax 0.14.2's Swimmer, the one environment in a fluid, raises TypeError on JAX 0.10.
+    The module's own name for `jax.numpy` becomes a copy of that namespace whose `clip`
+    takes the old argument; `jax.numpy` itself is left alone, and so is a module whose
+    source no longer uses the argument.
     """
     if "a_min=" in inspect.getsource(module):
-        old_numpy = SimpleNamespace(**vars(jnp))
-        old_numpy.clip = lambda x, a_min: jnp.clip(x, min=a_min)
-        module.jp = old_numpy
+        older_numpy = SimpleNamespace(**vars(jnp))
+        older_numpy.clip = lambda x, a_min: jnp.clip(x, min=a_min)
+        module.jp = older_numpy
 
 
 repair_fluid(fluid)
@@ -42,14 +43,15 @@ repair_fluid(fluid)
 class BraxEnvironment:
     """An environment of Brax's registry, as a `DeviceEnvironment`.
 
-    It uses none of Brax's wrappers: the engine cuts episodes at the horizon and draws
+    None of Brax's wrappers is used: the engine cuts episodes at the horizon and draws
     a new first state for each, where Brax's AutoResetWrapper restores a cached one.
 
     Attributes:
-        name: A name that `brax.envs.get_environment` knows, such as "ant".
+        name: What `brax.envs.get_environment` calls it, such as "ant".
         backend: One of `BACKENDS`. None is the default of the environment's own
-            constructor: "generalized", for each that Brax ships. Swimmer runs on no
-            other one, and "fast" has no physics and ignores it.
+            constructor: "generalized", the nearest to MuJoCo's original, for all that
+            Brax ships. Swimmer refuses the others; "fast" has no physics, so it runs
+            the same on each.
 
     Raises:
         ValueError: If the name or the backend is unknown, the environment refuses the
@@ -59,20 +61,22 @@ class BraxEnvironment:
     name: str
     backend: str | None = None
 
+    on_device = True
     horizon = 1000
-    """`brax.envs.create`'s default, and the limit that each docstring in `brax.envs`
-    gives, reacher's and pusher's too (Gymnasium cuts those at 50 and 100)."""
+    """The default of `brax.envs.create` and `brax.training.learner`, and the limit in
+    the docstring of each environment with one, reacher and pusher among them."""
 
     def __post_init__(self) -> None:
-        _require_known("name", self.name, envs._envs)  # Brax has no public list.
-        if self.backend is not None:
-            _require_known("backend", self.backend, BACKENDS)
+        if self.name not in envs._envs:  # Brax has no public list of its names.
+            raise ValueError(unknown_name("environment", self.name, [*envs._envs]))
+        if self.backend not in (None, *BACKENDS):
+            raise ValueError(unknown_name("backend", self.backend, [*BACKENDS]))
         observation = self._first.obs
         if len(getattr(observation, "shape", ())) != 1:
             raise ValueError(
-                f"name={self.name!r} observes {jax.tree.map(jnp.shape, observation)}, "
-                "but a policy needs one vector; register a version of the environment "
-                "that concatenates its observation"
+                f"{self.name!r} observes {jax.tree.map(jnp.shape, observation)}, but a "
+                "policy takes one vector; register a version of the environment that "
+                "concatenates them into one"
             )
 
     @property
@@ -81,37 +85,36 @@ class BraxEnvironment:
 
     @property
     def action_low(self) -> np.ndarray:
-        """-1 for each actuator. # shape=(A,), dtype=float32
+        """-1 for each actuator, as float32 [A].
 
-        Brax's actions lie in [-1, 1] in every environment: where the actuators' range
-        is another one (humanoid .4, inverted_pendulum 3, pusher 2), `step` scales to
-        it. Controls beyond are clipped by the physics but charged in full by the
-        environments' control costs.
+        Actions lie in [-1, 1] in all of Brax. Where the actuators' range is another
+        one (humanoid and humanoidstandup .4, pusher 2, inverted_pendulum 3), the
+        environment scales to it. Beyond, the physics clips the control while the
+        control cost still charges all of it.
         """
         return -self.action_high
 
     @property
     def action_high(self) -> np.ndarray:
-        """1 for each actuator; see `action_low`. # shape=(A,), dtype=float32"""
+        """1 for each actuator, as float32 [A]; see `action_low`."""
         return np.ones(self._environment.action_size, np.float32)
 
     def reset(self, key: jax.Array) -> tuple[envs.State, jax.Array]:
-        """First state of an episode and its observation, (O,) float32."""
+        """First state of an episode and its observation, float32 [O]."""
         with _default_promotion():
             state = self._environment.reset(key)
-        return self._observed(state)
+        return self._settled(state)
 
     def step(
         self, state: envs.State, action: jax.Array
     ) -> tuple[envs.State, jax.Array, jax.Array, jax.Array]:
-        """State, observation (O,) float32, reward () float32, terminated () bool."""
-        # Brax writes metrics into the state that it is given, hence the copy.
-        state = jax.tree.map(lambda leaf: leaf, state)
+        """State, observation float32 [O], reward float32 and terminated bool."""
+        own = jax.tree.map(lambda leaf: leaf, state)  # Brax writes into its metrics.
         with _default_promotion():
-            state = self._environment.step(state, action)
-        state, observation = self._observed(state)
-        reward = jnp.asarray(state.reward, jnp.float32)
-        return state, observation, reward, jnp.asarray(state.done, jnp.float32) > 0.5
+            after = self._environment.step(own, action)
+        reward = jnp.asarray(after.reward, jnp.float32)
+        terminated = jnp.asarray(after.done, jnp.float32) > 0.5
+        return *self._settled(after), reward, terminated
 
     @cached_property
     def _environment(self) -> envs.Env:
@@ -120,8 +123,8 @@ class BraxEnvironment:
             return envs.get_environment(self.name, **keywords)
         except ValueError as error:
             raise ValueError(
-                f"backend={self.backend!r} is refused by Brax's {self.name!r}: {error} "
-                "Use backend=None, the environment's own default"
+                f"backend={self.backend!r} does not fit {self.name!r}; use "
+                f"backend=None, the environment's own default (Brax says: {error})"
             ) from error
 
     @cached_property
@@ -130,10 +133,10 @@ class BraxEnvironment:
         with _default_promotion():
             return jax.eval_shape(self._environment.reset, jax.random.key(0))
 
-    def _observed(self, state: envs.State) -> tuple[envs.State, jax.Array]:
-        """`state` in the dtypes of `_first`, none of them weak, and its observation.
+    def _settled(self, state: envs.State) -> tuple[envs.State, jax.Array]:
+        """`state` in the dtypes of a first state, none of them weak; its observation.
 
-        Brax's steps return Python floats where its resets return arrays.
+        Brax returns a Python number here and there where it first gave an array.
         """
         state = jax.tree.map(
             lambda leaf, first: jnp.asarray(leaf, first.dtype), state, self._first
@@ -143,14 +146,6 @@ class BraxEnvironment:
 
 @contextmanager
 def _default_promotion() -> Iterator[None]:
-    """JAX's default promotion, which Brax relies on, whatever the caller has set."""
+    """JAX's default promotion of dtypes and ranks, on which Brax's code relies."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
-
-
-def _require_known(field: str, value: str, known: Iterable[str]) -> None:
-    if value not in known:
-        names = sorted(known, key=lambda k: -SequenceMatcher(None, value, k).ratio())
-        raise ValueError(
-            f"{field}={value!r} is unknown to Brax; use one of {', '.join(names)}"
-        )

@@ -52,6 +52,7 @@ def assemble(config: TrainConfig) -> Assembly:
             config.normalize_returns,
         ),
         config.total_timesteps,
+        config.final_sigma,
     )
     evaluation = make_rollout(config, _make_environment(config), policy.act)
     return Assembly(policy, learner, evaluation)

@@ -26,6 +26,8 @@ class TrainConfig:
     """Steps K of a partial unroll; None for es, which plays whole episodes."""
     sigma: float = 0.1
     """Standard deviation of the perturbations at the start."""
+    final_sigma: float | None = None
+    """Standard deviation at the end, approached geometrically; None holds sigma."""
     stagger: bool = False
     """Spread the particles of pes over the episode."""
     optimizer: Literal["sgd", "adam"] = "adam"

@@ -79,13 +79,24 @@ class Learner:
         estimator: Estimates the gradient of the loss.
         step: How theta moves along it.
         total_timesteps: Budget of environment steps, which schedules refer to.
+        final_sigma: Where the perturbations' standard deviation ends, approached
+            geometrically; None holds the estimator's. A smaller sigma moves the
+            objective, the smoothed loss, towards the loss itself.
     """
 
     def __init__(
-        self, rollout: Rollout, estimator: Estimator, step: Step, total_timesteps: int
+        self,
+        rollout: Rollout,
+        estimator: Estimator,
+        step: Step,
+        total_timesteps: int,
+        final_sigma: float | None = None,
     ) -> None:
+        if final_sigma is not None and not final_sigma > 0:
+            raise ValueError(f"final_sigma={final_sigma} must be above 0, or None")
         self._rollout = rollout
         self._estimator = estimator
+        self._final_sigma = estimator.sigma if final_sigma is None else final_sigma
         self._step = step
         self._total_timesteps = total_timesteps
         self._direction = step.direction()
@@ -112,6 +123,12 @@ class Learner:
         """Learning rate of the next update."""
         return self._step.learning_rate_at(state.progress)
 
+    def sigma(self, state: TrainState) -> jax.Array:
+        """Standard deviation of the next update's perturbations."""
+        start = self._estimator.sigma
+        progress = jnp.minimum(state.progress, 1.0)
+        return start * (self._final_sigma / start) ** progress
+
     def run(self, state: TrainState, num_updates: int) -> tuple[TrainState, Report]:
         """Take several updates.
 
@@ -134,18 +151,19 @@ class Learner:
 
     def _update(self, state: TrainState, descend: Any) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.updates)
-        gradient, estimator, report = self._estimator.estimate(
+        estimator: Any = self._estimator
+        estimator = replace(estimator, sigma=self.sigma(state))
+        gradient, estimator_state, report = estimator.estimate(
             self._rollout, state.theta, state.estimator, key
         )
-        return replace(descend(state, gradient, report), estimator=estimator), report
+        state = descend(state, gradient, report, estimator.sigma)
+        return replace(state, estimator=estimator_state), report
 
     def _descend(
-        self, state: TrainState, gradient: jax.Array, report: Report
+        self, state: TrainState, gradient: jax.Array, report: Report, sigma: jax.Array
     ) -> TrainState:
         if self._step.normalize_returns:
-            gradient = normalize_by_return_std(
-                gradient, report.particle_loss, self._estimator.sigma
-            )
+            gradient = normalize_by_return_std(gradient, report.particle_loss, sigma)
         rate = self._step.learning_rate_at(state.progress)
         direction, optimizer = self._direction.update(
             gradient, state.optimizer, state.theta

@@ -28,6 +28,7 @@ COLUMNS = (
     "eval/std_reward",
     "eval/mean_ep_length",
     "train/learning_rate",
+    "train/sigma",
     "train/theta_norm",
     "pes/gradient_norm",
     "pes/signal_to_noise",

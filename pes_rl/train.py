@@ -23,6 +23,9 @@ class _CommandLine(TrainConfig):
     resume: str | None = None
     """Folder of a run to continue, with its own settings where none are given here."""
 
+    def __post_init__(self) -> None:
+        """Check nothing yet: tyro would wrap an error in a box of its own."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""

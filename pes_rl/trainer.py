@@ -144,6 +144,7 @@ class Trainer:
         state, episodes = self._state, reports.episodes.sum()
         row = {
             "train/learning_rate": float(self._learner.learning_rate(state)),
+            "train/sigma": float(self._learner.sigma(state)),
             "train/theta_norm": float(np.linalg.norm(state.theta)),
             "pes/gradient_norm": float(reports.gradient_norm.mean()),
             "pes/signal_to_noise": float(reports.signal_to_noise.mean()),
