@@ -75,8 +75,7 @@ class BraxEnvironment:
         if len(getattr(observation, "shape", ())) != 1:
             raise ValueError(
                 f"{self.name!r} observes {jax.tree.map(jnp.shape, observation)}, but a "
-                "policy takes one vector; register a version of the environment that "
-                "concatenates them into one"
+                "policy takes one vector; register a version that concatenates them"
             )
 
     @property
@@ -128,7 +127,7 @@ class BraxEnvironment:
             ) from error
 
     @cached_property
-    def _first(self) -> envs.State:
+    def _first(self) -> Any:
         """Shapes and dtypes of a first state."""
         with _default_promotion():
             return jax.eval_shape(self._environment.reset, jax.random.key(0))

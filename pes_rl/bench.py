@@ -40,14 +40,13 @@ from rich.table import Table
 
 from pes_rl.assembly import make_policy, make_rollout
 from pes_rl.config import make_config
-from pes_rl.envs import make
+from pes_rl.envs.registry import environment_names, make, unknown_name
 from pes_rl.progress import Progress
 
 STEPS = 100
 """Steps of every environment in one run of an engine: a usual truncation length."""
 
-Run = Callable[[], object]
-"""Takes those steps, and returns when they are done."""
+Run = Callable[[], object]  # takes those steps; returns when they are done
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
         rates = _measure(engines, config)
-    speeds = np.median(rates, axis=0).round(1).tolist()
-    measured = zip(engines, speeds, strict=True)
+    measured = zip(engines, np.median(rates, axis=0).tolist(), strict=True)
     rows = [replace(row, steps_per_second=speed) for (row, _), speed in measured]
     _print_table(rows, np.median(rates[:, :1] / rates, axis=0))
     if config.json is not None:
@@ -102,10 +100,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check(config: BenchConfig) -> None:
+    known = [n for n in environment_names() if ":" not in n or n.startswith("brax:")]
+    if config.env not in known:
+        raise ValueError(unknown_name("environment", config.env, known))
     if config.num_particles < 2 or config.num_particles % 2:
-        raise ValueError(
-            f"num_particles={config.num_particles} must be even and above 0; use 64"
-        )
+        raise ValueError(f"num_particles={config.num_particles} is not even; use 64")
     for name in ("seconds", "rounds"):
         if not getattr(config, name) > 0:
             raise ValueError(f"{name}={getattr(config, name)} must be above 0; use 1")
@@ -113,10 +112,7 @@ def _check(config: BenchConfig) -> None:
         if config.json is not None:
             config.json.open("a").close()
     except OSError as error:
-        raise ValueError(
-            f"json={str(config.json)!r} cannot be written: {error.strerror}; use "
-            "another file"
-        ) from error
+        raise ValueError(f"cannot write json={str(config.json)!r}: {error}") from error
 
 
 def _measure(engines: list[tuple[Row, Run]], config: BenchConfig) -> np.ndarray:
@@ -147,11 +143,12 @@ def _engines(config: BenchConfig, stack: ExitStack) -> Iterator[tuple[Row, Run]]
     pairs, size = config.num_particles // 2, policy.num_parameters
     perturbation = 0.1 * jax.random.normal(jax.random.key(0), (pairs, size))
     thetas = jnp.stack([perturbation, -perturbation], 1).reshape(2 * pairs, size)
-    unroll = rollout.unroll
+    reset, unroll = rollout.reset, rollout.unroll
     if rollout.on_device:
+        reset = jax.jit(reset, static_argnums=1, static_argnames="stagger")
         unroll = jax.jit(unroll, static_argnums=2)
     # Staggered and under way, so that episodes end as often as in training.
-    particles = rollout.reset(jax.random.key(1), pairs, stagger=True)
+    particles = reset(jax.random.key(1), pairs, stagger=True)
     particles, _ = unroll(particles, thetas, STEPS)
     row = Row("pes_rl", config.env, 2 * pairs, None if rollout.on_device else threads)
     yield row, lambda: jax.block_until_ready(unroll(particles, thetas, STEPS))
@@ -226,9 +223,8 @@ def _peers(task_id: str, row: Row, threads: int) -> Iterator[tuple[Row, Any]]:
 def _random_steps(envs: Any, num_envs: int) -> Run:
     # Gymnasium's action space is that of the batch, EnvPool's that of one environment.
     space = getattr(envs, "single_action_space", envs.action_space)
-    shape = (STEPS, num_envs, *space.shape)
-    generator = np.random.default_rng(0)
-    actions = generator.uniform(space.low, space.high, shape).astype(space.dtype)
+    draw, shape = np.random.default_rng(0).uniform, (STEPS, num_envs, *space.shape)
+    actions = draw(space.low, space.high, shape).astype(space.dtype)
     envs.reset()
 
     def run() -> None:

@@ -7,7 +7,7 @@ An episode starts with a tide and some fuel, both read off its key. Each step
 
 - rounds the action down to a push, a multiple of a half in [-4, 4];
 - adds the push to the drift, so that losses depend on all actions of the episode;
-- rewards push * (1 + (tide + step) mod 3) - drift;
+- rewards push * (1 + (tide + step) mod 3) + drift;
 - burns one unit of fuel, two if the push is positive; out of fuel, the episode ends.
 
 So a particle pushed the other way than its pair's other member ends at another step.
@@ -25,7 +25,7 @@ from pes_rl.envs import DeviceRollout, HostRollout, PolicyProblem
 
 NUM_PARAMETERS = 2
 SHORTEST_EPISODE = 3  # Where every push is positive, from the least fuel.
-DIVERGING_PUSH = 2.0
+DIVERGING_PUSH = 1.0
 
 
 def act(theta: Any, observation: Any) -> Any:
@@ -42,13 +42,11 @@ class DeviceCounting:
     Attributes:
         horizon: Steps of the longest episode.
         diverges_at: Step (the first is 1) at which a push of `DIVERGING_PUSH` or more
-            makes the reward NaN; None for never.
-        nan_observation: Whether the observation becomes NaN then, not the reward.
+            makes the reward NaN, or the observation if the tide is odd; None for never.
     """
 
     horizon: int = 20
     diverges_at: int | None = None
-    nan_observation: bool = False
 
     on_device = True
     observation_size = 2
@@ -72,14 +70,13 @@ class DeviceCounting:
         step, tide = state["step"] + 1, state["tide"]
         drift = state["drift"] + push
         fuel = state["fuel"] - jnp.where(push > 0, 2.0, 1.0)
-        reward = push * (1 + (tide + step) % 3) - drift
+        reward = push * (1 + (tide + step) % 3) + drift
         observation = jnp.stack([step, tide])
         if self.diverges_at is not None:
             diverged = (step == self.diverges_at) & (push >= DIVERGING_PUSH)
-            if self.nan_observation:
-                observation = jnp.where(diverged, jnp.nan, observation)
-            else:
-                reward = jnp.where(diverged, jnp.nan, reward)
+            odd = tide % 2 == 1
+            observation = jnp.where(diverged & odd, jnp.nan, observation)
+            reward = jnp.where(diverged & ~odd, jnp.nan, reward)
         state = {"step": step, "tide": tide, "fuel": fuel, "drift": drift}
         return state, observation, reward, fuel <= 0
 
@@ -100,12 +97,10 @@ class HostCounting:
         self,
         horizon: int = 20,
         diverges_at: int | None = None,
-        nan_observation: bool = False,
         can_copy: bool = True,
     ) -> None:
         self.horizon = horizon
         self.diverges_at = diverges_at
-        self.nan_observation = nan_observation
         self.can_copy = can_copy
         self.steps_taken = 0
 
@@ -143,15 +138,14 @@ class HostCounting:
         self.drift[rows] += push
         self.fuel[rows] -= np.where(push > 0, 2, 1)
         phase = (self.tide[rows] + self.step_number[rows]) % 3
-        reward = push * (1 + phase) - self.drift[rows]
+        reward = push * (1 + phase) + self.drift[rows]
         observation = np.stack([self.step_number[rows], self.tide[rows]], axis=1)
         if self.diverges_at is not None:
             diverged = self.step_number[rows] == self.diverges_at
             diverged &= push >= DIVERGING_PUSH
-            if self.nan_observation:
-                observation[diverged] = np.nan
-            else:
-                reward[diverged] = np.nan
+            odd = self.tide[rows] % 2 == 1
+            observation[diverged & odd] = np.nan
+            reward[diverged & ~odd] = np.nan
         return observation, reward, self.fuel[rows] <= 0
 
 
@@ -165,9 +159,7 @@ class CompiledRollout(DeviceRollout):
 
     @partial(jax.jit, static_argnames=("self", "length", "single_episode"))
     def unroll(self, particles, thetas, length, *, single_episode=False):
-        return super().unroll(
-            particles, thetas, length, single_episode=single_episode
-        )
+        return super().unroll(particles, thetas, length, single_episode=single_episode)
 
 
 def device_rollout(

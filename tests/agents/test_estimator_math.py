@@ -8,7 +8,7 @@ small beside what it measures, so that a wrong one cannot pass for lack of draws
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import counting
@@ -29,7 +29,7 @@ from pes_rl.agents import (
 from pes_rl.envs import DeviceRollout, Segment
 
 SIGMA = 0.3
-START_STD = 0.3
+START = 0.4
 NUM_PAIRS = 50
 NUM_DRAWS = 500
 MAX_SIGMAS = 5.0
@@ -52,14 +52,16 @@ class Recurrent:
 
         W_t s_t + curvature / 2 |s_t|^2 + cubic / 3 (W_t s_t)^3
 
-    The coefficients may be traced, so that all systems share a compilation.
+    First states have coordinates -START, 0 or START, each with probability 1/3. The
+    coefficients may be traced, so that all systems share a compilation.
     """
 
     curvature: Any = 0.0
     cubic: Any = 0.0
 
     def init(self, key: jax.Array) -> Any:
-        return jnp.int32(0), START_STD * jax.random.normal(key, (2,))
+        third = jax.random.key_data(key) % 3
+        return jnp.int32(0), START * (third.astype(jnp.float32) - 1)
 
     def step(self, theta: jax.Array, state: Any) -> Any:
         t, s = state
@@ -86,8 +88,8 @@ def step_gradients(
 ) -> np.ndarray:
     """Gradients of step t's expected loss by each theta until then.
 
-    The state is normal. Smoothing by that leaves the gradient of a linear or quadratic
-    loss as it is; of a cubic one it needs the variance of W_t s_t, to which steps under
+    Randomness of the state leaves the expected gradient of a linear or quadratic loss
+    as it is; that of a cubic one needs the variance of W_t s_t, to which steps under
     the same perturbation contribute together.
 
     Args:
@@ -101,12 +103,12 @@ def step_gradients(
     """
     influences = [influence(t - tau) for tau in range(t + 1)]
     mean = sum(influences) @ THETA
-    mixed = [START_STD * np.linalg.matrix_power(A, t + 1)]
+    # Influences of independent numbers of mean 0 and variance 1.
+    random = [START * np.sqrt(2 / 3) * np.linalg.matrix_power(A, t + 1)]
     for unroll in set(unroll_of_step) - {None}:
-        mixed.append(
-            SIGMA * sum(influences[k] for k in range(t + 1) if unroll_of_step[k] == unroll)
-        )
-    square = (W[t] @ mean) ** 2 + sum(np.sum((W[t] @ m) ** 2) for m in mixed)
+        steps = [tau for tau in range(t + 1) if unroll_of_step[tau] == unroll]
+        random.append(SIGMA * sum(influences[tau] for tau in steps))
+    square = (W[t] @ mean) ** 2 + sum(np.sum((W[t] @ r) ** 2) for r in random)
     by_state = W[t] + system.curvature * mean + system.cubic * W[t] * square
     return np.stack([by_state @ i for i in influences])
 
@@ -143,24 +145,26 @@ def expected(
 
 
 @cache
-def compiled_draws(estimator: Estimator, horizon: int, num_unrolls: int) -> Any:
-    """(keys, curvature, cubic) -> estimates, (number of keys, num_unrolls, D)."""
+def compiled_draws(estimator: Estimator, horizon: int) -> Any:
+    """(keys [M, num_unrolls + 1], curvature, cubic) -> estimates [M, num_unrolls, D].
+
+    Compiled without the costliest optimisations, which take longer than they save.
+    """
     theta = float32(THETA)
 
-    def draw(key: jax.Array, system: Recurrent) -> jax.Array:
+    def draw(keys: jax.Array, system: Recurrent) -> jax.Array:
         rollout = DeviceRollout(system, horizon)
-        key, start = jax.random.split(key)
 
         def update(state: Any, key: jax.Array) -> Any:
             gradient, state, _ = estimator.estimate(rollout, theta, state, key)
             return state, gradient
 
-        state = estimator.init(rollout, theta, start)
-        return lax.scan(update, state, jax.random.split(key, num_unrolls))[1]
+        state = estimator.init(rollout, theta, keys[0])
+        return lax.scan(update, state, keys[1:])[1]
 
-    @jax.jit
+    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
     def draws(keys: jax.Array, curvature: jax.Array, cubic: jax.Array) -> jax.Array:
-        return lax.map(lambda key: draw(key, Recurrent(curvature, cubic)), keys)
+        return lax.map(lambda k: draw(k, Recurrent(curvature, cubic)), keys)
 
     return draws
 
@@ -177,8 +181,9 @@ def draw_estimates(
     Returns:
         # shape=(NUM_DRAWS * num_blocks, num_unrolls, D), dtype=float64
     """
-    draws = compiled_draws(estimator, horizon, num_unrolls)
-    keys = jax.random.split(jax.random.key(17), (num_blocks, NUM_DRAWS))
+    draws = compiled_draws(estimator, horizon)
+    shape = (num_blocks, NUM_DRAWS, num_unrolls + 1)
+    keys = jax.random.split(jax.random.key(17), shape)
     coefficients = float32(system.curvature), float32(system.cubic)
     blocks = [np.asarray(draws(block, *coefficients)) for block in keys]
     return np.concatenate(blocks).astype(np.float64)
@@ -290,7 +295,7 @@ def test_the_variance_of_pes_is_the_closed_form(truncation_length, num_unrolls):
     variance = THETA.size * np.sum(h**2) + np.einsum("mtd,tmd->", h, h)
 
     estimator = PES(NUM_PAIRS, truncation_length, SIGMA)
-    draws = draw_estimates(estimator, system, horizon, num_unrolls, num_blocks=8)
+    draws = draw_estimates(estimator, system, horizon, num_unrolls, num_blocks=4)
     gradient = expected(system, truncation_length, num_unrolls, horizon).sum(0)
     squares = np.sum((draws.sum(1) - gradient) ** 2, axis=1)
     assert_mean(squares[:, None], np.array([variance / NUM_PAIRS]))
@@ -331,27 +336,33 @@ def test_pes_with_one_unroll_an_episode_is_full_es_exactly(driver):
 
 
 def test_the_accumulator_sums_the_perturbations_of_the_running_episode():
-    """Episodes of 3 steps in unrolls of 2: one ends inside, the next with the unroll."""
-    rollout = counting.host_rollout(horizon=3)
-    estimator, theta = PES(2, 2, SIGMA), jnp.zeros(2)
-    state = estimator.init(rollout, theta, jax.random.key(0))
+    """Episodes of 3 steps in unrolls of 2: one ends inside, one with the unroll."""
+    rollout, theta = counting.host_rollout(horizon=3), jnp.zeros(2)
+    keys = [jax.random.key(update) for update in range(6)]
+    e = [np.asarray(antithetic_perturbations(key, 2, 2, SIGMA)) for key in keys]
+    estimator = PES(2, 2, SIGMA)
+    state = estimator.init(rollout, theta, jax.random.key(9))
     assert not state.accumulator.any()
-    e = []
-    for update in range(6):
-        key = jax.random.key(update + 1)
-        e.append(np.asarray(antithetic_perturbations(key, 2, 2, SIGMA)))
+    for key, lived_under in zip(
+        keys, [e[0], e[1], 0 * e[2], e[3], e[4], 0 * e[5]], strict=True
+    ):
         _, state, report = estimator.estimate(rollout, theta, state, key)
-        whole = (e[0], e[1], 0 * e[2], *e[3:5], 0 * e[0])[update]
-        np.testing.assert_array_equal(state.accumulator, whole)
-        norms = np.linalg.norm(whole, axis=1)
+        np.testing.assert_array_equal(state.accumulator, lived_under)
+        norms = np.linalg.norm(lived_under, axis=1)
         np.testing.assert_allclose(report.accumulator_norm, norms.mean(), rtol=1e-6)
-    rollout = counting.host_rollout(horizon=3)
+
+
+def test_the_accumulator_adds_up_over_the_unrolls_of_an_episode():
+    rollout, theta = counting.host_rollout(horizon=3), jnp.zeros(2)
+    keys = [jax.random.key(update) for update in range(5)]
+    e = [np.asarray(antithetic_perturbations(key, 2, 2, SIGMA)) for key in keys]
     estimator = PES(2, 1, SIGMA)
-    state = estimator.init(rollout, theta, jax.random.key(0))
-    for update, whole in enumerate([e[0], e[0] + e[1], 0 * e[0], e[3], e[3] + e[4]]):
-        key = jax.random.key(update + 1)
+    state = estimator.init(rollout, theta, jax.random.key(9))
+    for key, lived_under in zip(
+        keys, [e[0], e[0] + e[1], 0 * e[2], e[3], e[3] + e[4]], strict=True
+    ):
         _, state, _ = estimator.estimate(rollout, theta, state, key)
-        np.testing.assert_array_equal(state.accumulator, whole)
+        np.testing.assert_array_equal(state.accumulator, lived_under)
 
 
 XI, E = np.array([8.0, -2.0]), np.array([1.0, 3.0])
@@ -372,7 +383,7 @@ XI, E = np.array([8.0, -2.0]), np.array([1.0, 3.0])
 def test_pes_gradient_of_four_steps_with_losses_1_10_100_1000(
     ends, weighted, after, member
 ):
-    """One member ends as said and the other never; each is weighted by its own books."""
+    """One member ends as said, the other never; each is weighted by its own books."""
     ended = np.zeros((4, 2), bool)
     ended[ends, member] = True
     loss = np.repeat([[1.0], [10.0], [100.0], [1000.0]], 2, axis=1)

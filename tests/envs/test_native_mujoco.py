@@ -1,7 +1,10 @@
 """Native Swimmer beside Gymnasium's, and its simulations as data."""
 
+from typing import Any
+
 import gymnasium
 import jax
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
@@ -24,10 +27,10 @@ def rollout_of(environment, horizon=1000):
     return HostRollout(environment, act, horizon, diverged_loss=3.0)
 
 
-def some_thetas(scale=1.0):
+def some_thetas():
     generator = np.random.default_rng(7)
     shape = (NUM_PARTICLES, NUM_PARAMETERS)
-    return (scale * generator.normal(size=shape)).astype(np.float32)
+    return jnp.asarray(generator.normal(size=shape), jnp.float32)
 
 
 def set_velocity(particles: Particles, index: int, value: float) -> Particles:
@@ -54,7 +57,7 @@ def test_swimmer_steps_as_gymnasiums_for_a_whole_episode():
     whole = mujoco.mjtState.mjSTATE_INTEGRATION
     mujoco.mj_setState(ours.model, data, ours.save()[1], whole)
 
-    theirs = gymnasium.make("Swimmer-v5")
+    theirs: Any = gymnasium.make("Swimmer-v5")
     theirs.reset(seed=0)
     theirs.unwrapped.set_state(data.qpos.copy(), data.qvel.copy())
     np.testing.assert_allclose(
@@ -72,7 +75,8 @@ def test_swimmer_steps_as_gymnasiums_for_a_whole_episode():
 
 
 def test_swimmer_has_the_spaces_of_gymnasiums():
-    ours, theirs = make("swimmer", num_threads=1), gymnasium.make("Swimmer-v5")
+    ours = make("swimmer", num_threads=1)
+    theirs: Any = gymnasium.make("Swimmer-v5")
     assert (ours.observation_size,) == theirs.observation_space.shape
     np.testing.assert_array_equal(ours.action_low, theirs.action_space.low)
     np.testing.assert_array_equal(ours.action_high, theirs.action_space.high)
@@ -156,7 +160,9 @@ def test_copied_simulations_go_on_identically():
     after, segment = rollout.unroll(particles, thetas, 20)
     np.testing.assert_array_equal(segment.loss[:, indices], taken_segment.loss)
     np.testing.assert_array_equal(segment.ended[:, indices], taken_segment.ended)
-    np.testing.assert_array_equal(after.state.simulation[indices], taken.state.simulation)
+    np.testing.assert_array_equal(
+        after.state.simulation[indices], taken.state.simulation
+    )
     assert segment.ended.any()
 
 
@@ -211,9 +217,7 @@ def test_after_a_divergence_the_next_episode_is_that_of_any_other_end(
     broken, _ = rollout.unroll(set_velocity(start, 2, np.nan), thetas, 1)
     limited = rollout_of(rollout.environment, horizon=1)
     ended, _ = limited.unroll(limited.reset(jax.random.key(0), NUM_PAIRS), thetas, 1)
-    np.testing.assert_array_equal(
-        broken.state.simulation[2], ended.state.simulation[2]
-    )
+    np.testing.assert_array_equal(broken.state.simulation[2], ended.state.simulation[2])
     _, after = rollout.unroll(broken, thetas, 20)
     assert not after.diverged.any()
 
@@ -224,8 +228,7 @@ def test_a_policy_of_nans_diverges_alone(tmp_path, monkeypatch):
     start = rollout.reset(jax.random.key(0), NUM_PAIRS)
     thetas = some_thetas()
     _, sound = rollout.unroll(start, thetas, 5)
-    broken = thetas.copy()
-    broken[3] = np.nan
+    broken = thetas.at[3].set(jnp.nan)
     _, segment = rollout.unroll(start, broken, 5)
     others = np.arange(NUM_PARTICLES) != 3
     assert segment.diverged[:, 3].all()

@@ -1,0 +1,166 @@
+"""The estimators beside loops-only transcriptions of their algorithm boxes.
+
+On the counting environment, whose members end at different steps: by themselves, by
+time limits, and by divergence.
+"""
+
+from typing import Any
+
+import counting
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from pes_rl.agents import (
+    ES,
+    PES,
+    Estimator,
+    Report,
+    TruncatedES,
+    antithetic_perturbations,
+)
+from pes_rl.envs import Rollout
+
+NUM_PAIRS = 4
+TRUNCATION_LENGTH = 5
+SIGMA = 0.7
+HORIZON = 6
+DIVERGED_LOSS = 2.5
+THETA = np.array([0.25, -0.5], np.float32)
+START_KEY = jax.random.key(8)
+UPDATE_KEYS = [jax.random.key(100 + update) for update in range(6)]
+
+WORLDS = {
+    "device": ("device", {}),
+    "host": ("host", {}),
+    "host, diverging": ("host", {"diverges_at": 3}),
+}
+
+
+class CountingSystem:
+    """The counting environment, one simulation at a time."""
+
+    def __init__(self, num_pairs: int, **options: Any) -> None:
+        self.environment = counting.HostCounting(HORIZON, **options)
+        self.pair_keys = jax.random.split(START_KEY, num_pairs)
+
+    def begin(self, pair: int, episode: int) -> Any:
+        key = jax.random.key_data(jax.random.fold_in(self.pair_keys[pair], episode))
+        self.environment.allocate(1)
+        observation = self.environment.reset(np.arange(1), np.asarray(key)[None])
+        return self.environment.save(), observation
+
+    def step(self, state: Any, theta: np.ndarray) -> tuple[Any, float, bool]:
+        simulation, observation = state
+        self.environment.load(simulation)
+        action = counting.act(theta[None], observation)
+        observation, reward, terminated = self.environment.step(action, None)
+        loss = -float(reward[0]) if np.isfinite(observation).all() else np.nan
+        return (self.environment.save(), observation), loss, bool(terminated[0])
+
+
+def make_particles(num_pairs, members=2, limits=None, **options):
+    system = CountingSystem(num_pairs, **options)
+    limits = limits or [HORIZON] * num_pairs
+    return [
+        reference.Particle(system, pair, HORIZON, limits[pair], DIVERGED_LOSS)
+        for pair in range(num_pairs)
+        for _ in range(members)
+    ]
+
+
+def all_perturbations() -> np.ndarray:
+    draws = [
+        antithetic_perturbations(key, NUM_PAIRS, THETA.size, SIGMA)
+        for key in UPDATE_KEYS
+    ]
+    return np.stack(draws)
+
+
+def run(estimator: Estimator, world: str) -> tuple[list[Any], list[Report]]:
+    """Gradients and reports of all updates."""
+    driver, options = WORLDS[world]
+    rollout: Rollout = counting.ROLLOUTS[driver](HORIZON, DIVERGED_LOSS, **options)
+    theta = jnp.asarray(THETA)
+    state = estimator.init(rollout, theta, START_KEY)
+    gradients, reports = [], []
+    for key in UPDATE_KEYS:
+        gradient, state, report = estimator.estimate(rollout, theta, state, key)
+        gradients.append(gradient)
+        reports.append(report)
+    return gradients, reports
+
+
+def assert_same_gradients(gradients, expected) -> None:
+    """To float32's precision of sums of a few dozen terms."""
+    tolerance = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(gradients, expected, rtol=1e-5, atol=tolerance)
+
+
+def assert_same_books(reports, particles) -> None:
+    """Counts and losses of whole episodes, over all updates."""
+
+    def total(name):
+        return sum(float(getattr(report, name)) for report in reports)
+
+    finished = [episode for particle in particles for episode in particle.finished]
+    assert total("env_steps") == sum(particle.steps for particle in particles)
+    assert total("episodes") == len(finished)
+    assert total("episode_loss") == sum(loss for loss, _ in finished)
+    assert total("episode_steps") == sum(steps for _, steps in finished)
+    assert total("diverged") == sum(particle.divergences for particle in particles)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("stagger", [False, True])
+def test_pes_is_its_transcription(world, stagger):
+    estimator = PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger=stagger)
+    gradients, reports = run(estimator, world)
+    limits = [1, 3, 4, 6] if stagger else None
+    particles = make_particles(NUM_PAIRS, limits=limits, **WORLDS[world][1])
+    expected = reference.pes(
+        particles, THETA, all_perturbations(), SIGMA, TRUNCATION_LENGTH
+    )
+    assert_same_gradients(gradients, expected)
+    assert_same_books(reports, particles)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_full_es_is_its_transcription(world):
+    gradients, reports = run(ES(NUM_PAIRS, SIGMA), world)
+    particles = make_particles(NUM_PAIRS, **WORLDS[world][1])
+    expected = reference.full_es(particles, THETA, all_perturbations(), SIGMA)
+    assert_same_gradients(gradients, expected)
+    assert_same_books(reports, particles)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_truncated_es_is_its_transcription(world):
+    estimator = TruncatedES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA)
+    gradients, reports = run(estimator, world)
+    (mean,) = make_particles(1, members=1, **WORLDS[world][1])
+    expected = reference.truncated_es(
+        mean, THETA, all_perturbations(), SIGMA, TRUNCATION_LENGTH
+    )
+    assert_same_gradients(gradients, expected)
+    # The particles' unrolls and the mean's.
+    steps = (2 * NUM_PAIRS + 1) * TRUNCATION_LENGTH
+    assert [int(report.env_steps) for report in reports] == [steps] * len(reports)
+
+
+def test_the_worlds_hold_the_cases_that_matter():
+    """Members that end apart, two ends in an unroll, limits and divergences."""
+    particles = make_particles(NUM_PAIRS, limits=[1, 3, 4, 6])
+    arguments = (THETA, all_perturbations(), SIGMA, TRUNCATION_LENGTH)
+    reference.pes(particles, *arguments)
+    ends = [np.cumsum([steps for _, steps in p.finished]) for p in particles]
+    assert any(set(ends[i]) != set(ends[i + 1]) for i in (0, 2, 4, 6))
+    unrolls = [(own - 1) // TRUNCATION_LENGTH for own in ends]
+    assert any(len(set(own)) < len(own) for own in unrolls)
+    assert any((own % TRUNCATION_LENGTH == 0).any() for own in ends)
+    assert {HORIZON} < {int(steps) for own in ends for steps in np.diff(own)}
+    particles = make_particles(NUM_PAIRS, diverges_at=3)
+    reference.pes(particles, *arguments)
+    assert sum(particle.divergences for particle in particles) > 3

@@ -1,0 +1,87 @@
+"""The command `python -m pes_rl.bench`: what it measures and writes, not how fast."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from mujoco.batch import Batch
+
+from pes_rl import bench
+from pes_rl.assembly import make_policy, make_rollout
+from pes_rl.config import make_config
+from pes_rl.envs import make
+
+QUICK = ["--seconds", "0.001", "--rounds", "1", "--num-particles", "2"]
+
+
+def measure(path: Path, *arguments: str) -> list[dict[str, object]]:
+    assert bench.main([*QUICK, *arguments, "--json", str(path)]) == 0
+    return json.loads(path.read_text())
+
+
+def test_a_native_task_is_measured_against_its_peers(tmp_path, capsys) -> None:
+    path = tmp_path / "rows.json"
+    rows = measure(path, "--env", "swimmer", "--num-threads", "2")
+    keys = ["engine", "env", "particles", "threads", "steps_per_second"]
+    assert all(list(row) == keys for row in rows)
+    engines = [row["engine"] for row in rows if row["engine"] != "envpool"]
+    assert engines == [
+        "pes_rl",
+        "mujoco.batch open loop",
+        "gymnasium sync",
+        "gymnasium async",
+    ]
+    assert all(row["env"] == "swimmer" and row["particles"] == 2 for row in rows)
+    assert all(row["steps_per_second"] > 0 for row in rows)
+    table = capsys.readouterr().out
+    assert all(engine in table for engine in engines)
+    assert "1.00 times" in table
+
+
+@pytest.mark.filterwarnings("default")  # of the packages that Brax imports
+def test_a_brax_environment_is_measured_against_its_physics_in_a_scan(tmp_path) -> None:
+    rows = measure(tmp_path / "rows.json", "--env", "brax:fast")
+    assert [row["engine"] for row in rows] == ["pes_rl", "bare physics scan"]
+    assert all(row["threads"] is None for row in rows)
+
+
+def test_the_open_loop_steps_the_trajectories_of_the_closed_loop(monkeypatch) -> None:
+    batches = []
+
+    def make_batch(*arguments, **keywords) -> Batch:
+        batches.append(Batch(*arguments, **keywords))
+        return batches[-1]
+
+    monkeypatch.setattr(bench, "Batch", make_batch)
+    config, environment = make_config("swimmer", "pes"), make("swimmer")
+    policy = make_policy(config, environment)
+    rollout = make_rollout(config, environment, policy.act)
+    particles = rollout.reset(jax.random.key(0), 4, stagger=True)
+    thetas = 0.1 * jax.random.normal(jax.random.key(1), (8, policy.num_parameters))
+    bench._open_loop(rollout, particles, thetas, threads=2)()
+    after, segment = rollout.unroll(particles, thetas, bench.STEPS)
+    assert not segment.ended.any()
+    np.testing.assert_array_equal(batches[0].state, after.state.simulation)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--env", "swimer"], "unknown environment 'swimer'; use one of: swimmer"),
+        (["--num-particles", "3"], "num_particles=3 is not even; use 64"),
+        (["--num-threads", "-1"], "num_threads=-1"),
+        (["--backend", "spring"], "backend='spring' is for Brax"),
+        (["--seconds", "0"], "seconds=0.0 must be above 0"),
+        (["--json", "/no/such/folder/rows.json"], "/no/such/folder/rows.json"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_before_anything_runs(
+    arguments, message, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(bench, "_measure", lambda *_: pytest.fail("measured"))
+    assert bench.main([*QUICK, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+    assert error.count("\n") == 1
