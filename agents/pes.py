@@ -57,6 +57,15 @@ class PES:
     perturbations counts for a new sigma' once it is scaled by (sigma' / sigma)^2; the
     estimate stays an unbiased one of the objective smoothed by the sigmas lived under.
 
+    When an episode ends inside an unroll, its particle waits for the next unroll to
+    begin the next episode. Then each episode brings the score function times its own
+    losses and nothing else, K = T is full-episode ES, and the estimate is unbiased
+    however ends depend on theta. With `restart_at_once` the next episode begins in the
+    same unroll, and no step is idle. Where ends do not depend on theta that is unbiased
+    too; where they do, it is not: how much of the new episode falls into this unroll
+    then depends on the perturbation, and that is credited to it. With a reward of 1 a
+    step, say, a particle's unroll would bring K whatever it did.
+
     Attributes:
         num_pairs: Antithetic pairs P; N = 2P particles.
         truncation_length: Steps K of a partial unroll, at most the horizon T. K = T is
@@ -64,12 +73,14 @@ class PES:
         sigma: Standard deviation of the perturbations.
         stagger: Spread the particles over the episode, so that every update sees all
             phases of it; needs a finite horizon.
+        restart_at_once: Begin the next episode inside the unroll in which one ended.
     """
 
     num_pairs: int
     truncation_length: int
     sigma: Any
     stagger: bool = False
+    restart_at_once: bool = False
 
     def __post_init__(self) -> None:
         check_population(self.num_pairs, self.sigma)
@@ -92,7 +103,10 @@ class PES:
             key, self.num_pairs, theta.size, self.sigma
         )
         particles, segment = rollout.unroll(
-            state.particles, theta[None] + perturbation, self.truncation_length
+            state.particles,
+            theta[None] + perturbation,
+            self.truncation_length,
+            single_episode=not self.restart_at_once,
         )
         contributions, accumulator = pes_gradient(
             segment,

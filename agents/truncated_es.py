@@ -44,7 +44,8 @@ class TruncatedES:
 
     All three are biased. The mean unroll of 1. costs K steps an update besides the
     particles' N K, and is counted. It happens before the update, on the same episode
-    randomness as the particles.
+    randomness as the particles. Where an episode ends inside an unroll, the losses end
+    with it, and the next unroll begins a new one.
 
     Attributes:
         num_pairs: Antithetic pairs P; N = 2P particles.
@@ -83,10 +84,15 @@ class TruncatedES:
         )
         start = rollout.take(state, jnp.zeros(2 * self.num_pairs, jnp.int32))
         end, segment = rollout.unroll(
-            start, theta[None] + perturbation, self.truncation_length
+            start,
+            theta[None] + perturbation,
+            self.truncation_length,
+            single_episode=True,
         )
         contributions = es_gradient(segment.loss.sum(0), perturbation, self.sigma)
-        mean, mean_segment = rollout.unroll(state, theta[None], self.truncation_length)
+        mean, mean_segment = rollout.unroll(
+            state, theta[None], self.truncation_length, single_episode=True
+        )
         report = describe(start, end, segment, contributions)
         mean_steps = mean_segment.simulated.sum(dtype=jnp.int32)
         report = replace(report, env_steps=report.env_steps + mean_steps)

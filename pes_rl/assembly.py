@@ -92,6 +92,10 @@ def make_estimator(config: TrainConfig) -> Estimator:
     assert config.truncation_length is not None  # TrainConfig checked it
     if config.agent == "pes":
         return PES(
-            config.num_pairs, config.truncation_length, config.sigma, config.stagger
+            config.num_pairs,
+            config.truncation_length,
+            config.sigma,
+            config.stagger,
+            config.restart_at_once,
         )
     return TruncatedES(config.num_pairs, config.truncation_length, config.sigma)

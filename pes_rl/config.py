@@ -30,6 +30,8 @@ class TrainConfig:
     """Standard deviation at the end, approached geometrically; None holds sigma."""
     stagger: bool = False
     """Spread the particles of pes over the episode."""
+    restart_at_once: bool = False
+    """Let pes begin an episode in the unroll in which one ended; see agents/pes.py."""
     optimizer: Literal["sgd", "adam"] = "adam"
     """Optimiser (optax) that takes the step."""
     learning_rate: float = 0.01
@@ -97,8 +99,9 @@ class TrainConfig:
             raise ValueError(
                 f"truncation_length is missing; {self.agent} needs one, 100 for example"
             )
-        if self.agent != "pes" and self.stagger:
-            raise ValueError(f"stagger has no meaning for {self.agent}; use pes")
+        for name in ("stagger", "restart_at_once"):
+            if self.agent != "pes" and getattr(self, name):
+                raise ValueError(f"{name} has no meaning for {self.agent}; use pes")
 
 
 _POSITIVE = (

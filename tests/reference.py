@@ -65,6 +65,7 @@ def pes(
     perturbations: np.ndarray,
     sigma: float,
     truncation_length: int,
+    restart_at_once: bool,
 ) -> list[np.ndarray]:
     """PES, Algorithm 2, where episodes may end at any step.
 
@@ -74,6 +75,7 @@ def pes(
         perturbations: One set for each update. # shape=(updates, N, D)
         sigma: Standard deviation of the perturbations.
         truncation_length: K.
+        restart_at_once: Whether the unroll goes on with the next episode after an end.
 
     Returns:
         The gradient of each update.
@@ -87,6 +89,8 @@ def pes(
             for _ in range(truncation_length):
                 loss, ended = particle.step(theta + perturbation[i])
                 gradient += accumulator[i] * loss
+                if ended and not restart_at_once:
+                    break
                 if ended:  # The new episode lives under this perturbation alone.
                     accumulator[i] = perturbation[i]
             if particle.elapsed == 0:  # It has lived under nothing yet.
@@ -130,9 +134,12 @@ def truncated_es(
             particle = Particle(mean.system, mean.pair, mean.horizon, mean.limit)
             particle.__dict__.update(mean.__dict__, finished=[])
             for _ in range(truncation_length):
-                loss, _ = particle.step(theta + e)
+                loss, ended = particle.step(theta + e)
                 gradient += e * loss
+                if ended:
+                    break
         for _ in range(truncation_length):
-            mean.step(theta)
+            if mean.step(theta)[1]:
+                break
         gradients.append(gradient / (len(perturbation) * sigma**2))
     return gradients

@@ -120,11 +120,13 @@ def expected(
     horizon: int,
     first_limit: int | None = None,
     truncated: bool = False,
+    at_once: bool = False,
 ) -> np.ndarray:
     """Expected estimate of each unroll. # shape=(num_unrolls, D)
 
     A step's loss depends on the thetas since its episode began. PES sees them all, the
-    truncated estimate those in the same unroll.
+    truncated estimate those in the same unroll. An unroll goes on after the end of an
+    episode if the next begins `at_once`.
     """
     estimates = np.zeros((num_unrolls, THETA.size))
     unroll_of_step: list[int | None] = []
@@ -141,6 +143,8 @@ def expected(
             estimates[unroll] += gradients[first_seen:].sum(0)
             if t + 1 == limit:
                 unroll_of_step, limit, first_seen = [], horizon, 0
+                if not at_once:
+                    break
     return estimates
 
 
@@ -223,35 +227,39 @@ def test_full_es_is_unbiased(name):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize(
-    ("truncation_length", "horizon", "num_unrolls"),
+    ("truncation_length", "horizon", "num_unrolls", "at_once", "episodes"),
     [
-        pytest.param(1, 6, 6, id="one step an unroll"),
-        pytest.param(2, 6, 3, id="K divides T"),
-        pytest.param(3, 7, 7, id="three episodes in seven unrolls"),
-        pytest.param(5, 7, 7, id="five episodes in seven unrolls"),
+        pytest.param(1, 6, 6, False, 1, id="one step an unroll"),
+        pytest.param(2, 6, 3, True, 1, id="K divides T"),
+        pytest.param(3, 7, 3, False, 1, id="the third unroll ends early"),
+        pytest.param(3, 7, 7, True, 3, id="three episodes in seven unrolls"),
+        pytest.param(5, 7, 7, True, 5, id="five episodes in seven unrolls"),
     ],
 )
 def test_pes_is_unbiased_over_a_period_and_in_each_unroll(
-    name, truncation_length, horizon, num_unrolls
+    name, truncation_length, horizon, num_unrolls, at_once, episodes
 ):
     system = SYSTEMS[name]
-    mean = expected(system, truncation_length, num_unrolls, horizon)
+    mean = expected(system, truncation_length, num_unrolls, horizon, at_once=at_once)
     if name != "cubic":  # Where smoothing changes nothing, a period is whole episodes.
-        episodes = num_unrolls * truncation_length // horizon
         whole = expected(system, horizon, 1, horizon)[0]
         np.testing.assert_allclose(mean.sum(0), episodes * whole, rtol=1e-12)
-    estimator = PES(NUM_PAIRS, truncation_length, SIGMA)
+    estimator = PES(NUM_PAIRS, truncation_length, SIGMA, restart_at_once=at_once)
     draws = draw_estimates(estimator, system, horizon, num_unrolls)
     assert_mean(draws.sum(1), mean.sum(0))
     assert_mean(draws.reshape(NUM_DRAWS, -1), mean.ravel(), precision=0.1)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_staggered_pes_is_unbiased_with_every_pair_at_its_own_phase(name):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_staggered_pes_is_unbiased_with_every_pair_at_its_own_phase(name, at_once):
     limits = [max((pair + 1) * 7 // NUM_PAIRS, 1) for pair in range(NUM_PAIRS)]
-    by_limit = {k: expected(SYSTEMS[name], 3, 7, 7, first_limit=k) for k in set(limits)}
+    by_limit = {
+        k: expected(SYSTEMS[name], 3, 7, 7, first_limit=k, at_once=at_once)
+        for k in set(limits)
+    }
     mean = np.mean([by_limit[k] for k in limits], axis=0)
-    estimator = PES(NUM_PAIRS, 3, SIGMA, stagger=True)
+    estimator = PES(NUM_PAIRS, 3, SIGMA, True, at_once)
     draws = draw_estimates(estimator, SYSTEMS[name], 7, num_unrolls=7)
     assert_mean(draws.sum(1), mean.sum(0))
     assert_mean(draws.reshape(NUM_DRAWS, -1), mean.ravel(), precision=0.1)
@@ -259,7 +267,7 @@ def test_staggered_pes_is_unbiased_with_every_pair_at_its_own_phase(name):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize(
-    ("truncation_length", "horizon", "num_unrolls"), [(2, 6, 3), (3, 7, 7)]
+    ("truncation_length", "horizon", "num_unrolls"), [(2, 6, 3), (3, 7, 9)]
 )
 def test_truncated_es_misses_exactly_what_reaches_beyond_the_unroll(
     name, truncation_length, horizon, num_unrolls
@@ -301,6 +309,39 @@ def test_the_variance_of_pes_is_the_closed_form(truncation_length, num_unrolls):
     assert_mean(squares[:, None], np.array([variance / NUM_PAIRS]))
 
 
+@dataclass(frozen=True)
+class Alive:
+    """Loss -1 a step; an episode ends with its first step unless theta is positive."""
+
+    def init(self, key: jax.Array) -> jax.Array:
+        del key
+        return jnp.int32(0)
+
+    def step(self, theta: jax.Array, state: jax.Array) -> Any:
+        return state + 1, jnp.float32(-1), theta[0] <= 0
+
+
+def test_pes_is_unbiased_where_ends_depend_on_theta_only_if_it_waits():
+    """Two steps at most: the mean loss is -1 - Phi(theta / sigma), Phi the normal cdf.
+
+    Restarting at once, every particle has two steps in an unroll, and nothing shows.
+    """
+    theta, rollout = jnp.array([0.1]), DeviceRollout(Alive(), horizon=2)
+
+    def parts(estimator: PES) -> np.ndarray:
+        state = estimator.init(rollout, theta, jax.random.key(0))
+        gradients = []
+        for key in jax.random.split(jax.random.key(1), 100):
+            gradient, state, _ = estimator.estimate(rollout, theta, state, key)
+            gradients.append(np.asarray(gradient, np.float64))
+        return np.stack(gradients)
+
+    density = np.exp(-((0.1 / SIGMA) ** 2) / 2) / np.sqrt(2 * np.pi)
+    assert_mean(parts(PES(500, 2, SIGMA)), np.array([-density / SIGMA]))
+    at_once = parts(PES(500, 2, SIGMA, restart_at_once=True))
+    np.testing.assert_allclose(at_once, 0, atol=1e-6)
+
+
 def run_updates(estimator: Estimator, rollout: Any, theta: jax.Array) -> list[Any]:
     """Gradient, theta and particles of four steps of gradient descent."""
     key, start = jax.random.split(jax.random.key(4))
@@ -327,8 +368,10 @@ def test_pes_with_one_unroll_an_episode_is_full_es_exactly(driver):
         theta, horizon = float32(THETA), 7
         rollout = DeviceRollout(SYSTEMS["quadratic"], horizon)
     else:
-        theta, horizon = jnp.ones(counting.NUM_PARAMETERS), counting.SHORTEST_EPISODE
-        rollout = counting.host_rollout(horizon)
+        theta, horizon = jnp.ones(counting.NUM_PARAMETERS), 6
+        rollout = counting.host_rollout(
+            horizon
+        )  # Episodes end early, each its own way.
     es = run_updates(ES(3, SIGMA), rollout, theta)
     pes = run_updates(PES(3, horizon, SIGMA), rollout, theta)
     assert jnp.abs(es[-1][0]).min() > 0
@@ -340,7 +383,7 @@ def test_the_accumulator_sums_the_perturbations_of_the_running_episode():
     rollout, theta = counting.host_rollout(horizon=3), jnp.zeros(2)
     keys = [jax.random.key(update) for update in range(6)]
     e = [np.asarray(antithetic_perturbations(key, 2, 2, SIGMA)) for key in keys]
-    estimator = PES(2, 2, SIGMA)
+    estimator = PES(2, 2, SIGMA, restart_at_once=True)
     state = estimator.init(rollout, theta, jax.random.key(9))
     assert not state.accumulator.any()
     for key, lived_under in zip(

@@ -32,6 +32,7 @@ THETA = jnp.array([0.25, -0.5])
 ESTIMATORS: dict[str, Estimator] = {
     "pes": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
     "pes, staggered": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger=True),
+    "pes, at once": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, restart_at_once=True),
     "es": ES(NUM_PAIRS, SIGMA),
     "truncated-es": TruncatedES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
 }
@@ -176,16 +177,15 @@ def test_env_steps_are_what_the_environment_counted(name):
         assert report.env_steps == rollout.environment.steps_taken
         assert report.env_steps == device_report.env_steps
         assert report.env_steps <= estimator.max_steps(HORIZON)
-        if name == "es":
-            assert report.env_steps < NUM_PARTICLES * HORIZON
-        else:
-            unrolls = NUM_PARTICLES + (name == "truncated-es")
-            assert report.env_steps == unrolls * TRUNCATION_LENGTH
+        if name == "pes, at once":
+            assert report.env_steps == NUM_PARTICLES * TRUNCATION_LENGTH
+        else:  # Particles wait where their episodes end.
+            assert report.env_steps < estimator.max_steps(HORIZON)
 
 
-def test_es_and_pes_differ_where_episodes_end_early():
-    """ES stops at each particle's end; PES with K = T goes on with the next."""
-    pes = PES(NUM_PAIRS, HORIZON, SIGMA)
+def test_pes_that_restarts_at_once_is_not_es_where_episodes_end_early():
+    """It goes on with the next episode, as ES and PES that waits do not."""
+    pes = PES(NUM_PAIRS, HORIZON, SIGMA, restart_at_once=True)
     rollout = make_rollout("host")
     state = pes.init(rollout, THETA, jax.random.key(1))
     gradient, _, report = pes.estimate(rollout, THETA, state, keys(1)[0])
@@ -199,7 +199,9 @@ def test_truncated_es_keeps_the_state_that_the_mean_reached():
     rollout = make_rollout("host")
     mean = rollout.reset(jax.random.key(1), 1, members=1)
     for _, state, _ in run("truncated-es", "host"):
-        mean, _ = rollout.unroll(mean, THETA[None], TRUNCATION_LENGTH)
+        mean, _ = rollout.unroll(
+            mean, THETA[None], TRUNCATION_LENGTH, single_episode=True
+        )
         jax.tree.map(np.testing.assert_array_equal, state, mean)
 
 

@@ -21,7 +21,7 @@ def test_every_package_folder_is_listed():
         )
         for top in ("pes_rl", "agents", "envs")
         for init in (ROOT / top).rglob("__init__.py")
-        if not (folder := init.parent).resolve() != folder
+        if (folder := init.parent).resolve() == folder
     }
     assert found == set(_settings()["packages"])
 
