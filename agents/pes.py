@@ -134,8 +134,8 @@ def pes_gradient(
 
     The gradient is the sum of the parts. Without an end in the unroll this is
     Algorithm 2. A new episode has lived under e alone, so that is what its losses are
-    weighted by and what its accumulator holds; one that ended with the unroll's last
-    step leaves a new episode that has lived under nothing yet.
+    weighted by and what its accumulator holds. One that has not begun, because the old
+    one ended with the unroll's last step or waits since, has lived under nothing yet.
 
     Args:
         segment: An unroll of K steps by N particles.
@@ -151,4 +151,5 @@ def pes_gradient(
     weighted = lived_under * old[:, None] + perturbation * new[:, None]
     parts = weighted / (perturbation.shape[0] * sigma**2)
     after = jnp.where(segment.ended.any(0)[:, None], perturbation, lived_under)
-    return parts, jnp.where(segment.ended[-1][:, None], 0.0, after)
+    not_begun = segment.ended[-1] | ~segment.simulated[-1]
+    return parts, jnp.where(not_begun[:, None], 0.0, after)

@@ -18,16 +18,30 @@ _SWIMMER: Settings = {
     "threshold": 340.0,
 }
 
-# Untuned but for inverted_pendulum, on which they reach the maximum return.
+# Chosen on brax:inverted_pendulum, seeds 0 and 1, which needs large gains; untuned for
+# the other Brax environments but for a smaller sigma and rate and a larger budget.
 _BRAX: Settings = {
     "total_timesteps": 2_000_000,
     "eval_interval": 100_000,
-    "eval_episodes": 32,
+    "eval_episodes": 16,
     "checkpoint_interval": 500_000,
+    "num_pairs": 32,
     "sigma": 0.1,
-    "optimizer": "adam",
-    "learning_rate": 0.02,
+    "optimizer": "sgd",
+    "normalize_returns": True,
+    "learning_rate": 0.1,
     "learning_rate_decay": "linear",
+}
+_BRAX_PENDULUM: Settings = {
+    **_BRAX,
+    "total_timesteps": 200_000,
+    "eval_interval": 20_000,
+    "num_pairs": 16,
+    "sigma": 0.5,
+    "learning_rate": 0.3,
+    "bias": False,
+    # The longest episode at a reward of 1 a step.
+    "threshold": 1000.0,
 }
 
 DEFAULTS: dict[str, dict[str, Settings]] = {
@@ -61,9 +75,14 @@ DEFAULTS: dict[str, dict[str, Settings]] = {
         },
     },
     "brax": {
-        "pes": {**_BRAX, "num_pairs": 64, "truncation_length": 50, "stagger": True},
-        "es": {**_BRAX, "num_pairs": 16, "log_interval": 1},
-        "truncated-es": {**_BRAX, "num_pairs": 64, "truncation_length": 50},
+        "pes": {**_BRAX, "truncation_length": 100, "stagger": True},
+        "es": {**_BRAX, "log_interval": 1},
+        "truncated-es": {**_BRAX, "truncation_length": 100},
+    },
+    "brax:inverted_pendulum": {
+        "pes": {**_BRAX_PENDULUM, "truncation_length": 100},
+        "es": {**_BRAX_PENDULUM, "log_interval": 1},
+        "truncated-es": {**_BRAX_PENDULUM, "truncation_length": 100},
     },
 }
 """By environment name or its family (what stands before the colon), then by agent."""

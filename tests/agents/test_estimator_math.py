@@ -7,7 +7,7 @@ file; and the seeds are fixed. Each such test also demands that its standard err
 small beside what it measures, so that a wrong one cannot pass for lack of draws.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -84,7 +84,10 @@ def influence(age: int) -> np.ndarray:
 
 
 def step_gradients(
-    system: Recurrent, t: int, unroll_of_step: list[int | None]
+    system: Recurrent,
+    t: int,
+    unroll_of_step: list[int | None],
+    sigmas: tuple[float, ...] = (SIGMA,) * 9,
 ) -> np.ndarray:
     """Gradients of step t's expected loss by each theta until then.
 
@@ -97,6 +100,7 @@ def step_gradients(
         t: The step in its episode, from 0.
         unroll_of_step: Unroll in which each step of the episode was taken until t, and
             with it the perturbation; None for a step under the mean theta.
+        sigmas: Standard deviation of each unroll's perturbation.
 
     Returns:
         # shape=(t + 1, D)
@@ -105,9 +109,9 @@ def step_gradients(
     mean = sum(influences) @ THETA
     # Influences of independent numbers of mean 0 and variance 1.
     random = [START * np.sqrt(2 / 3) * np.linalg.matrix_power(A, t + 1)]
-    for unroll in set(unroll_of_step) - {None}:
+    for unroll in {u for u in unroll_of_step if u is not None}:
         steps = [tau for tau in range(t + 1) if unroll_of_step[tau] == unroll]
-        random.append(SIGMA * sum(influences[tau] for tau in steps))
+        random.append(sigmas[unroll] * sum(influences[tau] for tau in steps))
     square = (W[t] @ mean) ** 2 + sum(np.sum((W[t] @ r) ** 2) for r in random)
     by_state = W[t] + system.curvature * mean + system.cubic * W[t] * square
     return np.stack([by_state @ i for i in influences])
@@ -121,6 +125,7 @@ def expected(
     first_limit: int | None = None,
     truncated: bool = False,
     at_once: bool = False,
+    sigmas: tuple[float, ...] = (SIGMA,) * 9,
 ) -> np.ndarray:
     """Expected estimate of each unroll. # shape=(num_unrolls, D)
 
@@ -139,7 +144,7 @@ def expected(
         for _ in range(truncation_length):
             t = len(unroll_of_step)
             unroll_of_step.append(unroll)
-            gradients = step_gradients(system, t, unroll_of_step)
+            gradients = step_gradients(system, t, unroll_of_step, sigmas)
             estimates[unroll] += gradients[first_seen:].sum(0)
             if t + 1 == limit:
                 unroll_of_step, limit, first_seen = [], horizon, 0
@@ -149,26 +154,28 @@ def expected(
 
 
 @cache
-def compiled_draws(estimator: Estimator, horizon: int) -> Any:
-    """(keys [M, num_unrolls + 1], curvature, cubic) -> estimates [M, num_unrolls, D].
+def compiled_draws(estimator: Any, horizon: int) -> Any:
+    """(keys [M, U + 1], sigmas [U], curvature, cubic) -> estimates [M, U, D].
 
     Compiled without the costliest optimisations, which take longer than they save.
     """
     theta = float32(THETA)
 
-    def draw(keys: jax.Array, system: Recurrent) -> jax.Array:
+    def draw(keys: jax.Array, sigmas: jax.Array, system: Recurrent) -> jax.Array:
         rollout = DeviceRollout(system, horizon)
 
-        def update(state: Any, key: jax.Array) -> Any:
-            gradient, state, _ = estimator.estimate(rollout, theta, state, key)
+        def update(state: Any, now: Any) -> Any:
+            key, sigma = now
+            scheduled = replace(estimator, sigma=sigma)
+            gradient, state, _ = scheduled.estimate(rollout, theta, state, key)
             return state, gradient
 
         state = estimator.init(rollout, theta, keys[0])
-        return lax.scan(update, state, keys[1:])[1]
+        return lax.scan(update, state, (keys[1:], sigmas))[1]
 
     @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
-    def draws(keys: jax.Array, curvature: jax.Array, cubic: jax.Array) -> jax.Array:
-        return lax.map(lambda k: draw(k, Recurrent(curvature, cubic)), keys)
+    def draws(keys: jax.Array, sigmas: jax.Array, *coefficients: Any) -> jax.Array:
+        return lax.map(lambda k: draw(k, sigmas, Recurrent(*coefficients)), keys)
 
     return draws
 
@@ -179,6 +186,7 @@ def draw_estimates(
     horizon: int,
     num_unrolls: int,
     num_blocks: int = 1,
+    sigmas: tuple[float, ...] = (SIGMA,) * 9,
 ) -> np.ndarray:
     """Independent draws of the estimates of an unroll after the other.
 
@@ -188,8 +196,8 @@ def draw_estimates(
     draws = compiled_draws(estimator, horizon)
     shape = (num_blocks, NUM_DRAWS, num_unrolls + 1)
     keys = jax.random.split(jax.random.key(17), shape)
-    coefficients = float32(system.curvature), float32(system.cubic)
-    blocks = [np.asarray(draws(block, *coefficients)) for block in keys]
+    numbers = sigmas[:num_unrolls], system.curvature, system.cubic
+    blocks = [np.asarray(draws(block, *map(float32, numbers))) for block in keys]
     return np.concatenate(blocks).astype(np.float64)
 
 
@@ -248,6 +256,16 @@ def test_pes_is_unbiased_over_a_period_and_in_each_unroll(
     draws = draw_estimates(estimator, system, horizon, num_unrolls)
     assert_mean(draws.sum(1), mean.sum(0))
     assert_mean(draws.reshape(NUM_DRAWS, -1), mean.ravel(), precision=0.1)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_pes_is_unbiased_while_sigma_changes_within_episodes(name):
+    sigmas = (0.3, 0.15, 0.4)
+    mean = expected(SYSTEMS[name], 2, 3, 6, at_once=True, sigmas=sigmas)
+    estimator = PES(NUM_PAIRS, 2, SIGMA, restart_at_once=True)
+    draws = draw_estimates(estimator, SYSTEMS[name], 6, 3, num_blocks=2, sigmas=sigmas)
+    assert_mean(draws.sum(1), mean.sum(0))
+    assert_mean(draws.reshape(len(draws), -1), mean.ravel(), precision=0.1)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -321,25 +339,35 @@ class Alive:
         return state + 1, jnp.float32(-1), theta[0] <= 0
 
 
-def test_pes_is_unbiased_where_ends_depend_on_theta_only_if_it_waits():
+@pytest.mark.parametrize(
+    ("estimator", "factor"),
+    [
+        pytest.param(PES(NUM_PAIRS, 1, SIGMA), 1, id="one step an unroll"),
+        pytest.param(PES(NUM_PAIRS, 2, SIGMA), 1, id="waiting"),
+        pytest.param(PES(NUM_PAIRS, 2, SIGMA, restart_at_once=True), 0, id="at once"),
+    ],
+)
+def test_pes_is_unbiased_where_ends_depend_on_theta_only_if_it_waits(estimator, factor):
     """Two steps at most: the mean loss is -1 - Phi(theta / sigma), Phi the normal cdf.
 
     Restarting at once, every particle has two steps in an unroll, and nothing shows.
     """
     theta, rollout = jnp.array([0.1]), DeviceRollout(Alive(), horizon=2)
 
-    def parts(estimator: PES) -> np.ndarray:
-        state = estimator.init(rollout, theta, jax.random.key(0))
-        gradients = []
-        for key in jax.random.split(jax.random.key(1), 100):
+    def draw(keys: jax.Array) -> jax.Array:
+        state, total = estimator.init(rollout, theta, keys[0]), jnp.zeros(1)
+        for key in keys[1 : 1 + 2 // estimator.truncation_length]:
             gradient, state, _ = estimator.estimate(rollout, theta, state, key)
-            gradients.append(np.asarray(gradient, np.float64))
-        return np.stack(gradients)
+            total = total + gradient
+        return total
 
+    keys = jax.random.split(jax.random.key(1), (NUM_DRAWS, 3))
+    draws = np.asarray(jax.jit(lambda keys: lax.map(draw, keys))(keys), np.float64)
     density = np.exp(-((0.1 / SIGMA) ** 2) / 2) / np.sqrt(2 * np.pi)
-    assert_mean(parts(PES(500, 2, SIGMA)), np.array([-density / SIGMA]))
-    at_once = parts(PES(500, 2, SIGMA, restart_at_once=True))
-    np.testing.assert_allclose(at_once, 0, atol=1e-6)
+    if factor == 0:
+        np.testing.assert_allclose(draws, 0, atol=1e-5)
+    else:
+        assert_mean(draws, np.array([-density / SIGMA]))
 
 
 def run_updates(estimator: Estimator, rollout: Any, theta: jax.Array) -> list[Any]:
@@ -369,9 +397,8 @@ def test_pes_with_one_unroll_an_episode_is_full_es_exactly(driver):
         rollout = DeviceRollout(SYSTEMS["quadratic"], horizon)
     else:
         theta, horizon = jnp.ones(counting.NUM_PARAMETERS), 6
-        rollout = counting.host_rollout(
-            horizon
-        )  # Episodes end early, each its own way.
+        # Episodes end early, each its own way.
+        rollout = counting.host_rollout(horizon)
     es = run_updates(ES(3, SIGMA), rollout, theta)
     pes = run_updates(PES(3, horizon, SIGMA), rollout, theta)
     assert jnp.abs(es[-1][0]).min() > 0
@@ -444,3 +471,20 @@ def test_pes_gradient_of_four_steps_with_losses_1_10_100_1000(
     expected_accumulator = sign * (XI + E)
     expected_accumulator[member] = sign[member] * after
     np.testing.assert_array_equal(accumulator, expected_accumulator)
+
+
+def test_a_particle_that_waits_has_lived_under_nothing():
+    """One member's episode ends with the second of four steps, and no other begins."""
+    ended, simulated = np.zeros((4, 2), bool), np.ones((4, 2), bool)
+    ended[1, 0] = True
+    simulated[2:, 0] = False
+    loss = float32(np.where(simulated, 1.0, 0.0))
+    parts, accumulator = pes_gradient(
+        Segment(loss, *map(jnp.asarray, (ended, 0 * ended > 0, simulated))),
+        float32([XI, -XI]),
+        float32([E, -E]),
+        0.5,
+    )
+    expected_parts = np.stack([2 * (XI + E), -4 * (XI + E)]) / (2 * 0.5**2)
+    np.testing.assert_allclose(parts, expected_parts, rtol=1e-6)
+    np.testing.assert_array_equal(accumulator, np.stack([0 * E, -(XI + E)]))
