@@ -7,6 +7,7 @@ a JAX dispatch a step and an exported policy should need no JAX.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -59,7 +60,7 @@ class Policy:
         """A."""
         return len(self.action_low)
 
-    @property
+    @cached_property
     def _layer_shapes(self) -> list[tuple[int, int]]:
         sizes = (self.observation_size, *self.hidden_sizes, self.action_size)
         return [(rows, cols) for cols, rows in pairwise(sizes)]
@@ -112,6 +113,6 @@ class Policy:
             x = xp.clip(x, low, high)
         return x
 
-    @property
+    @cached_property
     def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
         return np.array(self.action_low), np.array(self.action_high)

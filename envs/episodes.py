@@ -138,8 +138,7 @@ def close_step(
     """
     xp = clock.elapsed.__array_namespace__()
     diverged = running & ~xp.isfinite(loss)
-    loss = xp.where(diverged, xp.asarray(diverged_loss, dtype=loss.dtype), loss)
-    loss = xp.where(running, loss, xp.zeros_like(loss))
+    loss = xp.where(running, xp.where(diverged, diverged_loss, loss), 0.0)
     # Saturates below NO_LIMIT, so an endless episode outlives any counter.
     elapsed = xp.where(
         running, xp.minimum(clock.elapsed, NO_LIMIT - 2) + 1, clock.elapsed
@@ -148,10 +147,8 @@ def close_step(
     after = Clock(
         seed=clock.seed,
         episode=clock.episode + ended.astype(clock.episode.dtype),
-        elapsed=xp.where(ended, xp.zeros_like(elapsed), elapsed),
-        limit=xp.where(
-            ended, xp.full_like(clock.limit, horizon or NO_LIMIT), clock.limit
-        ),
+        elapsed=xp.where(ended, 0, elapsed),
+        limit=xp.where(ended, horizon or NO_LIMIT, clock.limit),
     )
     return after, Segment(loss=loss, ended=ended, diverged=diverged, simulated=running)
 

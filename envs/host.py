@@ -201,19 +201,26 @@ class HostRollout:
         if running.all():
             actions = self.act(thetas, observation)
             observation[:], reward, terminated = self.environment.step(actions, None)
-            finite = np.isfinite(observation).all(1)
-            return np.where(finite, -reward, np.nan), terminated
+            return _loss(observation, reward), terminated
         ids = np.flatnonzero(running)
         loss, terminated = np.zeros(len(running)), np.zeros(len(running), bool)
         actions = self.act(thetas[ids], observation[ids])
         observation[ids], reward, terminated[ids] = self.environment.step(actions, ids)
-        loss[ids] = np.where(np.isfinite(observation[ids]).all(1), -reward, np.nan)
+        loss[ids] = _loss(observation[ids], reward)
         return loss, terminated
 
     def _reset_episodes(self, clock: Clock, ids: np.ndarray) -> np.ndarray:
         # Keys for all particles, not only `ids`, keep the shape fixed: one compilation.
         keys = np.asarray(_episode_keys(clock.seed, clock.episode))
         return self.environment.reset(ids, keys[ids])
+
+
+def _loss(observation: np.ndarray, reward: np.ndarray) -> np.ndarray:
+    """-reward, or NaN where an observation is not finite. # shape=(N,)."""
+    finite = np.isfinite(observation)
+    if finite.all():
+        return -reward
+    return np.where(finite.all(1), -reward, np.nan)
 
 
 def _blank_segment(length: int, num_particles: int) -> Segment:
