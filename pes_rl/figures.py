@@ -29,7 +29,7 @@ def draw_learning_curves(
         title: What is shown.
         threshold: A return to mark, if any.
     """
-    figure = Figure(figsize=(8, 4.8), dpi=120, layout="constrained")
+    figure = Figure(figsize=(8, 5.4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name, runs in curves.items():
@@ -46,7 +46,7 @@ def draw_learning_curves(
     axes.set_ylabel("evaluation return")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     figure.savefig(path)
 
 
