@@ -151,5 +151,5 @@ def pes_gradient(
     weighted = lived_under * old[:, None] + perturbation * new[:, None]
     parts = weighted / (perturbation.shape[0] * sigma**2)
     after = jnp.where(segment.ended.any(0)[:, None], perturbation, lived_under)
-    not_begun = segment.ended[-1] | ~segment.simulated[-1]
+    not_begun = jnp.logical_or(segment.ended[-1], ~segment.simulated[-1])
     return parts, jnp.where(not_begun[:, None], 0.0, after)

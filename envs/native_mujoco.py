@@ -7,6 +7,9 @@ threads; each is a row of MuJoCo's integration state, which can be read, written
 copied.
 """
 
+# MuJoCo's names come from a binary module without stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

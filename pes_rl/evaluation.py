@@ -25,14 +25,13 @@ def make_evaluator(
 
     It plays on `rollout`, which training must not use; its steps are not training's.
     """
-    assert rollout.horizon is not None
+    horizon = rollout.horizon
+    assert horizon is not None  # the trainer's environments all have one
 
     def play(theta: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         particles = rollout.reset(key, num_episodes, members=1)
         thetas = jnp.broadcast_to(theta, (num_episodes, theta.size))
-        _, segment = rollout.unroll(
-            particles, thetas, rollout.horizon, single_episode=True
-        )
+        _, segment = rollout.unroll(particles, thetas, horizon, single_episode=True)
         return -segment.loss.sum(0), segment.simulated.sum(0, dtype=jnp.int32)
 
     play_once = jax.jit(play) if rollout.on_device else play

@@ -165,6 +165,7 @@ class Learner:
         if self._step.normalize_returns:
             gradient = normalize_by_return_std(gradient, report.particle_loss, sigma)
         rate = self._step.learning_rate_at(state.progress)
+        direction: Any
         direction, optimizer = self._direction.update(
             gradient, state.optimizer, state.theta
         )

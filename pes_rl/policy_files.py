@@ -43,5 +43,6 @@ def load_policy(path: Path) -> tuple[Policy, np.ndarray]:
             f"{path} has policy format {version}, and this pes_rl reads {FORMAT}; "
             "load it with the version of pes_rl that wrote it"
         )
-    listed = {k: tuple(v) if isinstance(v, list) else v for k, v in description.items()}
-    return Policy(**listed), theta
+    for name in ("action_low", "action_high", "hidden_sizes"):
+        description[name] = tuple(description[name])  # JSON knows lists only
+    return Policy(**description), theta

@@ -17,7 +17,7 @@ from pes_rl import __version__
 from pes_rl.agents import Policy
 from pes_rl.policy_files import save_policy
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "time/total_timesteps",
     "time/iterations",
     "time/time_elapsed",

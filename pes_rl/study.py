@@ -105,8 +105,11 @@ def make_study(
 
 
 def _arm_runs(name: str, seeds: Any, settings: dict[str, Any]) -> list[StudyRun]:
-    listed = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    return [StudyRun(name, make_config(seed=seed, **listed)) for seed in seeds]
+    options: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in settings.items()
+    }
+    return [StudyRun(name, make_config(seed=seed, **options)) for seed in seeds]
 
 
 def settings_that_matter(config: TrainConfig) -> dict[str, Any]:

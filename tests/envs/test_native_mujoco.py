@@ -1,5 +1,8 @@
 """Native Swimmer beside Gymnasium's, and its simulations as data."""
 
+# MuJoCo's names come from a binary module without stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from typing import Any
 
 import gymnasium

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from pes_rl.envs import make
 QUICK = ["--seconds", "0.001", "--rounds", "1", "--num-particles", "2"]
 
 
-def measure(path: Path, *arguments: str) -> list[dict[str, object]]:
+def measure(path: Path, *arguments: str) -> list[dict[str, Any]]:
     assert bench.main([*QUICK, *arguments, "--json", str(path)]) == 0
     return json.loads(path.read_text())
 

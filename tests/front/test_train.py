@@ -132,6 +132,7 @@ def test_a_signal_leaves_a_whole_folder_that_can_be_resumed(tmp_path, number):
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    assert process.stdout is not None
     try:
         for line in process.stdout:
             if "  200/" in line:  # the first update is done
