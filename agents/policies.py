@@ -102,7 +102,7 @@ class Policy:
                 x = xp.tanh(x)
             weights = theta[..., offset : offset + rows * cols]
             weights = weights.reshape(*weights.shape[:-1], rows, cols)
-            x = xp.matmul(weights, x[..., None])[..., 0]
+            x = xp.vecdot(weights, x[..., None, :])
             offset += rows * cols
             if self.bias:
                 x = x + theta[..., offset : offset + rows]
@@ -110,7 +110,7 @@ class Policy:
         if self.clip:
             axes = (None,) * (x.ndim - 1)
             low, high = (xp.asarray(b[axes], dtype=x.dtype) for b in self._bounds)
-            x = xp.clip(x, low, high)
+            x = xp.minimum(xp.maximum(x, low), high)  # a third of the cost of clip
         return x
 
     @cached_property

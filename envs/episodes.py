@@ -140,14 +140,13 @@ def close_step(
     diverged = running & ~xp.isfinite(loss)
     loss = xp.where(running, xp.where(diverged, diverged_loss, loss), 0.0)
     # Saturates below NO_LIMIT, so an endless episode outlives any counter.
-    elapsed = xp.where(
-        running, xp.minimum(clock.elapsed, NO_LIMIT - 2) + 1, clock.elapsed
-    )
+    elapsed = xp.minimum(clock.elapsed, NO_LIMIT - 2) + running.astype(xp.int32)
     ended = running & (terminated | diverged | (elapsed >= clock.limit))
+    one_if_ended = ended.astype(xp.int32)
     after = Clock(
         seed=clock.seed,
-        episode=clock.episode + ended.astype(clock.episode.dtype),
-        elapsed=xp.where(ended, 0, elapsed),
+        episode=clock.episode + one_if_ended,
+        elapsed=elapsed * (1 - one_if_ended),
         limit=xp.where(ended, horizon or NO_LIMIT, clock.limit),
     )
     return after, Segment(loss=loss, ended=ended, diverged=diverged, simulated=running)

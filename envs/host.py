@@ -151,7 +151,8 @@ class HostRollout:
     ) -> tuple[Particles, Segment]:
         self.environment.load(particles.state.simulation)
         clock, observation = particles.clock, particles.state.observation.copy()
-        parameters = np.asarray(thetas)
+        # In the observations' precision once, or every step would convert them again.
+        parameters = np.asarray(thetas, dtype=observation.dtype)
         running = np.ones(len(observation), bool)
         rows = _blank_segment(length, len(observation))
         for k in range(length):

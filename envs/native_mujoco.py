@@ -13,6 +13,7 @@ copied.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -80,8 +81,8 @@ def _swimmer_reward(
     before: np.ndarray, after: np.ndarray, actions: np.ndarray, seconds: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Forward speed less 1e-4 times the squared action as given; no early end."""
-    reward = (after[:, 0] - before[:, 0]) / seconds - 1e-4 * np.sum(actions**2, axis=1)
-    return reward, np.zeros(len(reward), bool)
+    forward = (after[:, 0] - before[:, 0]) / seconds
+    return forward - 1e-4 * np.vecdot(actions, actions), np.zeros(len(after), bool)
 
 
 TASKS = {
@@ -133,10 +134,10 @@ class MujocoEnvironment:
     def allocate(self, num_simulations: int) -> None:
         if num_simulations not in self._batches:
             batch = Batch(self.model, num_simulations, nthread=self._num_threads)
+            batch.reset()
+            self._first_row = batch.state[0].copy()
             self._batches[num_simulations] = batch
         self._batch = self._batches[num_simulations]
-        self._batch.reset()
-        self._first_row = self._batch.state[0].copy()
         self._qpos, self._qvel, self._ctrl = map(
             self._batch.bind, ("qpos", "qvel", "ctrl")
         )
@@ -168,23 +169,28 @@ class MujocoEnvironment:
         reward, terminated = self.task.evaluate(
             before, qpos, actions, self._step_seconds
         )
-        if failed.any():
+        if failed is not None:
             reward = np.where(failed[rows], np.nan, reward)
         return self.task.observe(qpos, qvel), reward, terminated
 
-    def _advance(self, ids: np.ndarray | None) -> np.ndarray:
-        """Run the physics of one step; returns which simulations failed, shape (N,).
+    def _advance(self, ids: np.ndarray | None) -> np.ndarray | None:
+        """Run the physics of one step.
 
         MuJoCo answers a non-finite state or control with a warning and puts the
         simulation back to its default state, which looks sound; so the warnings count.
+
+        Returns:
+            Which simulations failed, None if none did. # shape=(N,), dtype=bool
         """
-        failed = np.zeros(self._batch.nsim, bool)
+        raised: Any = []
         try:
             self._batch.step(ids, nstep=self.task.frame_skip)
         except SimulationError as error:
-            failed[error.ids] = True
-        if self._batch.warning.any():
-            warned = self._batch.warning[:, _DIVERGENCE_WARNINGS, 1]
-            failed |= warned.any(axis=1)
-            self._batch.warning[...] = 0
+            raised = error.ids
+        warnings = self._batch.warning
+        if not len(raised) and not warnings.any():
+            return None
+        failed = warnings[:, _DIVERGENCE_WARNINGS, 1].any(axis=1)
+        failed[raised] = True
+        warnings[...] = 0
         return failed
