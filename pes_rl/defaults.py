@@ -51,6 +51,9 @@ DEFAULTS: dict[str, dict[str, Settings]] = {
             "num_pairs": 20,
             "truncation_length": 100,
             "stagger": True,
+            # No end depends on the policy here, so going on at once is unbiased, and
+            # the staggered phases, 50 steps apart, stay where they are.
+            "restart_at_once": True,
             "sigma": 0.3,
             "final_sigma": 0.06,
             "learning_rate": 0.1,
