@@ -4,8 +4,10 @@ Importing this module imports Brax, which takes seconds; no other module does.
 """
 
 import inspect
+import io
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -14,9 +16,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from brax import envs, fluid
 
 from pes_rl.envs.registry import unknown_name
+
+# On import MJX prints that it has no Warp, which it only needs on request.
+with redirect_stdout(io.StringIO()):
+    from brax import envs, fluid
 
 BACKENDS = ("generalized", "spring", "positional", "mjx")
 """Brax's physics pipelines."""
@@ -119,7 +124,10 @@ class BraxEnvironment:
     def _environment(self) -> envs.Env:
         keywords = {} if self.backend is None else {"backend": self.backend}
         try:
-            return envs.get_environment(self.name, **keywords)
+            with warnings.catch_warnings():
+                # That Brax is no longer maintained; its users have chosen it.
+                warnings.filterwarnings("ignore", "Brax System", UserWarning)
+                return envs.get_environment(self.name, **keywords)
         except ValueError as error:
             raise ValueError(
                 f"backend={self.backend!r} does not fit {self.name!r}; use "
