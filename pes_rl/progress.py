@@ -8,9 +8,9 @@ from rich.progress import (
     BarColumn,
     Progress as RichProgress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 
 class Progress:
@@ -29,10 +29,11 @@ class Progress:
         self._console = Console(highlight=False, soft_wrap=True)
         self._bar = RichProgress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(
+                elapsed_when_finished=True, table_column=Column(min_width=7)
+            ),
             TextColumn("{task.fields[note]}"),
             console=self._console,
             disable=not self._console.is_terminal,
