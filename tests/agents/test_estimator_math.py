@@ -11,146 +11,28 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
-import counting
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-
-from pes_rl.agents import (
-    ES,
-    PES,
-    Estimator,
-    TruncatedES,
-    antithetic_perturbations,
-    pes_gradient,
+from recurrent import (
+    NUM_STEPS,
+    SIGMA,
+    SYSTEMS,
+    THETA,
+    Recurrent,
+    expected,
+    float32,
+    step_gradients,
 )
-from pes_rl.envs import DeviceRollout, Segment
 
-SIGMA = 0.3
-START = 0.4
+from pes_rl.agents import ES, PES, Estimator, TruncatedES
+from pes_rl.envs import DeviceRollout
+
 NUM_PAIRS = 50
 NUM_DRAWS = 500
 MAX_SIGMAS = 5.0
-THETA = np.array([0.5, -1.0, 0.8])
-NUM_STEPS = 7
-
-_generator = np.random.default_rng(0)
-A = np.array([[0.9, 0.3], [-0.4, 0.7]])
-B = 0.7 * _generator.normal(size=(2, THETA.size))
-W = _generator.normal(size=(NUM_STEPS, 2)) + 0.5
-
-
-def float32(array: Any) -> jax.Array:
-    return jnp.asarray(array, jnp.float32)
-
-
-@dataclass(frozen=True)
-class Recurrent:
-    """s_t = A s_{t-1} + B theta, from a random first state, with the step loss
-
-        W_t s_t + curvature / 2 |s_t|^2 + cubic / 3 (W_t s_t)^3
-
-    First states have coordinates -START, 0 or START, each with probability 1/3. The
-    coefficients may be traced, so that all systems share a compilation.
-    """
-
-    curvature: Any = 0.0
-    cubic: Any = 0.0
-
-    def init(self, key: jax.Array) -> Any:
-        third = jax.random.key_data(key) % 3
-        return jnp.int32(0), START * (third.astype(jnp.float32) - 1)
-
-    def step(self, theta: jax.Array, state: Any) -> Any:
-        t, s = state
-        s = float32(A) @ s + float32(B) @ theta
-        product = float32(W)[t] @ s
-        loss = product + self.curvature / 2 * (s @ s) + self.cubic / 3 * product**3
-        return (t + 1, s), loss, jnp.array(False)
-
-
-SYSTEMS = {
-    "linear": Recurrent(),
-    "quadratic": Recurrent(curvature=0.5),
-    "cubic": Recurrent(cubic=0.1),
-}
-
-
-def influence(age: int) -> np.ndarray:
-    """Of a step's theta on the state that many steps later. # shape=(2, D)"""
-    return np.linalg.matrix_power(A, age) @ B
-
-
-def step_gradients(
-    system: Recurrent,
-    t: int,
-    unroll_of_step: list[int | None],
-    sigmas: tuple[float, ...] = (SIGMA,) * 9,
-) -> np.ndarray:
-    """Gradients of step t's expected loss by each theta until then.
-
-    Randomness of the state leaves the expected gradient of a linear or quadratic loss
-    as it is; that of a cubic one needs the variance of W_t s_t, to which steps under
-    the same perturbation contribute together.
-
-    Args:
-        system: The system.
-        t: The step in its episode, from 0.
-        unroll_of_step: Unroll in which each step of the episode was taken until t, and
-            with it the perturbation; None for a step under the mean theta.
-        sigmas: Standard deviation of each unroll's perturbation.
-
-    Returns:
-        # shape=(t + 1, D)
-    """
-    influences = [influence(t - tau) for tau in range(t + 1)]
-    mean = sum(influences) @ THETA
-    # Influences of independent numbers of mean 0 and variance 1.
-    random = [START * np.sqrt(2 / 3) * np.linalg.matrix_power(A, t + 1)]
-    for unroll in {u for u in unroll_of_step if u is not None}:
-        steps = [tau for tau in range(t + 1) if unroll_of_step[tau] == unroll]
-        random.append(sigmas[unroll] * sum(influences[tau] for tau in steps))
-    square = (W[t] @ mean) ** 2 + sum(np.sum((W[t] @ r) ** 2) for r in random)
-    by_state = W[t] + system.curvature * mean + system.cubic * W[t] * square
-    return np.stack([by_state @ i for i in influences])
-
-
-def expected(
-    system: Recurrent,
-    truncation_length: int,
-    num_unrolls: int,
-    horizon: int,
-    first_limit: int | None = None,
-    truncated: bool = False,
-    at_once: bool = False,
-    sigmas: tuple[float, ...] = (SIGMA,) * 9,
-) -> np.ndarray:
-    """Expected estimate of each unroll. # shape=(num_unrolls, D)
-
-    A step's loss depends on the thetas since its episode began. PES sees them all, the
-    truncated estimate those in the same unroll. An unroll goes on after the end of an
-    episode if the next begins `at_once`.
-    """
-    estimates = np.zeros((num_unrolls, THETA.size))
-    unroll_of_step: list[int | None] = []
-    limit = first_limit or horizon
-    for unroll in range(num_unrolls):
-        first_seen = 0
-        if truncated:  # The state was reached by the mean theta.
-            first_seen = len(unroll_of_step)
-            unroll_of_step = [None] * first_seen
-        for _ in range(truncation_length):
-            t = len(unroll_of_step)
-            unroll_of_step.append(unroll)
-            gradients = step_gradients(system, t, unroll_of_step, sigmas)
-            estimates[unroll] += gradients[first_seen:].sum(0)
-            if t + 1 == limit:
-                unroll_of_step, limit, first_seen = [], horizon, 0
-                if not at_once:
-                    break
-    return estimates
 
 
 @cache
@@ -368,123 +250,3 @@ def test_pes_is_unbiased_where_ends_depend_on_theta_only_if_it_waits(estimator, 
         np.testing.assert_allclose(draws, 0, atol=1e-5)
     else:
         assert_mean(draws, np.array([-density / SIGMA]))
-
-
-def run_updates(estimator: Estimator, rollout: Any, theta: jax.Array) -> list[Any]:
-    """Gradient, theta and particles of four steps of gradient descent."""
-    key, start = jax.random.split(jax.random.key(4))
-    state = estimator.init(rollout, theta, start)
-
-    def estimate(theta: jax.Array, state: Any, key: jax.Array) -> Any:
-        return estimator.estimate(rollout, theta, state, key)
-
-    if rollout.on_device:
-        estimate = jax.jit(estimate)
-    history = []
-    for update_key in jax.random.split(key, 4):
-        gradient, state, _ = estimate(theta, state, update_key)
-        theta = theta - 0.02 * gradient
-        particles = state.particles if isinstance(estimator, PES) else state
-        history.append((gradient, theta, particles))
-    return history
-
-
-@pytest.mark.parametrize("driver", ["device", "host"])
-def test_pes_with_one_unroll_an_episode_is_full_es_exactly(driver):
-    """Bit by bit, the particles too, several updates in a row."""
-    if driver == "device":
-        theta, horizon = float32(THETA), 7
-        rollout = DeviceRollout(SYSTEMS["quadratic"], horizon)
-    else:
-        theta, horizon = jnp.ones(counting.NUM_PARAMETERS), 6
-        # Episodes end early, each its own way.
-        rollout = counting.host_rollout(horizon)
-    es = run_updates(ES(3, SIGMA), rollout, theta)
-    pes = run_updates(PES(3, horizon, SIGMA), rollout, theta)
-    assert jnp.abs(es[-1][0]).min() > 0
-    jax.tree.map(np.testing.assert_array_equal, es, pes)
-
-
-def test_the_accumulator_sums_the_perturbations_of_the_running_episode():
-    """Episodes of 3 steps in unrolls of 2: one ends inside, one with the unroll."""
-    rollout, theta = counting.host_rollout(horizon=3), jnp.zeros(2)
-    keys = [jax.random.key(update) for update in range(6)]
-    e = [np.asarray(antithetic_perturbations(key, 2, 2, SIGMA)) for key in keys]
-    estimator = PES(2, 2, SIGMA, restart_at_once=True)
-    state = estimator.init(rollout, theta, jax.random.key(9))
-    assert not state.accumulator.any()
-    for key, lived_under in zip(
-        keys, [e[0], e[1], 0 * e[2], e[3], e[4], 0 * e[5]], strict=True
-    ):
-        _, state, report = estimator.estimate(rollout, theta, state, key)
-        np.testing.assert_array_equal(state.accumulator, lived_under)
-        norms = np.linalg.norm(lived_under, axis=1)
-        np.testing.assert_allclose(report.accumulator_norm, norms.mean(), rtol=1e-6)
-
-
-def test_the_accumulator_adds_up_over_the_unrolls_of_an_episode():
-    rollout, theta = counting.host_rollout(horizon=3), jnp.zeros(2)
-    keys = [jax.random.key(update) for update in range(5)]
-    e = [np.asarray(antithetic_perturbations(key, 2, 2, SIGMA)) for key in keys]
-    estimator = PES(2, 1, SIGMA)
-    state = estimator.init(rollout, theta, jax.random.key(9))
-    for key, lived_under in zip(
-        keys, [e[0], e[0] + e[1], 0 * e[2], e[3], e[3] + e[4]], strict=True
-    ):
-        _, state, _ = estimator.estimate(rollout, theta, state, key)
-        np.testing.assert_array_equal(state.accumulator, lived_under)
-
-
-XI, E = np.array([8.0, -2.0]), np.array([1.0, 3.0])
-
-
-@pytest.mark.parametrize(
-    ("ends", "weighted", "after"),
-    [
-        pytest.param([], 1111 * (XI + E), XI + E, id="no end"),
-        pytest.param([0], 1 * (XI + E) + 1110 * E, E, id="end at the first step"),
-        pytest.param([1], 11 * (XI + E) + 1100 * E, E, id="end inside"),
-        pytest.param([3], 1111 * (XI + E), 0 * E, id="end at the last step"),
-        pytest.param([1, 2], 11 * (XI + E) + 1100 * E, E, id="two ends"),
-        pytest.param([1, 3], 11 * (XI + E) + 1100 * E, 0 * E, id="two, the last last"),
-    ],
-)
-@pytest.mark.parametrize("member", [0, 1])
-def test_pes_gradient_of_four_steps_with_losses_1_10_100_1000(
-    ends, weighted, after, member
-):
-    """One member ends as said, the other never; each is weighted by its own books."""
-    ended = np.zeros((4, 2), bool)
-    ended[ends, member] = True
-    loss = np.repeat([[1.0], [10.0], [100.0], [1000.0]], 2, axis=1)
-    blank = np.zeros((4, 2), bool)
-    sign = np.array([[1.0], [-1.0]])
-    parts, accumulator = pes_gradient(
-        Segment(float32(loss), jnp.asarray(ended), blank, ~blank),
-        float32(sign * XI),
-        float32(sign * E),
-        0.5,
-    )
-    expected = sign * 1111 * (XI + E)
-    expected[member] = sign[member] * weighted
-    np.testing.assert_allclose(parts, expected / (2 * 0.5**2), rtol=1e-6)
-    expected_accumulator = sign * (XI + E)
-    expected_accumulator[member] = sign[member] * after
-    np.testing.assert_array_equal(accumulator, expected_accumulator)
-
-
-def test_a_particle_that_waits_has_lived_under_nothing():
-    """One member's episode ends with the second of four steps, and no other begins."""
-    ended, simulated = np.zeros((4, 2), bool), np.ones((4, 2), bool)
-    ended[1, 0] = True
-    simulated[2:, 0] = False
-    loss = float32(np.where(simulated, 1.0, 0.0))
-    parts, accumulator = pes_gradient(
-        Segment(loss, *map(jnp.asarray, (ended, 0 * ended > 0, simulated))),
-        float32([XI, -XI]),
-        float32([E, -E]),
-        0.5,
-    )
-    expected_parts = np.stack([2 * (XI + E), -4 * (XI + E)]) / (2 * 0.5**2)
-    np.testing.assert_allclose(parts, expected_parts, rtol=1e-6)
-    np.testing.assert_array_equal(accumulator, np.stack([0 * E, -(XI + E)]))

@@ -1,0 +1,133 @@
+"""What holds exactly, draw by draw: PES with one unroll is ES; accumulators add up."""
+
+from typing import Any
+
+import counting
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from recurrent import SIGMA, SYSTEMS, THETA, float32
+
+from pes_rl.agents import ES, PES, Estimator, antithetic_perturbations, pes_gradient
+from pes_rl.envs import DeviceRollout, Segment
+
+
+def run_updates(estimator: Estimator, rollout: Any, theta: jax.Array) -> list[Any]:
+    """Gradient, theta and particles of four steps of gradient descent."""
+    key, start = jax.random.split(jax.random.key(4))
+    state = estimator.init(rollout, theta, start)
+
+    def estimate(theta: jax.Array, state: Any, key: jax.Array) -> Any:
+        return estimator.estimate(rollout, theta, state, key)
+
+    if rollout.on_device:
+        estimate = jax.jit(estimate)
+    history = []
+    for update_key in jax.random.split(key, 4):
+        gradient, state, _ = estimate(theta, state, update_key)
+        theta = theta - 0.02 * gradient
+        particles = state.particles if isinstance(estimator, PES) else state
+        history.append((gradient, theta, particles))
+    return history
+
+
+@pytest.mark.parametrize("driver", ["device", "host"])
+def test_pes_with_one_unroll_an_episode_is_full_es_exactly(driver):
+    """Bit by bit, the particles too, several updates in a row."""
+    if driver == "device":
+        theta, horizon = float32(THETA), 7
+        rollout = DeviceRollout(SYSTEMS["quadratic"], horizon)
+    else:
+        theta, horizon = jnp.ones(counting.NUM_PARAMETERS), 6
+        # Episodes end early, each its own way.
+        rollout = counting.host_rollout(horizon)
+    es = run_updates(ES(3, SIGMA), rollout, theta)
+    pes = run_updates(PES(3, horizon, SIGMA), rollout, theta)
+    assert jnp.abs(es[-1][0]).min() > 0
+    jax.tree.map(np.testing.assert_array_equal, es, pes)
+
+
+def test_the_accumulator_sums_the_perturbations_of_the_running_episode():
+    """Episodes of 3 steps in unrolls of 2: one ends inside, one with the unroll."""
+    rollout, theta = counting.host_rollout(horizon=3), jnp.zeros(2)
+    keys = [jax.random.key(update) for update in range(6)]
+    e = [np.asarray(antithetic_perturbations(key, 2, 2, SIGMA)) for key in keys]
+    estimator = PES(2, 2, SIGMA, restart_at_once=True)
+    state = estimator.init(rollout, theta, jax.random.key(9))
+    assert not state.accumulator.any()
+    for key, lived_under in zip(
+        keys, [e[0], e[1], 0 * e[2], e[3], e[4], 0 * e[5]], strict=True
+    ):
+        _, state, report = estimator.estimate(rollout, theta, state, key)
+        np.testing.assert_array_equal(state.accumulator, lived_under)
+        norms = np.linalg.norm(lived_under, axis=1)
+        np.testing.assert_allclose(report.accumulator_norm, norms.mean(), rtol=1e-6)
+
+
+def test_the_accumulator_adds_up_over_the_unrolls_of_an_episode():
+    rollout, theta = counting.host_rollout(horizon=3), jnp.zeros(2)
+    keys = [jax.random.key(update) for update in range(5)]
+    e = [np.asarray(antithetic_perturbations(key, 2, 2, SIGMA)) for key in keys]
+    estimator = PES(2, 1, SIGMA)
+    state = estimator.init(rollout, theta, jax.random.key(9))
+    for key, lived_under in zip(
+        keys, [e[0], e[0] + e[1], 0 * e[2], e[3], e[3] + e[4]], strict=True
+    ):
+        _, state, _ = estimator.estimate(rollout, theta, state, key)
+        np.testing.assert_array_equal(state.accumulator, lived_under)
+
+
+XI, E = np.array([8.0, -2.0]), np.array([1.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("ends", "weighted", "after"),
+    [
+        pytest.param([], 1111 * (XI + E), XI + E, id="no end"),
+        pytest.param([0], 1 * (XI + E) + 1110 * E, E, id="end at the first step"),
+        pytest.param([1], 11 * (XI + E) + 1100 * E, E, id="end inside"),
+        pytest.param([3], 1111 * (XI + E), 0 * E, id="end at the last step"),
+        pytest.param([1, 2], 11 * (XI + E) + 1100 * E, E, id="two ends"),
+        pytest.param([1, 3], 11 * (XI + E) + 1100 * E, 0 * E, id="two, the last last"),
+    ],
+)
+@pytest.mark.parametrize("member", [0, 1])
+def test_pes_gradient_of_four_steps_with_losses_1_10_100_1000(
+    ends, weighted, after, member
+):
+    """One member ends as said, the other never; each is weighted by its own books."""
+    ended = np.zeros((4, 2), bool)
+    ended[ends, member] = True
+    loss = np.repeat([[1.0], [10.0], [100.0], [1000.0]], 2, axis=1)
+    blank = np.zeros((4, 2), bool)
+    sign = np.array([[1.0], [-1.0]])
+    parts, accumulator = pes_gradient(
+        Segment(float32(loss), jnp.asarray(ended), blank, ~blank),
+        float32(sign * XI),
+        float32(sign * E),
+        0.5,
+    )
+    expected = sign * 1111 * (XI + E)
+    expected[member] = sign[member] * weighted
+    np.testing.assert_allclose(parts, expected / (2 * 0.5**2), rtol=1e-6)
+    expected_accumulator = sign * (XI + E)
+    expected_accumulator[member] = sign[member] * after
+    np.testing.assert_array_equal(accumulator, expected_accumulator)
+
+
+def test_a_particle_that_waits_has_lived_under_nothing():
+    """One member's episode ends with the second of four steps, and no other begins."""
+    ended, simulated = np.zeros((4, 2), bool), np.ones((4, 2), bool)
+    ended[1, 0] = True
+    simulated[2:, 0] = False
+    loss = float32(np.where(simulated, 1.0, 0.0))
+    parts, accumulator = pes_gradient(
+        Segment(loss, *map(jnp.asarray, (ended, 0 * ended > 0, simulated))),
+        float32([XI, -XI]),
+        float32([E, -E]),
+        0.5,
+    )
+    expected_parts = np.stack([2 * (XI + E), -4 * (XI + E)]) / (2 * 0.5**2)
+    np.testing.assert_allclose(parts, expected_parts, rtol=1e-6)
+    np.testing.assert_array_equal(accumulator, np.stack([0 * E, -(XI + E)]))
