@@ -20,7 +20,10 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
-_ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+from pes_rl.envs.episodes import Array
+
+ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+"""Folder of the models that Gymnasium ships."""
 
 _DIVERGENCE_WARNINGS = [
     int(warning)
@@ -37,7 +40,7 @@ _DIVERGENCE_WARNINGS = [
 class Task:
     """What makes a MuJoCo model a reinforcement-learning task.
 
-    Arrays have a leading axis n of simulations.
+    Its functions take NumPy and JAX arrays with any leading axes.
 
     Attributes:
         gymnasium_id: Gymnasium's environment of the same task.
@@ -45,7 +48,8 @@ class Task:
         frame_skip: Physics steps in one environment step.
         horizon: Environment steps after which an episode is cut.
         observation_size: Numbers in an observation.
-        first_state: (model, generator) -> (qpos, qvel) of one new episode.
+        reset_noise: An episode starts from the model's first pose at rest, with noise
+            from U(-reset_noise, reset_noise) on every position and velocity.
         observe: (qpos, qvel) -> observations.
         evaluate: (qpos before, qpos after, actions, seconds of a step) ->
             (rewards, terminated).
@@ -56,33 +60,25 @@ class Task:
     frame_skip: int
     horizon: int
     observation_size: int
-    first_state: Callable[
-        [mujoco.MjModel, np.random.Generator], tuple[np.ndarray, np.ndarray]
-    ]
-    observe: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    evaluate: Callable[
-        [np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]
-    ]
+    reset_noise: float
+    observe: Callable[[Array, Array], Array]
+    evaluate: Callable[[Array, Array, Array, float], tuple[Array, Array]]
 
 
-def _uniform_start(
-    model: mujoco.MjModel, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The model's first pose plus noise from U(-0.1, 0.1) on every coordinate."""
-    qpos = model.qpos0 + generator.uniform(-0.1, 0.1, model.nq)
-    return qpos, generator.uniform(-0.1, 0.1, model.nv)
-
-
-def _swimmer_observation(qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
-    return np.concatenate([qpos[:, 2:], qvel], axis=1)
+def _swimmer_observation(qpos: Array, qvel: Array) -> Array:
+    xp = qpos.__array_namespace__()
+    return xp.concat([qpos[..., 2:], qvel], axis=-1)
 
 
 def _swimmer_reward(
-    before: np.ndarray, after: np.ndarray, actions: np.ndarray, seconds: float
-) -> tuple[np.ndarray, np.ndarray]:
+    before: Array, after: Array, actions: Array, seconds: float
+) -> tuple[Array, Array]:
     """Forward speed less 1e-4 times the squared action as given; no early end."""
-    forward = (after[:, 0] - before[:, 0]) / seconds
-    return forward - 1e-4 * np.vecdot(actions, actions), np.zeros(len(after), bool)
+    xp = after.__array_namespace__()
+    forward = (after[..., 0] - before[..., 0]) / seconds
+    return forward - 1e-4 * xp.vecdot(actions, actions), xp.zeros(
+        after.shape[:-1], bool
+    )
 
 
 TASKS = {
@@ -93,11 +89,16 @@ TASKS = {
         frame_skip=4,
         horizon=1000,
         observation_size=8,
-        first_state=_uniform_start,
+        reset_noise=0.1,
         observe=_swimmer_observation,
         evaluate=_swimmer_reward,
     ),
 }
+
+
+def load_model(task: Task) -> mujoco.MjModel:
+    """The task's model, compiled by MuJoCo."""
+    return mujoco.MjModel.from_xml_path(str(ASSETS / task.model_file))
 
 
 def _can_collide(model: mujoco.MjModel) -> bool:
@@ -130,7 +131,7 @@ class MujocoEnvironment:
                 f"num_threads={num_threads} must be 0 (every CPU) or more; use 0"
             )
         self.task = TASKS[name]
-        self.model = mujoco.MjModel.from_xml_path(str(_ASSETS / self.task.model_file))
+        self.model = load_model(self.task)
         if not _can_collide(self.model):
             # Looking for contacts all the same is a tenth of Swimmer's step.
             self.model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
@@ -162,8 +163,9 @@ class MujocoEnvironment:
     def reset(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
         for i, key in zip(ids, keys, strict=True):
             self._batch.state[i] = self._first_row
-            generator = np.random.default_rng(key)
-            self._qpos[i], self._qvel[i] = self.task.first_state(self.model, generator)
+            draw, noise = np.random.default_rng(key).uniform, self.task.reset_noise
+            self._qpos[i] = self.model.qpos0 + draw(-noise, noise, self.model.nq)
+            self._qvel[i] = draw(-noise, noise, self.model.nv)
         # As Gymnasium's set_state does; it also sets the constraint solver's start.
         self._batch.forward(ids)
         return self.task.observe(self._qpos[ids], self._qvel[ids])

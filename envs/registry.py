@@ -7,6 +7,7 @@ from pes_rl.envs.device import DeviceEnvironment
 from pes_rl.envs.host import HostEnvironment
 
 NATIVE_NAMES = ("swimmer",)
+CLOSED_FORM_NAMES = ("swimmer",)
 BRAX_NAMES = (
     "ant",
     "fast",
@@ -25,7 +26,9 @@ BRAX_NAMES = (
 
 def environment_names() -> list[str]:
     """Every name that `make` knows."""
-    return [*NATIVE_NAMES, *(f"brax:{name}" for name in BRAX_NAMES)]
+    families = {"jax": CLOSED_FORM_NAMES, "brax": BRAX_NAMES}
+    prefixed = (f"{family}:{name}" for family in families for name in families[family])
+    return [*NATIVE_NAMES, *prefixed]
 
 
 def make(
@@ -34,7 +37,8 @@ def make(
     """Make an environment.
 
     Args:
-        name: A native MuJoCo task (`swimmer`) or `brax:NAME`.
+        name: A native MuJoCo task (`swimmer`), `jax:NAME` for one in closed form, or
+            `brax:NAME`.
         num_threads: Threads that step a native MuJoCo batch; 0 takes every CPU.
         backend: Physics backend of a Brax environment; None takes its default.
 
@@ -54,6 +58,10 @@ def make(
         raise ValueError(
             f"backend={backend!r} is for Brax environments; drop it, or use brax:{task}"
         )
+    if family == "jax":
+        from pes_rl.envs.closed_form import ClosedFormEnvironment
+
+        return ClosedFormEnvironment(task)
     from pes_rl.envs.native_mujoco import MujocoEnvironment
 
     return MujocoEnvironment(task, num_threads)

@@ -13,7 +13,7 @@ class TrainConfig:
     """Settings of a training run."""
 
     env: str
-    """Environment: swimmer, or brax:NAME."""
+    """Environment: swimmer, jax:swimmer or brax:NAME."""
     agent: str
     """Gradient estimator: pes, es (full episodes) or truncated-es."""
     seed: int = 0

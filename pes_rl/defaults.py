@@ -91,6 +91,10 @@ DEFAULTS: dict[str, dict[str, Settings]] = {
 """By environment name or its family (what stands before the colon), then by agent."""
 
 
+# The same task, stepped otherwise.
+DEFAULTS["jax:swimmer"] = DEFAULTS["swimmer"]
+
+
 def task_defaults(env: str, agent: str) -> Settings:
     """Settings that differ from `TrainConfig`'s own for this environment and agent."""
     family = env.partition(":")[0]
