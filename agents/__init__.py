@@ -6,6 +6,7 @@ from pes_rl.agents.estimator import (
     Report as Report,
     antithetic_perturbations as antithetic_perturbations,
 )
+from pes_rl.agents.nres import NRES as NRES, episode_noise as episode_noise
 from pes_rl.agents.pes import PES as PES, pes_gradient as pes_gradient
 from pes_rl.agents.policies import Policy as Policy
 from pes_rl.agents.shaping import (
@@ -13,4 +14,4 @@ from pes_rl.agents.shaping import (
 )
 from pes_rl.agents.truncated_es import TruncatedES as TruncatedES
 
-AGENT_NAMES = ("pes", "es", "truncated-es")
+AGENT_NAMES = ("pes", "nres", "es", "truncated-es")

@@ -73,7 +73,7 @@ def es_gradient(loss: jax.Array, perturbation: jax.Array, sigma: Any) -> jax.Arr
     Args:
         loss: L of each particle. # shape=(N,)
         perturbation: e of each particle. # shape=(N, D)
-        sigma: Standard deviation of the perturbations.
+        sigma: Standard deviation of the perturbations, one for all or [N, 1].
 
     Returns:
         The parts, whose sum is the gradient. # shape=(N, D)

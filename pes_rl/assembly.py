@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pes_rl.agents import ES, PES, Estimator, Policy, TruncatedES
+from pes_rl.agents import ES, NRES, PES, Estimator, Policy, TruncatedES
 from pes_rl.config import TrainConfig
 from pes_rl.envs import (
     DeviceRollout,
@@ -27,11 +27,13 @@ class Assembly:
         learner: Trains it.
         evaluation: A rollout of its own, so that evaluation and training never share
             simulations.
+        final_evaluation: The same, or one in the environment of the last evaluation.
     """
 
     policy: Policy
     learner: Learner
     evaluation: Rollout
+    final_evaluation: Rollout
 
 
 def assemble(config: TrainConfig) -> Assembly:
@@ -40,7 +42,7 @@ def assemble(config: TrainConfig) -> Assembly:
     Raises:
         ValueError: If the settings do not fit the environment.
     """
-    environment = _make_environment(config)
+    environment = _make_environment(config, config.env)
     policy = make_policy(config, environment)
     learner = Learner(
         make_rollout(config, environment, policy.act),
@@ -54,12 +56,21 @@ def assemble(config: TrainConfig) -> Assembly:
         config.total_timesteps,
         config.final_sigma,
     )
-    evaluation = make_rollout(config, _make_environment(config), policy.act)
-    return Assembly(policy, learner, evaluation)
+    twin = _make_environment(config, config.env)
+    evaluation = final = make_rollout(config, twin, policy.act)
+    if config.final_eval_env is not None:
+        other = _make_environment(config, config.final_eval_env)
+        if make_policy(config, other) != policy:
+            raise ValueError(
+                f"final_eval_env={config.final_eval_env!r} has other observations or "
+                f"actions than {config.env}; use one with the same, or None"
+            )
+        final = make_rollout(config, other, policy.act)
+    return Assembly(policy, learner, evaluation, final)
 
 
-def _make_environment(config: TrainConfig) -> Any:
-    return make(config.env, num_threads=config.num_threads, backend=config.backend)
+def _make_environment(config: TrainConfig, name: str) -> Any:
+    return make(name, num_threads=config.num_threads, backend=config.backend)
 
 
 def make_policy(config: TrainConfig, environment: Any) -> Policy:
@@ -97,5 +108,9 @@ def make_estimator(config: TrainConfig) -> Estimator:
             config.sigma,
             config.stagger,
             config.restart_at_once,
+        )
+    if config.agent == "nres":
+        return NRES(
+            config.num_pairs, config.truncation_length, config.sigma, config.stagger
         )
     return TruncatedES(config.num_pairs, config.truncation_length, config.sigma)

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import tyro
+from scipy.stats import bootstrap
 
 from pes_rl.config import TrainConfig
 from pes_rl.figures import Curve, draw_learning_curves
@@ -98,7 +100,9 @@ def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
     context = multiprocessing.get_context("spawn")
     with (
         Progress(study.title, len(study.runs), "runs") as progress,
-        ProcessPoolExecutor(jobs, mp_context=context) as pool,
+        ProcessPoolExecutor(
+            jobs, context, _share_compilations, (runs_folder.absolute(),)
+        ) as pool,
     ):
         progress.update(done, "")
         futures = {
@@ -121,6 +125,12 @@ def _is_complete(run: StudyRun, runs_folder: Path) -> bool:
         return False
     made_with = TrainConfig(**read_settings(folder))
     return settings_that_matter(made_with) == settings_that_matter(run.config)
+
+
+def _share_compilations(runs_folder: Path) -> None:
+    """Let the study's processes share compilations: seeds differ in numbers only."""
+    jax.config.update("jax_compilation_cache_dir", str(runs_folder / "compilations"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _train(config: TrainConfig, folder: Path) -> float:
@@ -219,9 +229,9 @@ def make_table(
     lines = [
         f"# {title}",
         "",
-        "| arm | seeds | final return: mean (lowest to highest) "
+        "| arm | seeds | final return: mean (95% interval) | lowest to highest "
         f"| end at {threshold} or more | reach it | median steps to it |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     for arm, runs in summaries.items():
         final = np.array([run["final_return"] for run in runs])
@@ -233,15 +243,27 @@ def make_table(
         above = "-" if threshold is None else f"{np.sum(final >= threshold)}"
         median = f"{np.median(reached):,.0f}" if reached else "-"
         lines.append(
-            f"| {arm} | {len(runs)} | {final.mean():.1f} "
-            f"({final.min():.1f} to {final.max():.1f}) | {above} | {len(reached)} "
+            f"| {arm} | {len(runs)} | {final.mean():.1f} ({_interval(final)}) "
+            f"| {final.min():.1f} to {final.max():.1f} | {above} | {len(reached)} "
             f"| {median} |"
         )
     note = (
         "Final returns are means over fresh episodes with the last parameters; the "
+        "interval is that of the mean over seeds (bootstrap, 10,000 resamples). The "
         "median is over the seeds that reached the threshold in an evaluation."
     )
     return "\n".join([*lines, "", note, ""])
+
+
+def _interval(values: np.ndarray) -> str:
+    """95% interval of the mean by the percentile bootstrap; a dash for one value."""
+    if len(values) < 2:
+        return "-"
+    drawn = bootstrap(
+        (values,), np.mean, n_resamples=10_000, method="percentile", rng=0
+    )
+    low, high = drawn.confidence_interval
+    return f"{low:.1f} to {high:.1f}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ class TrainConfig:
     env: str
     """Environment: swimmer, jax:swimmer or brax:NAME."""
     agent: str
-    """Gradient estimator: pes, es (full episodes) or truncated-es."""
+    """Gradient estimator: pes, nres (noise reuse), es (full episodes) or
+    truncated-es."""
     seed: int = 0
     """Seed of all of the run's randomness; the same seed gives the same run."""
     total_timesteps: int = 500_000
@@ -29,7 +30,7 @@ class TrainConfig:
     final_sigma: float | None = None
     """Standard deviation at the end, approached geometrically; None holds sigma."""
     stagger: bool = False
-    """Spread the particles of pes over the episode."""
+    """Spread the particles of pes or nres over the episode."""
     restart_at_once: bool = False
     """Let pes begin an episode in the unroll in which one ended; see agents/pes.py."""
     optimizer: Literal["sgd", "adam"] = "adam"
@@ -62,6 +63,9 @@ class TrainConfig:
     """Fresh episodes of an evaluation during training."""
     final_eval_episodes: int = 100
     """Fresh episodes of the evaluation at the end."""
+    final_eval_env: str | None = None
+    """Environment of the evaluation at the end, such as swimmer for a run on
+    jax:swimmer; None takes that of the training."""
     threshold: float | None = None
     """Mean evaluation return at which the task counts as solved."""
     stop_at_threshold: bool = False
@@ -74,8 +78,9 @@ class TrainConfig:
     """Folder of the run; None makes runs/ENV/AGENT-sSEED-TIME."""
 
     def __post_init__(self) -> None:
-        if self.env not in environment_names():
-            raise ValueError(unknown_name("environment", self.env, environment_names()))
+        for env in (self.env, self.final_eval_env or self.env):
+            if env not in environment_names():
+                raise ValueError(unknown_name("environment", env, environment_names()))
         if self.agent not in AGENT_NAMES:
             raise ValueError(unknown_name("agent", self.agent, list(AGENT_NAMES)))
         for name in _POSITIVE:
@@ -99,8 +104,9 @@ class TrainConfig:
             raise ValueError(
                 f"truncation_length is missing; {self.agent} needs one, 100 for example"
             )
-        for name in ("stagger", "restart_at_once"):
-            if self.agent != "pes" and getattr(self, name):
+        agents_with = {"stagger": ("pes", "nres"), "restart_at_once": ("pes",)}
+        for name, agents in agents_with.items():
+            if self.agent not in agents and getattr(self, name):
                 raise ValueError(f"{name} has no meaning for {self.agent}; use pes")
 
 

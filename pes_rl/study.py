@@ -7,7 +7,7 @@ total_timesteps = 500_000          # any setting of pes_rl.train, for every arm
 [[arm]]
 name = "PES, published settings"
 agent = "pes"
-seeds = [3, 5, 7]
+seeds = [3, 5, 7]                  # or "0-49"
 sigma = 0.3                        # any setting of pes_rl.train, for this arm
 """
 
@@ -84,14 +84,22 @@ def read_study(path: Path) -> Study:
     runs: list[StudyRun] = []
     for arm in arms:
         settings = {**content, **arm}
-        name, seeds = (
-            settings.pop("name", settings.get("agent")),
-            settings.pop("seeds", []),
-        )
+        name = settings.pop("name", settings.get("agent"))
+        seeds = _read_seeds(settings.pop("seeds", []))
         if "env" not in settings or "agent" not in settings:
             raise ValueError(f"arm {name!r} of {path} needs an env and an agent")
         runs += _arm_runs(name, seeds, settings)
     return Study(title, tuple(runs))
+
+
+def _read_seeds(seeds: Any) -> Any:
+    """A list as it is; "0-49" is the seeds 0 to 49."""
+    if not isinstance(seeds, str):
+        return seeds
+    if not re.fullmatch(r"\d+-\d+", seeds):
+        raise ValueError(f'seeds={seeds!r} is no range; write "0-49", or a list')
+    first, last = map(int, seeds.split("-"))
+    return range(first, last + 1)
 
 
 def make_study(

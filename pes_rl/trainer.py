@@ -73,7 +73,7 @@ class Trainer:
         self._policy, self._learner = parts.policy, parts.learner
         self._evaluate = make_evaluator(parts.evaluation, config.eval_episodes)
         self._evaluate_finally = make_evaluator(
-            parts.evaluation, config.final_eval_episodes
+            parts.final_evaluation, config.final_eval_episodes
         )
         policy_key, learner_key, self._eval_key = jax.random.split(
             jax.random.key(config.seed), 3

@@ -101,13 +101,15 @@ def expected(
     first_limit: int | None = None,
     truncated: bool = False,
     at_once: bool = False,
+    reuse: bool = False,
     sigmas: tuple[float, ...] = (SIGMA,) * 9,
 ) -> np.ndarray:
     """Expected estimate of each unroll. # shape=(num_unrolls, D)
 
     A step's loss depends on the thetas since its episode began. PES sees them all, the
     truncated estimate those in the same unroll. An unroll goes on after the end of an
-    episode if the next begins `at_once`.
+    episode if the next begins `at_once`. With `reuse` an episode's perturbation is that
+    of its first unroll.
     """
     estimates = np.zeros((num_unrolls, THETA.size))
     unroll_of_step: list[int | None] = []
@@ -119,7 +121,8 @@ def expected(
             unroll_of_step = [None] * first_seen
         for _ in range(truncation_length):
             t = len(unroll_of_step)
-            unroll_of_step.append(unroll)
+            drawn = unroll_of_step[0] if reuse and unroll_of_step else unroll
+            unroll_of_step.append(drawn)
             gradients = step_gradients(system, t, unroll_of_step, sigmas)
             estimates[unroll] += gradients[first_seen:].sum(0)
             if t + 1 == limit:

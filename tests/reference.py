@@ -4,6 +4,7 @@ They share nothing with the package: a `System` is stepped one simulation and on
 at a time, and every particle keeps its own books.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -95,6 +96,33 @@ def pes(
                     accumulator[i] = perturbation[i]
             if particle.elapsed == 0:  # It has lived under nothing yet.
                 accumulator[i] = 0.0
+        gradients.append(gradient / (len(particles) * sigma**2))
+    return gradients
+
+
+def nres(
+    particles: list[Particle],
+    theta: np.ndarray,
+    noise: Callable[[int], np.ndarray],
+    sigma: float,
+    truncation_length: int,
+    num_updates: int,
+) -> list[np.ndarray]:
+    """NRES, where episodes may end at any step; arguments as in `pes`, and:
+
+    Args:
+        noise: Unit normal noise [N, D] of the particles' episodes of a given index.
+    """
+    gradients = []
+    for _ in range(num_updates):
+        gradient = np.zeros(theta.size)
+        for i, particle in enumerate(particles):
+            perturbation = sigma * noise(particle.episode)[i]
+            for _ in range(truncation_length):
+                loss, ended = particle.step(theta + perturbation)
+                gradient += perturbation * loss
+                if ended:
+                    break
         gradients.append(gradient / (len(particles) * sigma**2))
     return gradients
 

@@ -27,7 +27,7 @@ from recurrent import (
     step_gradients,
 )
 
-from pes_rl.agents import ES, PES, Estimator, TruncatedES
+from pes_rl.agents import ES, NRES, PES, Estimator, TruncatedES
 from pes_rl.envs import DeviceRollout
 
 NUM_PAIRS = 50
@@ -167,6 +167,47 @@ def test_staggered_pes_is_unbiased_with_every_pair_at_its_own_phase(name, at_onc
 
 @pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize(
+    ("truncation_length", "horizon", "num_unrolls", "sigmas"),
+    [
+        pytest.param(2, 6, 3, (SIGMA,) * 9, id="K divides T"),
+        pytest.param(
+            3, 7, 6, (SIGMA,) * 9, id="two episodes that end within an unroll"
+        ),
+        # The first sigma of an episode is the one that counts.
+        pytest.param(2, 4, 4, (0.3, 0.6, 0.2, 0.1), id="sigma changes"),
+    ],
+)
+def test_nres_is_unbiased_over_a_period_and_in_each_unroll(
+    name, truncation_length, horizon, num_unrolls, sigmas
+):
+    mean = expected(
+        SYSTEMS[name],
+        truncation_length,
+        num_unrolls,
+        horizon,
+        reuse=True,
+        sigmas=sigmas,
+    )
+    estimator = NRES(NUM_PAIRS, truncation_length, SIGMA)
+    draws = draw_estimates(
+        estimator, SYSTEMS[name], horizon, num_unrolls, num_blocks=2, sigmas=sigmas
+    )
+    assert_mean(draws.sum(1), mean.sum(0))
+    assert_mean(draws.reshape(len(draws), -1), mean.ravel(), precision=0.1)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_nres_has_the_expectation_of_full_es(name):
+    """Over an episode; PES smooths otherwise, which the cubic system shows."""
+    over_an_episode = expected(SYSTEMS[name], 2, 3, 6, reuse=True).sum(0)
+    full = expected(SYSTEMS[name], 6, 1, 6)[0]
+    np.testing.assert_allclose(over_an_episode, full, rtol=1e-12)
+    pes = expected(SYSTEMS[name], 2, 3, 6).sum(0)
+    assert np.allclose(pes, full, rtol=1e-6) == (name != "cubic")
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize(
     ("truncation_length", "horizon", "num_unrolls"), [(2, 6, 3), (3, 7, 9)]
 )
 def test_truncated_es_misses_exactly_what_reaches_beyond_the_unroll(
@@ -227,6 +268,7 @@ class Alive:
         pytest.param(PES(NUM_PAIRS, 1, SIGMA), 1, id="one step an unroll"),
         pytest.param(PES(NUM_PAIRS, 2, SIGMA), 1, id="waiting"),
         pytest.param(PES(NUM_PAIRS, 2, SIGMA, restart_at_once=True), 0, id="at once"),
+        pytest.param(NRES(NUM_PAIRS, 1, SIGMA), 1, id="noise reuse"),
     ],
 )
 def test_pes_is_unbiased_where_ends_depend_on_theta_only_if_it_waits(estimator, factor):

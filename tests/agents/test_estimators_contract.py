@@ -15,6 +15,7 @@ from jax import lax
 from pes_rl.agents import (
     AGENT_NAMES,
     ES,
+    NRES,
     PES,
     Estimator,
     Report,
@@ -33,6 +34,8 @@ ESTIMATORS: dict[str, Estimator] = {
     "pes": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
     "pes, staggered": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger=True),
     "pes, at once": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, restart_at_once=True),
+    "nres": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
+    "nres, staggered": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger=True),
     "es": ES(NUM_PAIRS, SIGMA),
     "truncated-es": TruncatedES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
 }
@@ -248,7 +251,13 @@ def test_the_signal_to_noise_ratio_is_that_of_the_two_halves():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda p, s: PES(p, 4, s), ES, lambda p, s: TruncatedES(p, 4, s)]
+    "make",
+    [
+        lambda p, s: PES(p, 4, s),
+        lambda p, s: NRES(p, 4, s),
+        ES,
+        lambda p, s: TruncatedES(p, 4, s),
+    ],
 )
 @pytest.mark.parametrize(
     ("num_pairs", "sigma", "message"),
@@ -265,14 +274,14 @@ def test_a_population_that_cannot_be_is_refused(make, num_pairs, sigma, message)
         make(num_pairs, sigma)
 
 
-@pytest.mark.parametrize("kind", [PES, TruncatedES])
+@pytest.mark.parametrize("kind", [PES, NRES, TruncatedES])
 def test_a_truncation_length_below_one_is_refused(kind):
     with pytest.raises(ValueError, match="truncation_length=0 must be at least 1 step"):
         kind(2, 0, 0.1)
 
 
 @every_driver
-@pytest.mark.parametrize("kind", [PES, TruncatedES])
+@pytest.mark.parametrize("kind", [PES, NRES, TruncatedES])
 def test_a_truncation_length_beyond_the_horizon_is_refused(kind, driver):
     message = "truncation_length=7 is longer than the horizon of 6 steps; use 6 or less"
     with pytest.raises(ValueError, match=message):
@@ -283,7 +292,7 @@ def test_truncated_es_is_refused_where_states_cannot_be_copied():
     rollout = counting.host_rollout(HORIZON, can_copy=False)
     with pytest.raises(ValueError, match="cannot be copied; use pes or es"):
         ESTIMATORS["truncated-es"].init(rollout, THETA, jax.random.key(0))
-    for name in ("pes", "es"):
+    for name in ("pes", "nres", "es"):
         ESTIMATORS[name].init(rollout, THETA, jax.random.key(0))
 
 

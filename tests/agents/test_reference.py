@@ -15,11 +15,13 @@ import reference
 
 from pes_rl.agents import (
     ES,
+    NRES,
     PES,
     Estimator,
     Report,
     TruncatedES,
     antithetic_perturbations,
+    episode_noise,
 )
 from pes_rl.envs import Rollout
 
@@ -42,9 +44,9 @@ WORLDS = {
 class CountingSystem:
     """The counting environment, one simulation at a time."""
 
-    def __init__(self, num_pairs: int, **options: Any) -> None:
+    def __init__(self, num_pairs: int, start_key: jax.Array, **options: Any) -> None:
         self.environment = counting.HostCounting(HORIZON, **options)
-        self.pair_keys = jax.random.split(START_KEY, num_pairs)
+        self.pair_keys = jax.random.split(start_key, num_pairs)
 
     def begin(self, pair: int, episode: int) -> Any:
         key = jax.random.key_data(jax.random.fold_in(self.pair_keys[pair], episode))
@@ -61,8 +63,8 @@ class CountingSystem:
         return (self.environment.save(), observation), loss, bool(terminated[0])
 
 
-def make_particles(num_pairs, members=2, limits=None, **options):
-    system = CountingSystem(num_pairs, **options)
+def make_particles(num_pairs, members=2, limits=None, start_key=START_KEY, **options):
+    system = CountingSystem(num_pairs, start_key, **options)
     limits = limits or [HORIZON] * num_pairs
     return [
         reference.Particle(system, pair, HORIZON, limits[pair], DIVERGED_LOSS)
@@ -123,6 +125,30 @@ def test_pes_is_its_transcription(world, stagger, at_once):
     particles = make_particles(NUM_PAIRS, limits=limits, **WORLDS[world][1])
     expected = reference.pes(
         particles, THETA, all_perturbations(), SIGMA, TRUNCATION_LENGTH, at_once
+    )
+    assert_same_gradients(gradients, expected)
+    assert_same_books(reports, particles)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("stagger", [False, True])
+def test_nres_is_its_transcription(world, stagger):
+    """Episodes start where PES's do, so the same start key gives the same episodes."""
+    estimator = NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger)
+    rollout = counting.ROLLOUTS[WORLDS[world][0]](HORIZON, 2.5, **WORLDS[world][1])
+    key = estimator.init(rollout, jnp.asarray(THETA), START_KEY).key
+    gradients, reports = run(estimator, world)
+    limits = [1, 3, 4, 6] if stagger else None
+    reset_key, _ = jax.random.split(START_KEY)
+    particles = make_particles(
+        NUM_PAIRS, limits=limits, start_key=reset_key, **WORLDS[world][1]
+    )
+
+    def noise(episode: int) -> np.ndarray:
+        return episode_noise(key, np.full(2 * NUM_PAIRS, episode), THETA.size)
+
+    expected = reference.nres(
+        particles, THETA, noise, SIGMA, TRUNCATION_LENGTH, len(UPDATE_KEYS)
     )
     assert_same_gradients(gradients, expected)
     assert_same_books(reports, particles)

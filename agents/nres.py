@@ -1,0 +1,133 @@
+"""Noise-reuse evolution strategies (Li, Harrison, Sohl-Dickstein, Smith, Metz 2023).
+
+    for each particle i: s_i = first state
+    repeat:
+        where an episode begins, draw antithetic perturbations e_i ~ N(0, sigma^2 I)
+        s_i, L_i = unroll(s_i, theta + e_i, K steps)
+        gradient = 1 / (N sigma^2) sum_i e_i L_i
+
+One perturbation lasts a whole episode, so what PES accumulates is the perturbation
+itself, however many unrolls it has lived through. Vicol, Kolter and Swersky (ICML 2023)
+call the same estimator ES-Single. (NeurIPS 2023, arXiv 2304.12180, Algorithm 3.)
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pes_rl.agents.es import es_gradient
+from pes_rl.agents.estimator import (
+    Report,
+    check_population,
+    check_truncation_length,
+    describe,
+)
+from pes_rl.envs.episodes import Array
+from pes_rl.envs.rollout import Particles, Rollout
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class NRESState:
+    """Particles, and where their perturbations come from.
+
+    Attributes:
+        particles: N particles.
+        key: Key data; with the pair and the episode it decides a perturbation.
+            # shape=(2,), dtype=uint32
+        sigma: Standard deviation that each running episode's perturbation was drawn
+            with. # shape=(N,), dtype=float32
+    """
+
+    particles: Particles
+    key: jax.Array
+    sigma: jax.Array
+
+
+@dataclass(frozen=True)
+class NRES:
+    """Estimates from partial unrolls, one perturbation an episode.
+
+    Unbiased for the objective that full-episode ES has, the loss smoothed by one
+    perturbation an episode: each of the episode's losses is weighted by the score
+    function of that one. PES smooths by a new one in each unroll.
+
+    Differences from the paper: episodes may end at any step of an unroll. The particle
+    then waits for the next unroll, in which its new episode begins with a new
+    perturbation; the members' j-th episodes have opposite ones, whenever they begin.
+    Sigma may change between two updates; a running episode keeps its own.
+
+    Attributes:
+        num_pairs: Antithetic pairs P; N = 2P particles.
+        truncation_length: Steps K of a partial unroll, at most the horizon T.
+        sigma: Standard deviation of the perturbations.
+        stagger: Spread the particles over the episode, so that every update sees all
+            phases of it, and new perturbations; needs a finite horizon.
+    """
+
+    num_pairs: int
+    truncation_length: int
+    sigma: Any
+    stagger: bool = False
+
+    def __post_init__(self) -> None:
+        check_population(self.num_pairs, self.sigma)
+        check_truncation_length(self.truncation_length, None)
+
+    def max_steps(self, horizon: int | None) -> int:
+        del horizon
+        return 2 * self.num_pairs * self.truncation_length
+
+    def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> NRESState:
+        del theta
+        check_truncation_length(self.truncation_length, rollout.horizon)
+        reset_key, key = jax.random.split(key)
+        particles = rollout.reset(reset_key, self.num_pairs, stagger=self.stagger)
+        sigma = jnp.full(2 * self.num_pairs, self.sigma, jnp.float32)
+        return NRESState(particles, jax.random.key_data(key), sigma)
+
+    def estimate(
+        self, rollout: Rollout, theta: jax.Array, state: NRESState, key: jax.Array
+    ) -> tuple[jax.Array, NRESState, Report]:
+        del key  # Every perturbation is decided by the state.
+        clock = state.particles.clock
+        sigma = jnp.where(clock.elapsed == 0, self.sigma, state.sigma)
+        noise = episode_noise(state.key, clock.episode, theta.size)
+        perturbation = sigma[:, None] * noise
+        particles, segment = rollout.unroll(
+            state.particles,
+            theta[None] + perturbation,
+            self.truncation_length,
+            single_episode=True,
+        )
+        loss = segment.loss.sum(0)
+        contributions = es_gradient(loss, perturbation, sigma[:, None])
+        report = describe(state.particles, particles, segment, contributions)
+        return contributions.sum(0), NRESState(particles, state.key, sigma), report
+
+
+@partial(jax.jit, static_argnames="num_parameters")
+def episode_noise(key: Array, episode: Array, num_parameters: int) -> jax.Array:
+    """Unit normal noise of each particle's given episode, antithetic within a pair.
+
+    Args:
+        key: Key data. # shape=(2,)
+        episode: Index of each particle's episode. # shape=(N,)
+        num_parameters: D.
+
+    Returns:
+        +epsilon of (pair, episode) for the first member, -epsilon for the second.
+        # shape=(N, D), dtype=float32
+    """
+
+    def draw(particle: jax.Array, episode: jax.Array) -> jax.Array:
+        pair_key = jax.random.fold_in(jax.random.wrap_key_data(key), particle // 2)
+        noise = jax.random.normal(
+            jax.random.fold_in(pair_key, episode), (num_parameters,)
+        )
+        return jnp.where(particle % 2 == 0, noise, -noise)
+
+    return jax.vmap(draw)(jnp.arange(len(episode)), jnp.asarray(episode))
