@@ -19,7 +19,7 @@ import tyro
 from scipy.stats import bootstrap
 
 from pes_rl.config import TrainConfig
-from pes_rl.figures import Curve, draw_learning_curves
+from pes_rl.figures import Curve, draw_learning_curves, draw_reliability
 from pes_rl.progress import Progress
 from pes_rl.run_folder import read_curve, read_settings
 from pes_rl.study import (
@@ -148,7 +148,7 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 
 def write_results(study: Study, runs_folder: Path, out: Path) -> None:
-    """Write a complete study's `curves.csv`, `runs.csv`, `table.md`, `curves.png`."""
+    """Write a complete study's `curves.csv`, `runs.csv`, `table.md` and figures."""
     curves: dict[str, list[Curve]] = {arm: [] for arm in study.arms}
     summaries: dict[str, list[dict[str, Any]]] = {arm: [] for arm in study.arms}
     for run in study.runs:
@@ -162,6 +162,8 @@ def write_results(study: Study, runs_folder: Path, out: Path) -> None:
     _write_runs(out / "runs.csv", study, summaries)
     (out / "table.md").write_text(make_table(study.title, summaries, threshold))
     draw_learning_curves(out / "curves.png", curves, study.title, threshold)
+    if threshold is not None:
+        draw_reliability(out / "reliability.png", curves, study.title, threshold)
 
 
 def _write_curves(path: Path, study: Study, curves: dict[str, list[Curve]]) -> None:

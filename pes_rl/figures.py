@@ -1,4 +1,4 @@
-"""Figures of learning curves."""
+"""Figures of learning curves and of how surely they rise."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +48,53 @@ def draw_learning_curves(
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2)
     figure.savefig(path)
+
+
+def draw_reliability(
+    path: Path, curves: Mapping[str, Sequence[Curve]], title: str, threshold: float
+) -> None:
+    """Draw the share of seeds that have reached a threshold against steps, to a PNG.
+
+    A seed counts from its first evaluation at the threshold or above.
+
+    Args:
+        path: The PNG file.
+        curves: The runs of each arm, by the arm's name.
+        title: What is shown.
+        threshold: The return to reach.
+    """
+    figure = Figure(figsize=(8, 5.4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for number, (name, runs) in enumerate(curves.items()):
+        steps = common_steps(runs)
+        axes.step(
+            steps,
+            100 * share_reached(runs, steps, threshold),
+            where="post",
+            linestyle="-" if number < 5 else "--",
+            color=f"C{number % 5}",
+            label=name,
+        )
+    axes.set_title(title)
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel(f"% of seeds that have reached {threshold:g}")
+    axes.set_ylim(0, 102)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.savefig(path)
+
+
+def share_reached(
+    runs: Sequence[Curve], steps: np.ndarray, threshold: float
+) -> np.ndarray:
+    """Share of the runs that have had an evaluation at the threshold by each step."""
+    first = [
+        min(run_steps[returns >= threshold], default=np.inf)
+        for run_steps, returns in runs
+    ]
+    return np.mean(np.array(first)[:, None] <= steps, axis=0)
 
 
 def common_steps(runs: Sequence[Curve]) -> np.ndarray:

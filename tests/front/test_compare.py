@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pes_rl import compare
-from pes_rl.figures import common_steps
+from pes_rl.figures import common_steps, share_reached
 from pes_rl.study import read_study
 
 STUDY = """
@@ -62,7 +62,8 @@ def test_a_study_leaves_its_results_and_is_not_run_twice(folder, capsys):
         "40",
         "80",
     }
-    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for figure in ("curves.png", "reliability.png"):
+        assert (folder / figure).read_bytes().startswith(b"\x89PNG")
     table = (folder / "table.md").read_text()
     assert "| PES, short | 2 |" in table
     assert table in capsys.readouterr().out
@@ -98,6 +99,7 @@ def test_a_changed_setting_makes_a_run_again(folder):
         (STUDY.replace("num_pairs", "num_pears"), "unknown option 'num_pears'"),
         (STUDY.replace("[0, 1]", "[1, 1]"), "stand twice"),
         (STUDY.replace('"es"', '"se"'), "unknown agent 'se'"),
+        (STUDY.replace("[0, 1]", '"0..9"'), "'0..9' is no range; write \"0-49\""),
     ],
 )
 def test_a_bad_study_ends_in_one_line(folder, capsys, text, message):
@@ -120,5 +122,31 @@ def test_the_table_says_how_many_seeds_reach_the_threshold():
         {"final_return": 330.0, "timesteps_to_threshold": 3000},
         {"final_return": 100.0, "timesteps_to_threshold": None},
     ]
-    table = compare.make_table("t", {"an arm": runs}, 340.0)
-    assert "| an arm | 3 | 260.0 (100.0 to 350.0) | 1 | 2 | 2,000 |" in table
+    table = compare.make_table("t", {"an arm": runs, "one seed": runs[:1]}, 340.0)
+    assert (
+        "| an arm | 3 | 260.0 (100.0 to 350.0) | 100.0 to 350.0 | 1 | 2 | 2,000 |"
+        in (table)
+    )
+    assert "| one seed | 1 | 350.0 (-) | 350.0 to 350.0 | 1 | 1 | 1,000 |" in table
+
+
+def test_the_interval_of_a_mean_is_that_of_the_bootstrap():
+    """Near the normal interval where there are many values."""
+    values = np.random.default_rng(0).normal(5.0, 1.0, 400)
+    low, high = map(float, compare._interval(values).split(" to "))
+    assert low == pytest.approx(values.mean() - 1.96 / 20, abs=0.06)
+    assert high == pytest.approx(values.mean() + 1.96 / 20, abs=0.06)
+
+
+def test_the_share_of_seeds_that_have_reached_a_threshold():
+    """One falls back afterwards and still counts, one never gets there."""
+    steps = np.array([0, 10, 20])
+    runs = [(steps, np.array(returns)) for returns in ([0, 5, 1], [0, 1, 5], [0, 0, 0])]
+    np.testing.assert_allclose(share_reached(runs, steps, 5.0), [0, 1 / 3, 2 / 3])
+
+
+def test_seeds_can_be_a_range(folder):
+    study = folder / "study.toml"
+    study.write_text(STUDY.replace("[0, 1]", '"3-6"'))
+    seeds = [run.config.seed for run in read_study(study).runs]
+    assert seeds == [3, 4, 5, 6, 0]

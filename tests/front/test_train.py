@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from pes_rl import train
+from pes_rl.envs import HostRollout, make
 from pes_rl.policy_files import load_policy
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +39,7 @@ def rows(folder):
     "agent",
     [
         ("--agent", "pes"),
+        ("--agent", "nres"),
         ("--agent", "es"),
         ("--agent", "truncated-es"),
     ],
@@ -73,6 +76,22 @@ def test_a_run_leaves_a_whole_folder(tmp_path, agent):
     assert all(np.isfinite(float(row["pes/gradient_norm"])) for row in log[1:])
     policy, theta = load_policy(folder / "policy" / "last.npz")
     assert theta.shape == (policy.num_parameters,)
+
+
+def test_the_final_evaluation_can_be_in_another_environment(tmp_path, capsys):
+    """Trained in closed form, measured on MuJoCo itself; with other spaces, refused."""
+    options = ["--env", "jax:swimmer", "--final-eval-env"]
+    assert run(tmp_path / "run", *options, "swimmer") == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    policy, theta = load_policy(tmp_path / "run" / "policy" / "last.npz")
+    native = HostRollout(make("swimmer"), policy.act, 40)
+    start = native.reset(jax.random.key(0), 50, members=1)
+    _, segment = native.unroll(start, np.tile(theta, (50, 1)), 40)
+    returns = -np.asarray(segment.loss).sum(0)
+    # Three episodes of the summary beside fifty others.
+    assert abs(summary["final_return"] - returns.mean()) < 4 * returns.std()
+    assert run(tmp_path / "other", *options, "brax:fast") == 2
+    assert "has other observations or actions" in capsys.readouterr().err
 
 
 def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(tmp_path):
