@@ -11,6 +11,9 @@ order 4, the control held. What differs from MuJoCo:
   ends its episode either way.
 """
 
+# MuJoCo's names come from a binary module without stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -70,7 +73,8 @@ class ClosedFormEnvironment:
         self._dynamics = _DYNAMICS[name](model)
         self._first_pose = model.qpos0.tolist()
         self.observation_size = self.task.observation_size
-        self.action_low, self.action_high = np.float32(model.actuator_ctrlrange.T)
+        limits = model.actuator_ctrlrange.astype(np.float32)
+        self.action_low, self.action_high = limits[:, 0], limits[:, 1]
         self.horizon = self.task.horizon
 
     def reset(self, key: jax.Array) -> tuple[State, jax.Array]:

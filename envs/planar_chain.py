@@ -61,7 +61,6 @@ import numpy as np
 from pes_rl.envs.joint_limits import Limit, least_torques
 
 Scalar = Any  # a JAX scalar or a Python number
-Triple = tuple[Scalar, Scalar, Scalar]  # one value for each link
 
 LINKS = range(3)
 
@@ -90,8 +89,7 @@ class PlanarChain:
     Attributes:
         timestep: MuJoCo's physics step, s.
         gear: Torque of each motor at control 1. # shape=(2,)
-        control_low: Where MuJoCo clips the controls. # shape=(2,)
-        control_high: # shape=(2,)
+        control_range: Where MuJoCo clips the controls, (low, high). # shape=(2, 2)
         lever: B, [link][hinge or centre]; section 1. # shape=(3, 3)
         mass: M, links and armature.
         moment: s. # shape=(3,)
@@ -103,8 +101,7 @@ class PlanarChain:
 
     timestep: float
     gear: list[float]
-    control_low: list[float]
-    control_high: list[float]
+    control_range: list[list[float]]
     lever: list[list[float]]
     mass: float
     moment: list[float]
@@ -126,9 +123,9 @@ class PlanarChain:
             ValueError: If the model is not such a chain.
         """
         _check(model)
-        links, mass = slice(1, 4), model.body_mass[1:4]
+        mass = model.body_mass[1:]
         lever = np.tril(np.tile(model.body_pos[[2, 3, 3], 0], (3, 1)), -1)
-        lever += np.diag(model.body_ipos[links, 0])
+        lever += np.diag(model.body_ipos[1:, 0])
         total = mass.sum() + model.dof_armature[0]
         moment = mass @ lever
         coupling = lever.T @ (mass[:, None] * lever) - np.outer(moment, moment) / total
@@ -137,12 +134,10 @@ class PlanarChain:
         relative = np.eye(3) - np.eye(3, k=-1)
         armature = relative.T @ (model.dof_armature[2:, None] * relative)
         along, across, turning = _drags(model, inertia)
-        low, high = model.actuator_ctrlrange.T
         return cls(
             timestep=model.opt.timestep,
             gear=model.actuator_gear[:, 0].tolist(),
-            control_low=low.tolist(),
-            control_high=high.tolist(),
+            control_range=model.actuator_ctrlrange.tolist(),
             lever=lever.tolist(),
             mass=float(total),
             moment=moment.tolist(),
@@ -175,13 +170,10 @@ class PlanarChain:
         push = self._push(control, forces, force, torques, rates, cos, sin)
         turn = _stored([_dot(row, push) for row in inverse], one)
         turn = _stored(self._limited(turn, inverse, position[3:], velocity[3:]), one)
-        s = self.moment
-        slide_x = force[0] + sum(
-            s[j] * (rates[j] ** 2 * cos[j] + turn[j] * sin[j]) for j in LINKS
-        )
-        slide_y = force[1] + sum(
-            s[j] * (rates[j] ** 2 * sin[j] - turn[j] * cos[j]) for j in LINKS
-        )
+        swing = [s * rate**2 for s, rate in zip(self.moment, rates, strict=True)]
+        pull = [s * w for s, w in zip(self.moment, turn, strict=True)]
+        slide_x = force[0] + _dot(swing, cos) + _dot(pull, sin)
+        slide_y = force[1] + _dot(swing, sin) - _dot(pull, cos)
         relative = (turn[0], turn[1] - turn[0], turn[2] - turn[1])
         return slide_x / self.mass, slide_y / self.mass, *relative
 
@@ -195,12 +187,9 @@ class PlanarChain:
         """Forces F_i (x, y) and torques N_i on the links; section 4."""
         forces, torques = [], []
         for i in LINKS:
-            x = base[0] - sum(
-                self.lever[i][j] * rates[j] * sin[j] for j in range(i + 1)
-            )
-            y = base[1] + sum(
-                self.lever[i][j] * rates[j] * cos[j] for j in range(i + 1)
-            )
+            reach = [self.lever[i][j] * rates[j] for j in range(i + 1)]
+            x = base[0] - sum(r * s for r, s in zip(reach, sin, strict=False))
+            y = base[1] + sum(r * c for r, c in zip(reach, cos, strict=False))
             along = self.along(i, cos[i] * x + sin[i] * y)
             across = self.across(i, cos[i] * y - sin[i] * x)
             x, y = cos[i] * along - sin[i] * across, sin[i] * along + cos[i] * across
@@ -220,13 +209,12 @@ class PlanarChain:
     ) -> list[Scalar]:
         """The right-hand side of section 3."""
         first, second = (
-            gear * jnp.clip(u, low, high)
-            for u, gear, low, high in zip(
-                control, self.gear, self.control_low, self.control_high, strict=True
+            gear * jnp.clip(u, *ends)
+            for u, gear, ends in zip(
+                control, self.gear, self.control_range, strict=True
             )
         )
-        motors = (-first, first - second, second)
-        push = []
+        motors, push = (-first, first - second, second), []
         for j in LINKS:
             share = self.moment[j] / self.mass
             x, y = (
@@ -244,7 +232,9 @@ class PlanarChain:
             push.append(motors[j] + torques[j] + cos[j] * y - sin[j] * x + swing)
         return push
 
-    def _inverse_inertia(self, cos: list[Scalar], sin: list[Scalar]) -> list[Triple]:
+    def _inverse_inertia(
+        self, cos: list[Scalar], sin: list[Scalar]
+    ) -> list[tuple[Scalar, ...]]:
         """Inverse of the symmetric matrix of section 3, by its cofactors."""
 
         def entry(j: int, k: int) -> Scalar:
@@ -265,7 +255,7 @@ class PlanarChain:
     def _limited(
         self,
         turn: list[Scalar],
-        inverse: list[Triple],
+        inverse: list[tuple[Scalar, ...]],
         angles: tuple[Scalar, ...],
         rates: tuple[Scalar, ...],
     ) -> list[Scalar]:
@@ -329,34 +319,28 @@ def _drags(model: mujoco.MjModel, inertia: np.ndarray) -> tuple[Drag, Drag, Drag
     )
 
 
-def _check(model: mujoco.MjModel) -> None:
+def _check(m: mujoco.MjModel) -> None:
     """Refuse a model that the equations above do not describe."""
     slide, hinge = mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE
+    axes, upright = np.eye(3)[[0, 1, 2, 2, 2]], np.eye(4)[[0] * 4]
+    along_x = not m.body_pos[2:, 1:].any() and not m.body_ipos[1:, 1:].any()
+    passive = (m.dof_damping, m.jnt_stiffness, m.dof_frictionloss)
     conditions = {
-        "two slides and three hinges": model.jnt_type.tolist()
-        == [slide, slide, hinge, hinge, hinge],
-        "three links in a row": model.body_parentid.tolist() == [0, 0, 1, 2],
-        "axes x, y, z, z, z": np.array_equal(
-            model.jnt_axis, np.eye(3)[[0, 1, 2, 2, 2]]
-        ),
-        "joints at the links' origins": not model.jnt_pos.any(),
-        "links along x": not model.body_pos[2:, 1:].any()
-        and not model.body_ipos[1:, 1:].any()
-        and np.array_equal(model.body_quat, np.eye(4)[[0] * 4]),
-        "slides of equal armature": model.dof_armature[0] == model.dof_armature[1],
-        "no damping, springs or friction": not model.dof_damping.any()
-        and not model.jnt_stiffness.any()
-        and not model.dof_frictionloss.any(),
-        "limits on the last two hinges, without margin": model.jnt_limited.tolist()
-        == [0, 0, 0, 1, 1]
-        and not model.jnt_margin.any(),
-        "the inertia model of the fluid, at rest": not model.geom_fluid.any()
-        and not model.opt.wind.any(),
-        "a motor on each of the last two hinges": model.actuator_trnid[:, 0].tolist()
-        == [3, 4],
-        "no gravity in the plane": not model.opt.gravity[:2].any(),
-        "Runge-Kutta integration": model.opt.integrator
-        == mujoco.mjtIntegrator.mjINT_RK4,
+        "two slides, three hinges": m.jnt_type.tolist() == [slide] * 2 + [hinge] * 3,
+        "three links in a row": m.body_parentid.tolist() == [0, 0, 1, 2],
+        "axes x, y, z, z, z": np.array_equal(m.jnt_axis, axes),
+        "joints at the links' origins": not m.jnt_pos.any(),
+        "links along x": along_x and np.array_equal(m.body_quat, upright),
+        "slides of equal armature": m.dof_armature[0] == m.dof_armature[1],
+        "no damping, springs or friction": not any(a.any() for a in passive),
+        "limits on the last two hinges": m.jnt_limited.tolist() == [0, 0, 0, 1, 1],
+        "limits without margin": not m.jnt_margin.any(),
+        "the inertia model of the fluid": not m.geom_fluid.any(),
+        "a fluid at rest": not m.opt.wind.any(),
+        "motors on the last two hinges": m.actuator_trnid[:, 0].tolist() == [3, 4],
+        "motors of gain 1": (m.actuator_gainprm[:, 0] == 1).all(),
+        "no gravity in the plane": not m.opt.gravity[:2].any(),
+        "Runge-Kutta": m.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4,
     }
     missing = [name for name, holds in conditions.items() if not holds]
     if missing:

@@ -26,7 +26,7 @@ def test_a_native_task_is_measured_against_its_peers(tmp_path, capsys) -> None:
     path = tmp_path / "rows.json"
     rows = measure(path, "--env", "swimmer", "--num-threads", "2")
     keys = ["engine", "env", "particles", "threads", "steps_per_second"]
-    assert all(list(row) == keys for row in rows)
+    assert all(list(row) == [*keys, "compile_seconds"] for row in rows)
     engines = [row["engine"] for row in rows if row["engine"] != "envpool"]
     assert engines == [
         "pes_rl",
@@ -46,6 +46,20 @@ def test_a_brax_environment_is_measured_against_its_physics_in_a_scan(tmp_path) 
     rows = measure(tmp_path / "rows.json", "--env", "brax:fast")
     assert [row["engine"] for row in rows] == ["pes_rl", "bare physics scan"]
     assert all(row["threads"] is None for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the packages that Brax imports
+def test_a_closed_form_is_measured_against_the_same_task_elsewhere(tmp_path) -> None:
+    rows = measure(tmp_path / "rows.json", "--env", "jax:swimmer")
+    assert [(row["engine"], row["env"]) for row in rows] == [
+        ("pes_rl", "jax:swimmer"),
+        ("bare physics scan", "jax:swimmer"),
+        ("pes_rl on native MuJoCo", "swimmer"),
+        ("pes_rl on Brax", "brax:swimmer"),
+        ("MJX physics scan", "jax:swimmer"),
+    ]
+    assert all(row["compile_seconds"] > 0 for row in rows if row["threads"] is None)
 
 
 def test_the_open_loop_steps_the_trajectories_of_the_closed_loop(monkeypatch) -> None:

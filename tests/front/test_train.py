@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pes_rl import train
-from pes_rl.envs import HostRollout, make
+from pes_rl.envs import HostRollout
+from pes_rl.envs.native_mujoco import MujocoEnvironment
 from pes_rl.policy_files import load_policy
 
 ROOT = Path(__file__).parents[2]
@@ -84,9 +86,9 @@ def test_the_final_evaluation_can_be_in_another_environment(tmp_path, capsys):
     assert run(tmp_path / "run", *options, "swimmer") == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     policy, theta = load_policy(tmp_path / "run" / "policy" / "last.npz")
-    native = HostRollout(make("swimmer"), policy.act, 40)
+    native = HostRollout(MujocoEnvironment("swimmer"), policy.act, 40)
     start = native.reset(jax.random.key(0), 50, members=1)
-    _, segment = native.unroll(start, np.tile(theta, (50, 1)), 40)
+    _, segment = native.unroll(start, jnp.tile(theta, (50, 1)), 40)
     returns = -np.asarray(segment.loss).sum(0)
     # Three episodes of the summary beside fifty others.
     assert abs(summary["final_return"] - returns.mean()) < 4 * returns.std()
