@@ -6,7 +6,19 @@ from typing import Any
 from pes_rl.envs.device import DeviceEnvironment
 from pes_rl.envs.host import HostEnvironment
 
-NATIVE_NAMES = ("swimmer",)
+NATIVE_NAMES = (
+    "ant",
+    "halfcheetah",
+    "hopper",
+    "humanoid",
+    "humanoidstandup",
+    "inverted_double_pendulum",
+    "inverted_pendulum",
+    "pusher",
+    "reacher",
+    "swimmer",
+    "walker2d",
+)
 CLOSED_FORM_NAMES = ("swimmer",)
 BRAX_NAMES = (
     "ant",
@@ -37,8 +49,8 @@ def make(
     """Make an environment.
 
     Args:
-        name: A native MuJoCo task (`swimmer`), `jax:NAME` for one in closed form, or
-            `brax:NAME`.
+        name: A native MuJoCo task (`swimmer`, `hopper`, ...), `jax:NAME` for one in
+            closed form, or `brax:NAME`.
         num_threads: Threads that step a native MuJoCo batch; 0 takes every CPU.
         backend: Physics backend of a Brax environment; None takes its default.
 
