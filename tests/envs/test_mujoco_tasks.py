@@ -48,17 +48,16 @@ def test_a_task_steps_as_gymnasiums_over_whole_episodes(name):
     expected = put_theirs_where_ours_is(theirs, ours, 1)  # Any state will do for this.
     observations = ours.reset(np.arange(3), keys)
     expected = put_theirs_where_ours_is(theirs, ours, 1)
-    close = {"rtol": 1e-9, "atol": 1e-9}
-    np.testing.assert_allclose(observations[1], expected, **close)
+    np.testing.assert_allclose(observations[1], expected, rtol=1e-9, atol=1e-9)
     generator = np.random.default_rng(0)
-    scale = 1.3 * np.stack([ours.action_low, ours.action_high])
+    low, high = 1.3 * ours.action_low, 1.3 * ours.action_high
     ends = []
     for step in range(300):
-        actions = generator.uniform(*scale, (3, len(ours.action_low)))
+        actions = generator.uniform(low, high, (3, len(low)))
         observations, rewards, terminated = ours.step(actions, None)
         expected, reward, ended, cut, _ = theirs.step(actions[1])
-        np.testing.assert_allclose(observations[1], expected, **close)
-        np.testing.assert_allclose(rewards[1], reward, **close)
+        np.testing.assert_allclose(observations[1], expected, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(rewards[1], reward, rtol=1e-9, atol=1e-9)
         assert terminated[1] == ended
         if ended or cut:
             ends.append(ended)
@@ -66,7 +65,7 @@ def test_a_task_steps_as_gymnasiums_over_whole_episodes(name):
                 break
             observations = ours.reset(np.array([1]), keys[1:2] + np.uint32(step + 1))
             expected = put_theirs_where_ours_is(theirs, ours, 1)
-            np.testing.assert_allclose(observations[0], expected, **close)
+            np.testing.assert_allclose(observations[0], expected, rtol=1e-9, atol=1e-9)
     if name in ENDS_EARLY:
         assert any(ends)
     else:
@@ -97,14 +96,13 @@ def test_first_states_are_distributed_as_gymnasiums(name):
     keys = np.stack([np.arange(count), np.full(count, 9)], axis=1).astype(np.uint32)
     ours.reset(np.arange(count), keys)
     theirs: Any = gymnasium.make(TASKS[name].gymnasium_id)
-    samples = [[], []]
+    theirs_first = []
     for seed in range(count):
         theirs.reset(seed=seed)
         data = theirs.unwrapped.data
-        samples[1].append(np.concatenate([data.qpos, data.qvel]))
-    first = ours._fields["qpos"], ours._fields["qvel"]
-    samples[0] = np.concatenate(first, axis=1)
-    (a, b) = (np.asarray(sample) for sample in samples)
+        theirs_first.append(np.concatenate([data.qpos, data.qvel]))
+    a = np.concatenate([ours._fields["qpos"], ours._fields["qvel"]], axis=1)
+    b = np.asarray(theirs_first)
     error = np.sqrt((a.var(0) + b.var(0)) / count) + 1e-12
     assert np.abs((a.mean(0) - b.mean(0)) / error).max() < 5
     np.testing.assert_allclose(a.std(0), b.std(0), rtol=0.3, atol=1e-12)

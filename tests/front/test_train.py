@@ -96,6 +96,20 @@ def test_the_final_evaluation_can_be_in_another_environment(tmp_path, capsys):
     assert "has other observations or actions" in capsys.readouterr().err
 
 
+def test_any_gymnasium_environment_trains_and_goes_on(tmp_path, capsys):
+    """Its states are not saved, so a resumed run begins new episodes."""
+    options = ["--env", "gym:Pendulum-v1", "--num-pairs", "1"]
+    assert run(tmp_path / "run", *options, "--total-timesteps", "240") == 0
+    again = ["--resume", str(tmp_path / "run"), "--total-timesteps", "480"]
+    assert train.main(again) == 0
+    steps = [int(row["time/total_timesteps"]) for row in rows(tmp_path / "run")]
+    assert steps == sorted(steps)
+    assert steps[-1] == 480
+    refused = run(tmp_path / "no", "--env", "gym:CartPole-v1")
+    assert refused == 2
+    assert "Box action space" in capsys.readouterr().err
+
+
 def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(tmp_path):
     outcomes = []
     for name, threads in (("a", "1"), ("b", "2"), ("c", "8")):
@@ -179,7 +193,7 @@ def test_a_signal_leaves_a_whole_folder_that_can_be_resumed(tmp_path, number):
     [
         ("--env swimer", "unknown environment 'swimer'; use one of: swimmer"),
         ("--agent pse", "unknown agent 'pse'; use one of: pes"),
-        ("--env gym:CartPole-v1", "unknown environment 'gym:CartPole-v1'"),
+        ("--env gym:CartPole-v1", "actions are Discrete(2)"),
         ("--truncation-length 0", "truncation_length=0 must be at least 1"),
         ("--truncation-length 1001", "longer than the horizon of 1000"),
         ("--num-pairs 0", "num_pairs=0 must be at least 1"),
