@@ -23,7 +23,7 @@ import mujoco
 import numpy as np
 from jax import lax
 
-from pes_rl.envs.native_mujoco import TASKS, load_model
+from pes_rl.envs.mujoco_tasks import TASKS, Noise, load_model
 from pes_rl.envs.planar_chain import PlanarChain
 
 Coordinates = tuple[Any, ...]  # a scalar for each of MuJoCo's coordinates
@@ -69,17 +69,20 @@ class ClosedFormEnvironment:
 
     def __init__(self, name: str) -> None:
         self.task = TASKS[name]
-        model = load_model(self.task)
+        self._model = model = load_model(self.task)
         self._dynamics = _DYNAMICS[name](model)
         self._first_pose = model.qpos0.tolist()
-        self.observation_size = self.task.observation_size
+        assert isinstance(self.task.first_state, Noise)
+        self._noise = self.task.first_state.scale
+        nowhere = {"qpos": np.zeros(model.nq), "qvel": np.zeros(model.nv)}
+        self.observation_size = self.task.observe(model, nowhere).size
         limits = model.actuator_ctrlrange.astype(np.float32)
         self.action_low, self.action_high = limits[:, 0], limits[:, 1]
         self.horizon = self.task.horizon
 
     def reset(self, key: jax.Array) -> tuple[State, jax.Array]:
         """First state of an episode and its observation, [O]."""
-        size, scale = len(self._first_pose), self.task.reset_noise
+        size, scale = len(self._first_pose), self._noise
         noise = jax.random.uniform(key, (2, size), minval=-scale, maxval=scale)
         position = tuple(q + n for q, n in zip(self._first_pose, noise[0], strict=True))
         state = position, tuple(noise[1])
@@ -100,15 +103,17 @@ class ClosedFormEnvironment:
         frames = self.task.frame_skip
         state, _ = lax.scan(substep, (start, velocity), length=frames)
         reward, terminated = self.task.evaluate(
-            jnp.stack(start),
-            jnp.stack(state[0]),
+            self._model,
+            {"qpos": jnp.stack(start)},
+            {"qpos": jnp.stack(state[0])},
             action,
             self._dynamics.timestep * frames,
         )
         return state, self._observe(state), reward, terminated
 
     def _observe(self, state: State) -> jax.Array:
-        return self.task.observe(jnp.stack(state[0]), jnp.stack(state[1]))
+        fields = {"qpos": jnp.stack(state[0]), "qvel": jnp.stack(state[1])}
+        return self.task.observe(self._model, fields)
 
 
 def runge_kutta(dynamics: Dynamics, state: State, control: Coordinates) -> State:

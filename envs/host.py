@@ -44,7 +44,9 @@ class HostEnvironment(Protocol):
     def action_high(self) -> np.ndarray: ...
 
     @property
-    def horizon(self) -> int: ...
+    def horizon(self) -> int | None:
+        """Steps after which an episode is cut; None where nothing cuts it."""
+        ...
 
     @property
     def can_copy(self) -> bool:

@@ -1,7 +1,6 @@
 """MuJoCo tasks stepped natively by `mujoco.batch.Batch`.
 
-A task here is the model, observation, reward and reset noise of Gymnasium's
-environment of the same name, stated once as data, over one shared environment. The
+The tasks stand in `mujoco_tasks/`; here is the one environment that runs them. The
 simulations of a batch run on MuJoCo's own thread pool, bit-identical at any number of
 threads; each is a row of MuJoCo's integration state, which can be read, written and
 copied.
@@ -10,20 +9,13 @@ copied.
 # MuJoCo's names come from a binary module without stubs.
 # pyright: reportAttributeAccessIssue=false
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import gymnasium
 import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
-from pes_rl.envs.episodes import Array
-
-ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
-"""Folder of the models that Gymnasium ships."""
+from pes_rl.envs.mujoco_tasks import TASKS, Fields, load_model
 
 _DIVERGENCE_WARNINGS = [
     int(warning)
@@ -36,71 +28,6 @@ _DIVERGENCE_WARNINGS = [
 ]
 
 
-@dataclass(frozen=True)
-class Task:
-    """What makes a MuJoCo model a reinforcement-learning task.
-
-    Its functions take NumPy and JAX arrays with any leading axes.
-
-    Attributes:
-        gymnasium_id: Gymnasium's environment of the same task.
-        model_file: Model among those that Gymnasium ships.
-        frame_skip: Physics steps in one environment step.
-        horizon: Environment steps after which an episode is cut.
-        observation_size: Numbers in an observation.
-        reset_noise: An episode starts from the model's first pose at rest, with noise
-            from U(-reset_noise, reset_noise) on every position and velocity.
-        observe: (qpos, qvel) -> observations.
-        evaluate: (qpos before, qpos after, actions, seconds of a step) ->
-            (rewards, terminated).
-    """
-
-    gymnasium_id: str
-    model_file: str
-    frame_skip: int
-    horizon: int
-    observation_size: int
-    reset_noise: float
-    observe: Callable[[Array, Array], Array]
-    evaluate: Callable[[Array, Array, Array, float], tuple[Array, Array]]
-
-
-def _swimmer_observation(qpos: Array, qvel: Array) -> Array:
-    xp = qpos.__array_namespace__()
-    return xp.concat([qpos[..., 2:], qvel], axis=-1)
-
-
-def _swimmer_reward(
-    before: Array, after: Array, actions: Array, seconds: float
-) -> tuple[Array, Array]:
-    """Forward speed less 1e-4 times the squared action as given; no early end."""
-    xp = after.__array_namespace__()
-    forward = (after[..., 0] - before[..., 0]) / seconds
-    return forward - 1e-4 * xp.vecdot(actions, actions), xp.zeros(
-        after.shape[:-1], bool
-    )
-
-
-TASKS = {
-    # gymnasium/envs/mujoco/swimmer_v5.py; the time limit is that of its registration.
-    "swimmer": Task(
-        gymnasium_id="Swimmer-v5",
-        model_file="swimmer.xml",
-        frame_skip=4,
-        horizon=1000,
-        observation_size=8,
-        reset_noise=0.1,
-        observe=_swimmer_observation,
-        evaluate=_swimmer_reward,
-    ),
-}
-
-
-def load_model(task: Task) -> mujoco.MjModel:
-    """The task's model, compiled by MuJoCo."""
-    return mujoco.MjModel.from_xml_path(str(ASSETS / task.model_file))
-
-
 def _can_collide(model: mujoco.MjModel) -> bool:
     """Whether any two geoms of the model may touch each other."""
     contype = np.bitwise_or.reduce(model.geom_contype)
@@ -111,7 +38,8 @@ def _can_collide(model: mujoco.MjModel) -> bool:
 class MujocoEnvironment:
     """A batch of simulations of one task; a `HostEnvironment`.
 
-    `save` returns the state rows (mjSTATE_INTEGRATION), shape (N, S), float64.
+    `save` returns the state rows (mjSTATE_INTEGRATION), shape (N, S), float64, and the
+    fields of the last step that the task's next reward compares with.
 
     Args:
         name: A key of `TASKS`.
@@ -135,55 +63,100 @@ class MujocoEnvironment:
         if not _can_collide(self.model):
             # Looking for contacts all the same is a tenth of Swimmer's step.
             self.model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
-        self.observation_size = self.task.observation_size
-        self.action_low, self.action_high = self.model.actuator_ctrlrange.T.copy()
+        # float32, as in Gymnasium: MuJoCo clips the difference away.
+        limits = self.model.actuator_ctrlrange.astype(np.float32)
+        self.action_low, self.action_high = limits.T.copy()
         self.horizon = self.task.horizon
         self._num_threads = num_threads
         self._step_seconds = self.model.opt.timestep * self.task.frame_skip
+        self._scratch = mujoco.MjData(self.model)
         self._batches: dict[int, Batch] = {}
+        self.allocate(1)
+        self.observation_size = len(self._observe(0))
 
     def allocate(self, num_simulations: int) -> None:
+        needs_contact_forces = "cfrc_ext" in self.task.fields
         if num_simulations not in self._batches:
-            batch = Batch(self.model, num_simulations, nthread=self._num_threads)
+            batch = Batch(
+                self.model,
+                num_simulations,
+                nthread=self._num_threads,
+                persistent=needs_contact_forces,
+            )
             batch.reset()
             self._first_row = batch.state[0].copy()
             self._batches[num_simulations] = batch
         self._batch = self._batches[num_simulations]
-        self._qpos, self._qvel, self._ctrl = map(
-            self._batch.bind, ("qpos", "qvel", "ctrl")
-        )
+        self._ctrl = self._batch.bind("ctrl")
+        names = {"qpos", "qvel", *self.task.fields} - {"cfrc_ext"}
+        self._fields: Fields = {name: self._batch.bind(name) for name in names}
+        if needs_contact_forces:
+            shape = (num_simulations, self.model.nbody, 6)
+            self._fields["cfrc_ext"] = np.zeros(shape)
+        self._before = {name: self._fields[name].copy() for name in self.task.earlier}
 
-    def load(self, state: np.ndarray) -> None:
-        self.allocate(len(state))
-        self._batch.state[:] = state
+    def load(self, state: tuple[np.ndarray, Fields]) -> None:
+        rows, before = state
+        self.allocate(len(rows))
+        self._batch.state[:] = rows
+        for name in before:
+            self._before[name][:] = before[name]
 
-    def save(self) -> np.ndarray:
-        return self._batch.state.copy()
+    def save(self) -> tuple[np.ndarray, Fields]:
+        before = {name: field.copy() for name, field in self._before.items()}
+        return self._batch.state.copy(), before
 
     def reset(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        qpos, qvel = self._fields["qpos"], self._fields["qvel"]
         for i, key in zip(ids, keys, strict=True):
             self._batch.state[i] = self._first_row
-            draw, noise = np.random.default_rng(key).uniform, self.task.reset_noise
-            self._qpos[i] = self.model.qpos0 + draw(-noise, noise, self.model.nq)
-            self._qvel[i] = draw(-noise, noise, self.model.nv)
+            generator = np.random.default_rng(key)
+            qpos[i], qvel[i] = self.task.first_state(self.model, generator)
         # As Gymnasium's set_state does; it also sets the constraint solver's start.
         self._batch.forward(ids)
-        return self.task.observe(self._qpos[ids], self._qvel[ids])
+        if "cfrc_ext" in self._fields:
+            self._fields["cfrc_ext"][ids] = 0  # Only a step computes them.
+        self._remember(ids)
+        return self._observe(ids)
 
     def step(
         self, actions: np.ndarray, ids: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = slice(None) if ids is None else ids
-        before = self._qpos[rows].copy()
         self._ctrl[rows] = actions
         failed = self._advance(ids)
-        qpos, qvel = self._qpos[rows], self._qvel[rows]
+        if "cfrc_ext" in self._fields:
+            self._compute_contact_forces(ids)
         reward, terminated = self.task.evaluate(
-            before, qpos, actions, self._step_seconds
+            self.model,
+            {name: field[rows] for name, field in self._before.items()},
+            {name: field[rows] for name, field in self._fields.items()},
+            actions,
+            self._step_seconds,
         )
         if failed is not None:
             reward = np.where(failed[rows], np.nan, reward)
-        return self.task.observe(qpos, qvel), reward, terminated
+        self._remember(rows)
+        return self._observe(rows), reward, terminated
+
+    def _observe(self, rows: Any) -> np.ndarray:
+        fields = {name: field[rows] for name, field in self._fields.items()}
+        return self.task.observe(self.model, fields)
+
+    def _remember(self, rows: Any) -> None:
+        for name, field in self._before.items():
+            field[rows] = self._fields[name][rows]
+
+    def _compute_contact_forces(self, ids: np.ndarray | None) -> None:
+        """Fill `cfrc_ext` as Gymnasium does: MuJoCo's step leaves it alone.
+
+        The batch has no call for it, so each simulation is copied out; a sixth of the
+        step of an ant on one thread.
+        """
+        for i in range(self._batch.nsim) if ids is None else ids:
+            self._batch.get_data(int(i), self._scratch)
+            mujoco.mj_rnePostConstraint(self.model, self._scratch)
+            self._fields["cfrc_ext"][i] = self._scratch.cfrc_ext
 
     def _advance(self, ids: np.ndarray | None) -> np.ndarray | None:
         """Run the physics of one step.

@@ -6,7 +6,19 @@ from typing import Any
 from pes_rl.envs.device import DeviceEnvironment
 from pes_rl.envs.host import HostEnvironment
 
-NATIVE_NAMES = ("swimmer",)
+NATIVE_NAMES = (
+    "ant",
+    "halfcheetah",
+    "hopper",
+    "humanoid",
+    "humanoidstandup",
+    "inverted_double_pendulum",
+    "inverted_pendulum",
+    "pusher",
+    "reacher",
+    "swimmer",
+    "walker2d",
+)
 CLOSED_FORM_NAMES = ("swimmer",)
 BRAX_NAMES = (
     "ant",
@@ -25,7 +37,7 @@ BRAX_NAMES = (
 
 
 def environment_names() -> list[str]:
-    """Every name that `make` knows."""
+    """Every name that `make` knows, but for those of Gymnasium, `gym:ID`."""
     families = {"jax": CLOSED_FORM_NAMES, "brax": BRAX_NAMES}
     prefixed = (f"{family}:{name}" for family in families for name in families[family])
     return [*NATIVE_NAMES, *prefixed]
@@ -37,17 +49,17 @@ def make(
     """Make an environment.
 
     Args:
-        name: A native MuJoCo task (`swimmer`), `jax:NAME` for one in closed form, or
-            `brax:NAME`.
+        name: A native MuJoCo task (`swimmer`, `hopper`, ...), `jax:NAME` for one in
+            closed form, `brax:NAME`, or `gym:ID` for any environment of Gymnasium's
+            (`gym:package:Id` imports the package first).
         num_threads: Threads that step a native MuJoCo batch; 0 takes every CPU.
         backend: Physics backend of a Brax environment; None takes its default.
 
     Raises:
         ValueError: If the name is unknown, or an option does not fit its family.
     """
-    if name not in environment_names():
-        raise ValueError(unknown_name("environment", name, environment_names()))
-    family, _, task = name.rpartition(":")
+    check_name(name)
+    family, _, task = name.partition(":") if ":" in name else ("", "", name)
     # A family's simulator is imported when one of its environments is made: Brax alone
     # takes seconds.
     if family == "brax":
@@ -58,6 +70,10 @@ def make(
         raise ValueError(
             f"backend={backend!r} is for Brax environments; drop it, or use brax:{task}"
         )
+    if family == "gym":
+        from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
+
+        return GymnasiumEnvironment(task)
     if family == "jax":
         from pes_rl.envs.closed_form import ClosedFormEnvironment
 
@@ -65,6 +81,14 @@ def make(
     from pes_rl.envs.native_mujoco import MujocoEnvironment
 
     return MujocoEnvironment(task, num_threads)
+
+
+def check_name(name: str) -> None:
+    """Raise `ValueError` for a name unknown to `make`, which tries Gymnasium's ids."""
+    is_gymnasium = name.startswith("gym:") and len(name) > len("gym:")
+    if not is_gymnasium and name not in environment_names():
+        known = [*environment_names(), "gym:ID"]
+        raise ValueError(unknown_name("environment", name, known))
 
 
 def unknown_name(kind: str, name: Any, known: list[str]) -> str:

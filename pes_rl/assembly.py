@@ -90,6 +90,8 @@ def make_rollout(
 ) -> Rollout:
     """The rollout of `act` in the environment, by the driver that it needs."""
     horizon = config.horizon or environment.horizon
+    if horizon is None:
+        raise ValueError(f"{config.env} has no time limit; set horizon, to 1000 say")
     if environment.on_device:
         problem = PolicyProblem(environment, act)
         return DeviceRollout(problem, horizon, config.diverged_loss)

@@ -45,7 +45,7 @@ from rich.table import Table
 
 from pes_rl.assembly import make_policy, make_rollout
 from pes_rl.config import make_config
-from pes_rl.envs.native_mujoco import load_model
+from pes_rl.envs.mujoco_tasks import load_model
 from pes_rl.envs.registry import environment_names, make, unknown_name
 from pes_rl.progress import Progress
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pes_rl.agents import AGENT_NAMES
 from pes_rl.defaults import task_defaults
-from pes_rl.envs.registry import environment_names, unknown_name
+from pes_rl.envs.registry import check_name, unknown_name
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,8 @@ class TrainConfig:
     """Settings of a training run."""
 
     env: str
-    """Environment: swimmer, jax:swimmer or brax:NAME."""
+    """Environment: a native MuJoCo task (swimmer, hopper, ...), jax:swimmer, brax:NAME,
+    or gym:ID for any of Gymnasium's with continuous actions."""
     agent: str
     """Gradient estimator: pes, nres (noise reuse), es (full episodes) or
     truncated-es."""
@@ -79,8 +80,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for env in (self.env, self.final_eval_env or self.env):
-            if env not in environment_names():
-                raise ValueError(unknown_name("environment", env, environment_names()))
+            check_name(env)
         if self.agent not in AGENT_NAMES:
             raise ValueError(unknown_name("agent", self.agent, list(AGENT_NAMES)))
         for name in _POSITIVE:

@@ -18,9 +18,8 @@ _SWIMMER: Settings = {
     "threshold": 340.0,
 }
 
-# Chosen on brax:inverted_pendulum, seeds 0 and 1, which needs large gains; untuned for
-# the other Brax environments but for a smaller sigma and rate and a larger budget.
-_BRAX: Settings = {
+# Untuned: what a first try on any task gets.
+_GENERAL: Settings = {
     "total_timesteps": 2_000_000,
     "eval_interval": 100_000,
     "eval_episodes": 16,
@@ -32,8 +31,9 @@ _BRAX: Settings = {
     "learning_rate": 0.1,
     "learning_rate_decay": "linear",
 }
-_BRAX_PENDULUM: Settings = {
-    **_BRAX,
+# Chosen on brax:inverted_pendulum, seeds 0 and 1, which needs large gains.
+_PENDULUM: Settings = {
+    **_GENERAL,
     "total_timesteps": 200_000,
     "eval_interval": 20_000,
     "num_pairs": 16,
@@ -43,6 +43,17 @@ _BRAX_PENDULUM: Settings = {
     # The longest episode at a reward of 1 a step.
     "threshold": 1000.0,
 }
+
+
+def _general(truncation_length: int) -> dict[str, Settings]:
+    partial = {**_GENERAL, "truncation_length": truncation_length}
+    return {
+        "pes": {**partial, "stagger": True},
+        "nres": {**partial, "stagger": True},
+        "es": {**_GENERAL, "log_interval": 1},
+        "truncated-es": partial,
+    }
+
 
 DEFAULTS: dict[str, dict[str, Settings]] = {
     "swimmer": {
@@ -88,20 +99,17 @@ DEFAULTS: dict[str, dict[str, Settings]] = {
             "log_interval": 5,
         },
     },
-    "brax": {
-        "pes": {**_BRAX, "truncation_length": 100, "stagger": True},
-        "nres": {**_BRAX, "truncation_length": 100, "stagger": True},
-        "es": {**_BRAX, "log_interval": 1},
-        "truncated-es": {**_BRAX, "truncation_length": 100},
-    },
+    "": _general(truncation_length=100),
+    "reacher": _general(truncation_length=25),  # of episodes of 50 steps
+    "pusher": _general(truncation_length=50),  # of 100
     "brax:inverted_pendulum": {
-        "pes": {**_BRAX_PENDULUM, "truncation_length": 100},
-        "nres": {**_BRAX_PENDULUM, "truncation_length": 100},
-        "es": {**_BRAX_PENDULUM, "log_interval": 1},
-        "truncated-es": {**_BRAX_PENDULUM, "truncation_length": 100},
+        "pes": {**_PENDULUM, "truncation_length": 100},
+        "nres": {**_PENDULUM, "truncation_length": 100},
+        "es": {**_PENDULUM, "log_interval": 1},
+        "truncated-es": {**_PENDULUM, "truncation_length": 100},
     },
 }
-"""By environment name or its family (what stands before the colon), then by agent."""
+"""By environment, "" standing for all others, then by agent."""
 
 
 # The same task, stepped otherwise.
@@ -110,6 +118,5 @@ DEFAULTS["jax:swimmer"] = DEFAULTS["swimmer"]
 
 def task_defaults(env: str, agent: str) -> Settings:
     """Settings that differ from `TrainConfig`'s own for this environment and agent."""
-    family = env.partition(":")[0]
-    by_agent = DEFAULTS.get(env) or DEFAULTS.get(family) or {}
+    by_agent = DEFAULTS.get(env) or DEFAULTS[""]
     return dict(by_agent.get(agent, {}))

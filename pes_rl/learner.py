@@ -119,6 +119,18 @@ class Learner:
             progress=jnp.zeros((), jnp.float32),
         )
 
+    def go_on(self, restored: TrainState) -> TrainState:
+        """State to go on with after a checkpoint.
+
+        Where simulations cannot be written back, the particles start new episodes.
+        """
+        if self._rollout.can_copy:
+            return restored
+        run_key = jax.random.wrap_key_data(restored.key)
+        key = jax.random.fold_in(jax.random.fold_in(run_key, restored.updates), 1)
+        particles = self._estimator.init(self._rollout, restored.theta, key)
+        return replace(restored, estimator=particles)
+
     def learning_rate(self, state: TrainState) -> jax.Array:
         """Learning rate of the next update."""
         return self._step.learning_rate_at(state.progress)

@@ -84,7 +84,8 @@ class Trainer:
             self._folder = RunFolder(folder)
         self._checkpoints = Checkpoints(folder / "checkpoints")
         if resume:
-            self._state, counters = self._checkpoints.restore(self._state)
+            restored, counters = self._checkpoints.restore(self._state)
+            self._state = self._learner.go_on(restored)
             self._counters = _Counters(**counters)
             self._folder = RunFolder(folder, resume_at=self._counters.timesteps)
         self._folder.write_config(dataclasses.asdict(config))

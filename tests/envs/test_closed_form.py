@@ -17,7 +17,8 @@ from jax import lax
 from pes_rl.envs import DeviceRollout, HostRollout, PolicyProblem, make
 from pes_rl.envs.closed_form import ClosedFormEnvironment
 from pes_rl.envs.joint_limits import least_torques
-from pes_rl.envs.native_mujoco import ASSETS, TASKS, MujocoEnvironment, load_model
+from pes_rl.envs.mujoco_tasks import ASSETS, TASKS, load_model
+from pes_rl.envs.native_mujoco import MujocoEnvironment
 from pes_rl.envs.planar_chain import PlanarChain
 
 TASK = TASKS["swimmer"]
@@ -117,14 +118,14 @@ def test_trajectories_follow_mujoco(kind, length, bound):
     )
     struck = 0
     for k, control in enumerate(controls):
-        before, data.ctrl[:] = data.qpos[None].copy(), control
+        before, data.ctrl[:] = {"qpos": data.qpos.copy()}, control
         mujoco.mj_step(model, data, TASK.frame_skip)
         struck += data.nefc > 0
-        after, rates = data.qpos[None], data.qvel[None]
-        reward, _ = TASK.evaluate(before, after, control[None], 0.04)
-        expected = TASK.observe(after, rates)[0]
+        now = {"qpos": data.qpos, "qvel": data.qvel}
+        reward, _ = TASK.evaluate(model, before, now, control, 0.04)
+        expected = TASK.observe(model, now)
         np.testing.assert_allclose(observations[k], expected, rtol=0, atol=bound)
-        np.testing.assert_allclose(rewards[k], reward[0], rtol=0, atol=bound)
+        np.testing.assert_allclose(rewards[k], reward, rtol=0, atol=bound)
     assert struck > 10
 
 
@@ -136,8 +137,8 @@ def same_start(num_episodes: int) -> tuple[Any, Any]:
     environment = make("jax:swimmer")
     device: Any = DeviceRollout(PolicyProblem(environment, act), TASK.horizon)  # pyright: ignore
     host.load(start.state.simulation)
-    qpos = jnp.asarray(host._qpos, jnp.float32)
-    qvel = jnp.asarray(host._qvel, jnp.float32)
+    qpos = jnp.asarray(host._fields["qpos"], jnp.float32)
+    qvel = jnp.asarray(host._fields["qvel"], jnp.float32)
     observation = jnp.asarray(start.state.observation, jnp.float32)
     twin = device.reset(jax.random.key(0), num_episodes, members=1)
     state = (tuple(qpos.T), tuple(qvel.T)), observation
@@ -180,7 +181,7 @@ def test_first_states_are_gymnasiums_noise_and_follow_the_key():
     both = np.concatenate([qpos, qvel])
     assert both.min() < -0.095
     assert both.max() > 0.095
-    assert np.abs(both).max() <= TASK.reset_noise
+    assert np.abs(both).max() <= 0.1
     np.testing.assert_array_equal(observations, both[2:].T)
     _, again = environment.reset(keys[5])
     np.testing.assert_array_equal(again, observations[5])

@@ -76,8 +76,8 @@ def test_a_run_leaves_a_whole_folder(tmp_path, agent):
     assert steps == sorted(steps)
     assert steps[-1] == summary["total_timesteps"]
     assert all(np.isfinite(float(row["pes/gradient_norm"])) for row in log[1:])
-    policy, theta = load_policy(folder / "policy" / "last.npz")
-    assert theta.shape == (policy.num_parameters,)
+    trained = load_policy(folder, "last")
+    assert trained.theta.shape == (trained.policy.num_parameters,)
 
 
 def test_the_final_evaluation_can_be_in_another_environment(tmp_path, capsys):
@@ -85,10 +85,10 @@ def test_the_final_evaluation_can_be_in_another_environment(tmp_path, capsys):
     options = ["--env", "jax:swimmer", "--final-eval-env"]
     assert run(tmp_path / "run", *options, "swimmer") == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    policy, theta = load_policy(tmp_path / "run" / "policy" / "last.npz")
-    native = HostRollout(MujocoEnvironment("swimmer"), policy.act, 40)
+    trained = load_policy(tmp_path / "run", "last")
+    native = HostRollout(MujocoEnvironment("swimmer"), trained.policy.act, 40)
     start = native.reset(jax.random.key(0), 50, members=1)
-    _, segment = native.unroll(start, jnp.tile(theta, (50, 1)), 40)
+    _, segment = native.unroll(start, jnp.tile(trained.theta, (50, 1)), 40)
     returns = -np.asarray(segment.loss).sum(0)
     # Three episodes of the summary beside fifty others.
     assert abs(summary["final_return"] - returns.mean()) < 4 * returns.std()
@@ -96,17 +96,31 @@ def test_the_final_evaluation_can_be_in_another_environment(tmp_path, capsys):
     assert "has other observations or actions" in capsys.readouterr().err
 
 
+def test_any_gymnasium_environment_trains_and_goes_on(tmp_path, capsys):
+    """Its states are not saved, so a resumed run begins new episodes."""
+    options = ["--env", "gym:Pendulum-v1", "--num-pairs", "1"]
+    assert run(tmp_path / "run", *options, "--total-timesteps", "240") == 0
+    again = ["--resume", str(tmp_path / "run"), "--total-timesteps", "480"]
+    assert train.main(again) == 0
+    steps = [int(row["time/total_timesteps"]) for row in rows(tmp_path / "run")]
+    assert steps == sorted(steps)
+    assert steps[-1] == 480
+    refused = run(tmp_path / "no", "--env", "gym:CartPole-v1")
+    assert refused == 2
+    assert "Box action space" in capsys.readouterr().err
+
+
 def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(tmp_path):
     outcomes = []
     for name, threads in (("a", "1"), ("b", "2"), ("c", "8")):
         assert run(tmp_path / name, "--num-threads", threads) == 0
-        _, theta = load_policy(tmp_path / name / "policy" / "last.npz")
+        theta = load_policy(tmp_path / name, "last").theta
         log = [row["eval/mean_reward"] for row in rows(tmp_path / name)]
         outcomes.append((theta.tolist(), log))
     assert outcomes[0] == outcomes[1] == outcomes[2]
     assert run(tmp_path / "d", "--seed", "1") == 0
-    _, other = load_policy(tmp_path / "d" / "policy" / "last.npz")
-    assert other.tolist() != outcomes[0][0]
+    other = load_policy(tmp_path / "d", "last")
+    assert other.theta.tolist() != outcomes[0][0]
 
 
 def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
@@ -118,8 +132,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
     resume = ["--resume", str(tmp_path / "parts"), "--total-timesteps", "480"]
     assert train.main(resume) == 0
     whole, parts = (
-        load_policy(tmp_path / name / "policy" / "last.npz")[1]
-        for name in ("whole", "parts")
+        load_policy(tmp_path / name, "last").theta for name in ("whole", "parts")
     )
     assert whole.tolist() == parts.tolist()
     columns = ("time/total_timesteps", "train/theta_norm", "rollout/ep_rew_mean")
@@ -179,7 +192,7 @@ def test_a_signal_leaves_a_whole_folder_that_can_be_resumed(tmp_path, number):
     [
         ("--env swimer", "unknown environment 'swimer'; use one of: swimmer"),
         ("--agent pse", "unknown agent 'pse'; use one of: pes"),
-        ("--env gym:CartPole-v1", "unknown environment 'gym:CartPole-v1'"),
+        ("--env gym:CartPole-v1", "actions are Discrete(2)"),
         ("--truncation-length 0", "truncation_length=0 must be at least 1"),
         ("--truncation-length 1001", "longer than the horizon of 1000"),
         ("--num-pairs 0", "num_pairs=0 must be at least 1"),

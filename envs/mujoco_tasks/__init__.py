@@ -1,0 +1,34 @@
+"""Gymnasium's MuJoCo tasks, version 5, each a short description over shared pieces.
+
+What a task reads of a simulation is a dictionary of MuJoCo's fields by MuJoCo's names,
+each with leading axes of simulations. Fields computed by MuJoCo (`xpos`, `site_xpos`,
+`cvel`, ...) describe the state before the last physics step, as after `mj_step`; so do
+Gymnasium's. Sources: gymnasium/envs/mujoco/NAME_v5.py; the horizons are those of the
+registrations in gymnasium/envs/__init__.py.
+"""
+
+# MuJoCo's names come from a binary module without stubs.
+# pyright: reportAttributeAccessIssue=false
+
+from pathlib import Path
+
+import gymnasium
+import mujoco
+
+from pes_rl.envs.mujoco_tasks.arms_and_poles import ARMS_AND_POLES
+from pes_rl.envs.mujoco_tasks.locomotion import LOCOMOTION
+from pes_rl.envs.mujoco_tasks.task import (
+    Fields as Fields,
+    Noise as Noise,
+    Task as Task,
+)
+
+ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+"""Folder of the models that Gymnasium ships."""
+
+TASKS: dict[str, Task] = {**LOCOMOTION, **ARMS_AND_POLES}
+
+
+def load_model(task: Task) -> mujoco.MjModel:
+    """The task's model, compiled by MuJoCo."""
+    return mujoco.MjModel.from_xml_path(str(ASSETS / task.model_file))

@@ -1,0 +1,91 @@
+"""Evaluate a trained policy: `python -m pes_rl.evaluate RUN --episodes 100`."""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from pes_rl.assembly import make_policy, make_rollout
+from pes_rl.config import TrainConfig
+from pes_rl.envs import make
+from pes_rl.evaluation import make_evaluator
+from pes_rl.policy_files import load_policy
+from pes_rl.run_folder import read_settings
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Play whole fresh episodes with a trained policy and print its return."""
+
+    run: tyro.conf.Positional[str]
+    """Folder of the run."""
+    which: Literal["best", "last"] = "best"
+    """The policy with the best evaluation of the run, or the last one."""
+    episodes: int = 100
+    """Episodes to play."""
+    env: str | None = None
+    """Another environment with the same observations and actions, such as swimmer
+    for a run on jax:swimmer; None takes that of the run."""
+    seed: int = 0
+    """Seed of the episodes; training draws its own from its seed in another way."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = tyro.cli(
+        EvaluateOptions, args=arguments, prog="python -m pes_rl.evaluate"
+    )
+    try:
+        config, returns, lengths = evaluate(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    half_width = 1.96 * returns.std(ddof=1) / np.sqrt(len(returns))
+    print(
+        f"{config.env}: return {returns.mean():.1f} +- {half_width:.1f} (95% interval "
+        f"of the mean), standard deviation {returns.std(ddof=1):.1f}, lowest "
+        f"{returns.min():.1f}, highest {returns.max():.1f}, over {len(returns)} "
+        f"episodes of {lengths.mean():.0f} steps"
+    )
+    return 0
+
+
+def evaluate(
+    options: EvaluateOptions,
+) -> tuple[TrainConfig, np.ndarray, np.ndarray]:
+    """Play the episodes.
+
+    Returns:
+        (settings, returns, lengths); the last two of shape (episodes,).
+
+    Raises:
+        ValueError: If the run cannot be read, or the environment does not fit it.
+    """
+    if options.episodes < 2:
+        raise ValueError(f"episodes={options.episodes} must be at least 2; use 100")
+    config = TrainConfig(**read_settings(Path(options.run)))
+    trained = load_policy(options.run, options.which)
+    if options.env is not None:
+        config = dataclasses.replace(config, env=options.env)
+    environment = make(
+        config.env, num_threads=config.num_threads, backend=config.backend
+    )
+    if make_policy(config, environment) != trained.policy:
+        raise ValueError(
+            f"{config.env} has other observations or actions than the run's "
+            "environment; use one with the same"
+        )
+    rollout = make_rollout(config, environment, trained.policy.act)
+    play = make_evaluator(rollout, options.episodes)
+    evaluation = play(jnp.asarray(trained.theta), jax.random.key(options.seed))
+    return config, evaluation.returns, evaluation.lengths
+
+
+if __name__ == "__main__":
+    sys.exit(main())

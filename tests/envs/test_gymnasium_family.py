@@ -1,0 +1,158 @@
+"""Any Gymnasium environment on the host driver."""
+
+from typing import Any
+
+import counting
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from pes_rl.agents import PES, TruncatedES
+from pes_rl.envs import HostRollout, make
+from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
+
+HORIZON = 5
+
+
+class GymnasiumCounting(gymnasium.Env):
+    """The counting environment, one simulation at a time."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,))
+    action_space = spaces.Box(-4, 4, (1,))
+
+    def __init__(self) -> None:
+        self.counting = counting.HostCounting()
+        self.counting.allocate(1)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        assert seed is not None
+        key = np.array([[seed >> 32, seed % 2**32]], np.uint32)
+        return self.counting.reset(np.arange(1), key)[0], {}
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated = self.counting.step(action[None], None)
+        return observation[0], float(reward[0]), bool(terminated[0]), False, {}
+
+
+def rollout_of(make: Any, horizon: int = HORIZON) -> HostRollout:
+    return HostRollout(GymnasiumEnvironment(make), counting.act, horizon)
+
+
+@pytest.mark.parametrize("single_episode", [False, True])
+def test_the_counting_environment_gives_the_segments_of_the_batched_one(
+    single_episode,
+):
+    """Early ends, time limits and particles that wait, over several unrolls."""
+    thetas = 2 * jax.random.normal(jax.random.key(5), (3, 8, counting.NUM_PARAMETERS))
+    histories = []
+    for rollout in (rollout_of(GymnasiumCounting), counting.host_rollout(HORIZON)):
+        particles = rollout.reset(jax.random.key(3), 4, stagger=True)
+        history = []
+        for theta in thetas:
+            particles, segment = rollout.unroll(
+                particles, theta, 4, single_episode=single_episode
+            )
+            history.append((segment, particles.clock, particles.state.observation))
+        histories.append(history)
+    jax.tree.map(np.testing.assert_array_equal, *histories)
+    ended = np.concatenate([segment.ended for segment, _, _ in histories[0]])
+    assert 8 < ended.sum() < ended.size / 2
+
+
+def test_an_episode_is_that_of_gymnasium_from_the_same_seed():
+    """Pendulum, cut by Gymnasium's own time limit at step 200."""
+    environment = make("gym:Pendulum-v1")
+    assert isinstance(environment, GymnasiumEnvironment)
+    assert environment.horizon == 200
+    theirs = gymnasium.make("Pendulum-v1")
+    environment.allocate(2)
+    observations = environment.reset(np.arange(2), np.array([[0, 7], [1, 2]]))
+    expected, _ = theirs.reset(seed=7)
+    np.testing.assert_array_equal(observations[0], expected)
+    actions = np.random.default_rng(0).uniform(-2, 2, (200, 2, 1))
+    for action in actions:
+        observations, rewards, ended = environment.step(action, None)
+        expected, reward, terminated, truncated, _ = theirs.step(
+            action[0].astype(np.float32)
+        )
+        np.testing.assert_array_equal(observations[0], expected)
+        assert rewards[0] == reward
+        assert ended[0] == (terminated or truncated)
+    assert ended.all()
+
+
+class Structured(GymnasiumCounting):
+    """Observes a dictionary, acts in a 2 x 1 box."""
+
+    observation_space = spaces.Dict(
+        {"pair": spaces.Box(-np.inf, np.inf, (2,)), "flag": spaces.Discrete(3)}
+    )
+    action_space = spaces.Box(-4, 4, (2, 1))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        observation, info = super().reset(seed=seed)
+        return {"pair": observation.astype(np.float32), "flag": 1}, info
+
+    def step(self, action: Any) -> Any:
+        assert action.shape == (2, 1)
+        observation, *rest = super().step(action[0])
+        return {"pair": observation.astype(np.float32), "flag": 2}, *rest
+
+
+def test_structured_observations_are_flattened_as_gymnasium_does():
+    environment = GymnasiumEnvironment(Structured)
+    assert environment.observation_size == 5
+    assert environment.action_low.tolist() == [-4, -4]
+    environment.allocate(1)
+    first = environment.reset(np.arange(1), np.array([[0, 9]], np.uint32))
+    np.testing.assert_array_equal(first, [[0, 1, 0, 0, 9]])
+    observation, *_ = environment.step(np.ones((1, 2)), None)
+    np.testing.assert_array_equal(observation, [[0, 0, 1, 1, 9]])
+
+
+class Images(GymnasiumCounting):
+    observation_space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+
+
+class Sequences(GymnasiumCounting):
+    observation_space = spaces.Sequence(spaces.Box(0, 1, (2,)))
+
+
+@pytest.mark.parametrize(
+    ("maker", "message"),
+    [
+        ("CartPole-v1", "use an environment with a Box action space"),
+        ("Pendulumm-v1", "Did you mean: `Pendulum`"),
+        ("no_such_package:Some-v0", "cannot make 'no_such_package:Some-v0'"),
+        (Images, r"observations have shape \(8, 8, 3\)"),
+        (Sequences, "cannot be one vector"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_what_to_do(maker, message):
+    with pytest.raises(ValueError, match=message):
+        GymnasiumEnvironment(maker)
+
+
+def test_simulations_that_have_gone_on_cannot_be_taken_back():
+    rollout = rollout_of(GymnasiumCounting)
+    start = rollout.reset(jax.random.key(0), 2)
+    thetas = jnp.ones((4, counting.NUM_PARAMETERS))
+    rollout.unroll(start, thetas, 2)
+    with pytest.raises(ValueError, match="have gone on since"):
+        rollout.unroll(start, thetas, 2)
+    with pytest.raises(ValueError, match="cannot be copied; use pes or es"):
+        TruncatedES(2, 2, 0.1).init(rollout, thetas[0], jax.random.key(0))
+
+
+def test_pes_on_it_is_pes_on_the_batched_environment():
+    gradients = []
+    for rollout in (rollout_of(GymnasiumCounting), counting.host_rollout(HORIZON)):
+        estimator, theta = PES(4, 3, 0.7), jnp.array([0.25, -0.5])
+        state = estimator.init(rollout, theta, jax.random.key(1))
+        for key in jax.random.split(jax.random.key(2), 4):
+            gradient, state, _ = estimator.estimate(rollout, theta, state, key)
+        gradients.append(gradient)
+    np.testing.assert_array_equal(*gradients)

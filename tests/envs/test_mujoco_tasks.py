@@ -1,0 +1,110 @@
+"""Every native MuJoCo task beside Gymnasium's environment of the same name."""
+
+# MuJoCo's names come from a binary module without stubs.
+# pyright: reportAttributeAccessIssue=false
+
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+
+from pes_rl.envs.mujoco_tasks import TASKS
+from pes_rl.envs.native_mujoco import MujocoEnvironment
+
+ENDS_EARLY = {
+    "ant",
+    "hopper",
+    "humanoid",
+    "inverted_double_pendulum",
+    "inverted_pendulum",
+    "walker2d",
+}
+
+
+def put_theirs_where_ours_is(theirs: Any, ours: MujocoEnvironment, index: int) -> Any:
+    """Gymnasium's environment at the start of the same episode; its observation."""
+    data = mujoco.MjData(ours.model)
+    rows, _ = ours.save()
+    mujoco.mj_setState(
+        ours.model, data, rows[index], mujoco.mjtState.mjSTATE_INTEGRATION
+    )
+    theirs.reset(seed=0)
+    theirs.unwrapped.set_state(data.qpos.copy(), data.qvel.copy())
+    return theirs.unwrapped._get_obs()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_steps_as_gymnasiums_over_whole_episodes(name):
+    """Same states and actions, some beyond the bounds, ends and resets: within 1e-9.
+
+    Three simulations, of which the middle one is followed: two episodes, or 300 steps.
+    """
+    ours = MujocoEnvironment(name, num_threads=2)
+    theirs: Any = gymnasium.make(TASKS[name].gymnasium_id)
+    keys = np.arange(6, dtype=np.uint32).reshape(3, 2)
+    ours.allocate(3)
+    expected = put_theirs_where_ours_is(theirs, ours, 1)  # Any state will do for this.
+    observations = ours.reset(np.arange(3), keys)
+    expected = put_theirs_where_ours_is(theirs, ours, 1)
+    np.testing.assert_allclose(observations[1], expected, rtol=1e-9, atol=1e-9)
+    generator = np.random.default_rng(0)
+    low, high = 1.3 * ours.action_low, 1.3 * ours.action_high
+    ends = []
+    for step in range(300):
+        actions = generator.uniform(low, high, (3, len(low)))
+        observations, rewards, terminated = ours.step(actions, None)
+        expected, reward, ended, cut, _ = theirs.step(actions[1])
+        np.testing.assert_allclose(observations[1], expected, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(rewards[1], reward, rtol=1e-9, atol=1e-9)
+        assert terminated[1] == ended
+        if ended or cut:
+            ends.append(ended)
+            if len(ends) == 2:
+                break
+            observations = ours.reset(np.array([1]), keys[1:2] + np.uint32(step + 1))
+            expected = put_theirs_where_ours_is(theirs, ours, 1)
+            np.testing.assert_allclose(observations[0], expected, rtol=1e-9, atol=1e-9)
+    if name in ENDS_EARLY:
+        assert any(ends)
+    else:
+        assert not any(ends)
+    theirs.close()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_has_the_spaces_and_the_horizon_of_gymnasiums(name):
+    ours = MujocoEnvironment(name, num_threads=1)
+    theirs: Any = gymnasium.make(TASKS[name].gymnasium_id)
+    assert (ours.observation_size,) == theirs.observation_space.shape
+    np.testing.assert_array_equal(ours.action_low, theirs.action_space.low)
+    np.testing.assert_array_equal(ours.action_high, theirs.action_space.high)
+    assert ours.horizon == theirs.spec.max_episode_steps
+    theirs.close()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_first_states_are_distributed_as_gymnasiums(name):
+    """Mean and spread of each observed coordinate over 300 resets of either.
+
+    Five standard errors of a difference of means: probability 6e-7 a coordinate.
+    """
+    count = 300
+    ours = MujocoEnvironment(name, num_threads=1)
+    ours.allocate(count)
+    keys = np.stack([np.arange(count), np.full(count, 9)], axis=1).astype(np.uint32)
+    ours.reset(np.arange(count), keys)
+    theirs: Any = gymnasium.make(TASKS[name].gymnasium_id)
+    theirs_first = []
+    for seed in range(count):
+        theirs.reset(seed=seed)
+        data = theirs.unwrapped.data
+        theirs_first.append(np.concatenate([data.qpos, data.qvel]))
+    a = np.concatenate([ours._fields["qpos"], ours._fields["qvel"]], axis=1)
+    b = np.asarray(theirs_first)
+    error = np.sqrt((a.var(0) + b.var(0)) / count) + 1e-12
+    assert np.abs((a.mean(0) - b.mean(0)) / error).max() < 5
+    np.testing.assert_allclose(a.std(0), b.std(0), rtol=0.3, atol=1e-12)
+    np.testing.assert_allclose(a.max(0), b.max(0), rtol=0.5, atol=5e-3)
+    theirs.close()
