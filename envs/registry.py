@@ -20,20 +20,7 @@ NATIVE_NAMES = (
     "walker2d",
 )
 CLOSED_FORM_NAMES = ("swimmer",)
-BRAX_NAMES = (
-    "ant",
-    "fast",
-    "halfcheetah",
-    "hopper",
-    "humanoid",
-    "humanoidstandup",
-    "inverted_double_pendulum",
-    "inverted_pendulum",
-    "pusher",
-    "reacher",
-    "swimmer",
-    "walker2d",
-)
+BRAX_NAMES = tuple(sorted((*NATIVE_NAMES, "fast")))
 
 
 def environment_names() -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from pes_rl.envs.mujoco_tasks import TASKS
 from pes_rl.envs.native_mujoco import MujocoEnvironment
+from pes_rl.envs.registry import NATIVE_NAMES
 
 ENDS_EARLY = {
     "ant",
@@ -71,6 +72,10 @@ def test_a_task_steps_as_gymnasiums_over_whole_episodes(name):
     else:
         assert not any(ends)
     theirs.close()
+
+
+def test_every_task_has_its_name_in_the_registry():
+    assert set(NATIVE_NAMES) == set(TASKS)
 
 
 @pytest.mark.parametrize("name", TASKS)
