@@ -1,0 +1,167 @@
+"""Check an environment for use here: `python -m pes_rl.check ENV`.
+
+What the engine relies on is tried with random linear policies: the same key gives the
+same episodes, the members of a pair meet the same randomness, states can be copied (or
+it is said what then cannot be used), episodes end as declared, numbers are finite.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from pes_rl.assembly import make_policy, make_rollout
+from pes_rl.config import make_config
+from pes_rl.envs import Particles, Rollout, Segment, make
+
+Verdict = Literal["yes", "no", "note"]
+Finding = tuple[str, Verdict, str]  # question, answer, what it means
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """Check that an environment does what training relies on."""
+
+    env: tyro.conf.Positional[str]
+    """Environment, as for pes_rl.train."""
+    num_pairs: int = 4
+    """Antithetic pairs to try it with."""
+    horizon: int | None = None
+    """Steps after which an episode is cut; None takes the environment's."""
+    backend: str | None = None
+    """Physics backend of a Brax environment."""
+    num_threads: int = 0
+    """Threads of a native MuJoCo environment; 0 takes every CPU."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit status is 1 if training could not rely on it."""
+    options = tyro.cli(CheckOptions, args=arguments, prog="python -m pes_rl.check")
+    try:
+        if options.num_pairs < 1:
+            raise ValueError(f"num_pairs={options.num_pairs} must be at least 1; use 4")
+        findings = list(check(*_parts(options), options.num_pairs))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    table = Table("question", "answer", "", title=options.env)
+    color = {"yes": "green", "no": "red", "note": "yellow"}
+    for question, verdict, meaning in findings:
+        table.add_row(question, f"[{color[verdict]}]{verdict}[/]", meaning)
+    Console().print(table)
+    return int(any(verdict == "no" for _, verdict, _ in findings))
+
+
+def _parts(options: CheckOptions) -> tuple[Rollout, int]:
+    """The rollout of linear policies, jitted on a device, and their size D."""
+    settings: Any = {"backend": options.backend, "num_threads": options.num_threads}
+    config = make_config(options.env, "pes", horizon=options.horizon, **settings)
+    environment = make(options.env, **settings)
+    policy = make_policy(config, environment)
+    return make_rollout(config, environment, policy.act), policy.num_parameters
+
+
+def check(rollout: Rollout, num_parameters: int, num_pairs: int) -> Iterator[Finding]:
+    """Try what training relies on.
+
+    Args:
+        rollout: The rollout of a policy.
+        num_parameters: D of the policy.
+        num_pairs: Pairs P to try it with.
+    """
+    horizon = rollout.horizon
+    assert horizon is not None  # make_rollout refuses an environment without one
+    size = (2 * num_pairs, num_parameters)
+    thetas = 0.3 * jax.random.normal(jax.random.key(1), size)
+    reset, unroll = rollout.reset, rollout.unroll
+    if rollout.on_device:
+        reset = jax.jit(reset, static_argnums=1)
+        unroll = jax.jit(unroll, static_argnums=2)
+
+    def play(thetas: jax.Array) -> tuple[Particles, Segment]:
+        return unroll(reset(jax.random.key(0), num_pairs), thetas, horizon)
+
+    after, segment = play(thetas)
+    _, again = play(thetas)
+    yield _finding(
+        "the same key gives the same episodes",
+        _same(segment, again),
+        "",
+        "seeds do not decide the run, and pairs do not share their randomness",
+    )
+    _, alike = play(jnp.broadcast_to(thetas[:1], thetas.shape))
+    members = np.asarray(alike.loss).reshape(horizon, num_pairs, 2)
+    yield _finding(
+        "the members of a pair meet the same randomness",
+        np.array_equal(members[..., 0], members[..., 1]),
+        "",
+        "reset must take all of an episode's randomness from its seed",
+    )
+    yield _copies(rollout, unroll, after, thetas)
+    yield from _episodes(segment, horizon)
+    yield "engine, steps a second", "note", f"{_speed(rollout, unroll, thetas):,.0f}"
+
+
+def _finding(question: str, holds: bool, good: str, bad: str) -> Finding:
+    return question, "yes" if holds else "no", good if holds else bad
+
+
+def _copies(
+    rollout: Rollout, unroll: Callable[..., Any], after: Particles, thetas: jax.Array
+) -> Finding:
+    question = "states can be copied and go on as the originals"
+    if not rollout.can_copy:
+        meaning = "no copies: use pes, nres or es; --resume begins new episodes"
+        return question, "note", meaning
+    order = np.arange(len(thetas))[::-1]
+    _, copied = unroll(rollout.take(after, order), thetas[order], 10)
+    _, original = unroll(after, thetas, 10)
+    same = np.array_equal(np.asarray(copied.loss), np.asarray(original.loss)[:, order])
+    return _finding(question, same, "", "its state is more than what is copied")
+
+
+def _episodes(segment: Segment, horizon: int) -> Iterator[Finding]:
+    ended, diverged = np.asarray(segment.ended), np.asarray(segment.diverged)
+    first = np.where(ended.any(0), ended.argmax(0) + 1, horizon + 1)
+    early = np.mean(first < horizon)
+    yield _finding(
+        f"episodes end by step {horizon}",
+        bool(ended.any(0).all()),
+        f"{early:.0%} of random ones earlier, after {first.min()} steps at least",
+        "the time limit does not cut them",
+    )
+    yield _finding(
+        "observations and rewards are finite",
+        not diverged.any(),
+        "",
+        f"{diverged.sum()} episodes diverged; each ends at --diverged-loss",
+    )
+
+
+def _same(one: Segment, other: Segment) -> bool:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
+
+
+def _speed(rollout: Rollout, unroll: Callable[..., Any], thetas: jax.Array) -> float:
+    particles = rollout.reset(jax.random.key(2), len(thetas) // 2)
+    steps = min(rollout.horizon or 100, 100)
+    particles, _ = unroll(particles, thetas, steps)  # compiled now
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < 1.0:
+        particles, segment = unroll(particles, thetas, steps)
+        jax.block_until_ready(segment.loss)
+        done += steps * len(thetas)
+    return done / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
