@@ -45,7 +45,7 @@ def assemble(config: TrainConfig) -> Assembly:
     environment = _make_environment(config, config.env)
     policy = make_policy(config, environment)
     learner = Learner(
-        make_rollout(config, environment, policy.act),
+        make_rollout(config, environment, policy.act, config.reward_shift),
         make_estimator(config),
         Step(
             config.optimizer,
@@ -86,16 +86,19 @@ def make_policy(config: TrainConfig, environment: Any) -> Policy:
 
 
 def make_rollout(
-    config: TrainConfig, environment: Any, act: Callable[[Any, Any], Any]
+    config: TrainConfig,
+    environment: Any,
+    act: Callable[[Any, Any], Any],
+    reward_shift: float = 0.0,
 ) -> Rollout:
     """The rollout of `act` in the environment, by the driver that it needs."""
     horizon = config.horizon or environment.horizon
     if horizon is None:
         raise ValueError(f"{config.env} has no time limit; set horizon, to 1000 say")
     if environment.on_device:
-        problem = PolicyProblem(environment, act)
+        problem = PolicyProblem(environment, act, reward_shift)
         return DeviceRollout(problem, horizon, config.diverged_loss)
-    return HostRollout(environment, act, horizon, config.diverged_loss)
+    return HostRollout(environment, act, horizon, config.diverged_loss, reward_shift)
 
 
 def make_estimator(config: TrainConfig) -> Estimator:

@@ -52,6 +52,9 @@ class TrainConfig:
     """Clip actions to the action space."""
     horizon: int | None = None
     """Steps T after which an episode is cut; None takes the environment's."""
+    reward_shift: float = 0.0
+    """Taken from the reward of every training step; what is reported is unshifted.
+    With 1 where survival brings 1 a step, standing still brings nothing."""
     diverged_loss: float = 0.0
     """Loss of the step at which a simulation diverges, which ends its episode."""
     backend: str | None = None

@@ -96,6 +96,18 @@ def test_the_final_evaluation_can_be_in_another_environment(tmp_path, capsys):
     assert "has other observations or actions" in capsys.readouterr().err
 
 
+def test_a_reward_shift_changes_the_training_and_not_what_is_reported(tmp_path):
+    """An episode of Swimmer is as long as ever, so nothing changes but rounding."""
+    for name, shift in (("plain", "0"), ("shifted", "2")):
+        assert run(tmp_path / name, "--reward-shift", shift) == 0
+    plain, shifted = (
+        [float(row["rollout/ep_rew_mean"] or "nan") for row in rows(tmp_path / name)]
+        for name in ("plain", "shifted")
+    )
+    assert np.isfinite(plain).any()
+    np.testing.assert_allclose(plain, shifted, atol=1e-3)
+
+
 def test_any_gymnasium_environment_trains_and_goes_on(tmp_path, capsys):
     """Its states are not saved, so a resumed run begins new episodes."""
     options = ["--env", "gym:Pendulum-v1", "--num-pairs", "1"]
