@@ -20,8 +20,8 @@ def draw_learning_curves(
     """Draw return against environment steps, a line and a band an arm, to a PNG.
 
     The line is the mean over seeds and the band reaches from the lowest to the highest
-    seed, of more than 20 seeds from the 10th percentile to the 90th. Runs of one arm are read off at the steps that all of them cover, by linear
-    interpolation.
+    seed, of more than 20 seeds from the 10th percentile to the 90th. Runs of one arm
+    are read off at the steps that all of them cover, by linear interpolation.
 
     Args:
         path: The PNG file.
