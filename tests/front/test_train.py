@@ -139,8 +139,8 @@ def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(tmp_path):
 def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, agent):
     # Cut off in the middle of every particle's episode. The budget is what schedules
     # refer to, so a run that knows a smaller one must not have any.
-    options = ["--learning-rate-decay", "constant", "--final-sigma", "0.3"]
-    options += ["--agent", agent]
+    options = ["--learning-rate-decay", "constant", "--sigma", "0.3"]
+    options += ["--final-sigma", "0.3", "--agent", agent]
     assert run(tmp_path / "whole", *options) == 0
     assert run(tmp_path / "parts", *options, "--total-timesteps", "240") == 0
     resume = ["--resume", str(tmp_path / "parts"), "--total-timesteps", "480"]
