@@ -66,14 +66,16 @@ def draw_reliability(
     figure = Figure(figsize=(8, 5.4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    # Of many arms the second half is dashed: two agents at the same settings compare.
+    colors = len(curves) if len(curves) <= 5 else -(-len(curves) // 2)
     for number, (name, runs) in enumerate(curves.items()):
         steps = common_steps(runs)
         axes.step(
             steps,
             100 * share_reached(runs, steps, threshold),
             where="post",
-            linestyle="-" if number < 5 else "--",
-            color=f"C{number % 5}",
+            linestyle="-" if number < colors else "--",
+            color=f"C{number % colors}",
             label=name,
         )
     axes.set_title(title)
