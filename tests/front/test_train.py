@@ -211,6 +211,8 @@ def test_a_signal_leaves_a_whole_folder_that_can_be_resumed(tmp_path, number):
         ("--truncation-length 1001", "longer than the horizon of 1000"),
         ("--num-pairs 0", "num_pairs=0 must be at least 1"),
         ("--sigma 0", "sigma=0.0 must be above 0"),
+        ("--weight-decay -1", "weight_decay=-1.0 must be 0 or more"),
+        ("--env-kwargs 3", "env_kwargs='3' is no JSON object"),
         ("--sigma nan", "sigma=nan must be above 0"),
         ("--agent es --truncation-length 10", "has no meaning for es"),
         ("--agent es --stagger", "stagger has no meaning for es"),
