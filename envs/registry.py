@@ -77,6 +77,14 @@ def make(
     return MujocoEnvironment(task, num_threads)
 
 
+def native_twin(name: str) -> str | None:
+    """The native MuJoCo task that is the same as a `gym:ID`, or None."""
+    from pes_rl.envs.mujoco_tasks import TASKS
+
+    twins = {f"gym:{task.gymnasium_id}": twin for twin, task in TASKS.items()}
+    return twins.get(name)
+
+
 def check_name(name: str) -> None:
     """Raise `ValueError` for a name unknown to `make`, which tries Gymnasium's ids."""
     is_gymnasium = name.startswith("gym:") and len(name) > len("gym:")
