@@ -70,7 +70,7 @@ class DeviceEnvironment(Protocol):
 
 @dataclass(frozen=True)
 class PolicyProblem:
-    """A policy in a JAX environment, as a problem: loss = -reward.
+    """A policy in a JAX environment, as a problem: loss = reward_shift - reward.
 
     An observation that is not finite makes the loss NaN, so that the engine ends the
     episode as diverged.
@@ -78,10 +78,14 @@ class PolicyProblem:
     Attributes:
         environment: The environment.
         act: Maps (theta [D], observation [O]) to an action [A].
+        reward_shift: Taken from the reward of every step. Where episodes end early it
+            changes what is optimised: longer ones lose by it, or gain if it is
+            negative. Else it changes nothing but the variance.
     """
 
     environment: DeviceEnvironment
     act: Callable[[Any, Any], Any]
+    reward_shift: float = 0.0
 
     def init(self, key: jax.Array) -> tuple[Any, jax.Array]:
         return self.environment.reset(key)
@@ -94,7 +98,9 @@ class PolicyProblem:
         simulation, observation, reward, terminated = self.environment.step(
             simulation, action
         )
-        loss = jnp.where(jnp.isfinite(observation).all(), -reward, jnp.nan)
+        loss = jnp.where(
+            jnp.isfinite(observation).all(), self.reward_shift - reward, jnp.nan
+        )
         return (simulation, observation), loss, terminated
 
 

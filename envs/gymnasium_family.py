@@ -6,6 +6,7 @@ others where they are; the engine needs that where episodes end early.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -27,6 +28,7 @@ class GymnasiumEnvironment:
     Args:
         make: A Gymnasium id, "package:Id" to import a package first, or a function
             that makes an environment.
+        env_kwargs: Keyword arguments for either.
 
     Raises:
         ValueError: If the environment cannot be made, its actions are not a `Box`, its
@@ -36,8 +38,13 @@ class GymnasiumEnvironment:
     on_device = False
     can_copy = False
 
-    def __init__(self, make: str | Callable[[], gymnasium.Env]) -> None:
+    def __init__(
+        self,
+        make: str | Callable[..., gymnasium.Env],
+        env_kwargs: dict[str, Any] | None = None,
+    ) -> None:
         self._make = make
+        self._env_kwargs = env_kwargs or {}
         self._pools: dict[int, list[gymnasium.Env]] = {}
         self._generation = 0
         first = self._make_one()
@@ -98,11 +105,11 @@ class GymnasiumEnvironment:
 
     def _make_one(self) -> gymnasium.Env:
         if callable(self._make):
-            env = self._make()
+            env = self._make(**self._env_kwargs)
         else:
             try:
-                env = gymnasium.make(self._make)
-            except (gymnasium.error.Error, ImportError) as error:
+                env = gymnasium.make(self._make, **self._env_kwargs)
+            except (gymnasium.error.Error, ImportError, TypeError) as error:
                 raise ValueError(
                     f"Gymnasium cannot make {self._make!r}: {error}"
                 ) from error

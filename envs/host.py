@@ -105,19 +105,21 @@ class HostState:
 
 @dataclass(frozen=True)
 class HostRollout:
-    """Rollout of policies in a `HostEnvironment`: loss = -reward.
+    """Rollout of policies in a `HostEnvironment`: loss = reward_shift - reward.
 
     Attributes:
         environment: The environment.
         act: Maps (thetas [N, D], observations [N, O]) to actions [N, A], in NumPy.
         horizon: Steps T after which an episode is cut.
         diverged_loss: Loss of the step at which a simulation diverges.
+        reward_shift: As of `device.PolicyProblem`.
     """
 
     environment: HostEnvironment
     act: Callable[[Any, Any], Any]
     horizon: int
     diverged_loss: float = 0.0
+    reward_shift: float = 0.0
 
     on_device = False
 
@@ -204,12 +206,12 @@ class HostRollout:
         if running.all():
             actions = self.act(thetas, observation)
             observation[:], reward, terminated = self.environment.step(actions, None)
-            return _loss(observation, reward), terminated
+            return _loss(observation, reward - self.reward_shift), terminated
         ids = np.flatnonzero(running)
         loss, terminated = np.zeros(len(running)), np.zeros(len(running), bool)
         actions = self.act(thetas[ids], observation[ids])
         observation[ids], reward, terminated[ids] = self.environment.step(actions, ids)
-        loss[ids] = _loss(observation[ids], reward)
+        loss[ids] = _loss(observation[ids], reward - self.reward_shift)
         return loss, terminated
 
     def _reset_episodes(self, clock: Clock, ids: np.ndarray) -> np.ndarray:

@@ -31,7 +31,11 @@ def environment_names() -> list[str]:
 
 
 def make(
-    name: str, *, num_threads: int = 0, backend: str | None = None
+    name: str,
+    *,
+    num_threads: int = 0,
+    backend: str | None = None,
+    env_kwargs: dict[str, Any] | None = None,
 ) -> HostEnvironment | DeviceEnvironment:
     """Make an environment.
 
@@ -41,12 +45,15 @@ def make(
             (`gym:package:Id` imports the package first).
         num_threads: Threads that step a native MuJoCo batch; 0 takes every CPU.
         backend: Physics backend of a Brax environment; None takes its default.
+        env_kwargs: Keyword arguments of a Gymnasium environment.
 
     Raises:
         ValueError: If the name is unknown, or an option does not fit its family.
     """
     check_name(name)
     family, _, task = name.partition(":") if ":" in name else ("", "", name)
+    if env_kwargs and family != "gym":
+        raise ValueError(f"env_kwargs={env_kwargs} are for gym:ID; drop them")
     # A family's simulator is imported when one of its environments is made: Brax alone
     # takes seconds.
     if family == "brax":
@@ -60,7 +67,7 @@ def make(
     if family == "gym":
         from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 
-        return GymnasiumEnvironment(task)
+        return GymnasiumEnvironment(task, env_kwargs)
     if family == "jax":
         from pes_rl.envs.closed_form import ClosedFormEnvironment
 
@@ -68,6 +75,14 @@ def make(
     from pes_rl.envs.native_mujoco import MujocoEnvironment
 
     return MujocoEnvironment(task, num_threads)
+
+
+def native_twin(name: str) -> str | None:
+    """The native MuJoCo task that is the same as a `gym:ID`, or None."""
+    from pes_rl.envs.mujoco_tasks import TASKS
+
+    twins = {f"gym:{task.gymnasium_id}": twin for twin, task in TASKS.items()}
+    return twins.get(name)
 
 
 def check_name(name: str) -> None:

@@ -1,5 +1,6 @@
 """Puts a run together from its settings: environment, policy, estimator, learner."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,24 +43,25 @@ def assemble(config: TrainConfig) -> Assembly:
     Raises:
         ValueError: If the settings do not fit the environment.
     """
-    environment = _make_environment(config, config.env)
+    environment = make_environment(config, config.env)
     policy = make_policy(config, environment)
     learner = Learner(
-        make_rollout(config, environment, policy.act),
+        make_rollout(config, environment, policy.act, config.reward_shift),
         make_estimator(config),
         Step(
             config.optimizer,
             config.learning_rate,
             config.learning_rate_decay,
             config.normalize_returns,
+            config.weight_decay,
         ),
         config.total_timesteps,
         config.final_sigma,
     )
-    twin = _make_environment(config, config.env)
+    twin = make_environment(config, config.env)
     evaluation = final = make_rollout(config, twin, policy.act)
     if config.final_eval_env is not None:
-        other = _make_environment(config, config.final_eval_env)
+        other = make_environment(config, config.final_eval_env)
         if make_policy(config, other) != policy:
             raise ValueError(
                 f"final_eval_env={config.final_eval_env!r} has other observations or "
@@ -69,8 +71,18 @@ def assemble(config: TrainConfig) -> Assembly:
     return Assembly(policy, learner, evaluation, final)
 
 
-def _make_environment(config: TrainConfig, name: str) -> Any:
-    return make(name, num_threads=config.num_threads, backend=config.backend)
+def make_environment(config: TrainConfig, name: str) -> Any:
+    """The named environment, with the settings' options.
+
+    Raises:
+        ValueError: If it cannot be made with them.
+    """
+    return make(
+        name,
+        num_threads=config.num_threads,
+        backend=config.backend,
+        env_kwargs=json.loads(config.env_kwargs),
+    )
 
 
 def make_policy(config: TrainConfig, environment: Any) -> Policy:
@@ -86,16 +98,19 @@ def make_policy(config: TrainConfig, environment: Any) -> Policy:
 
 
 def make_rollout(
-    config: TrainConfig, environment: Any, act: Callable[[Any, Any], Any]
+    config: TrainConfig,
+    environment: Any,
+    act: Callable[[Any, Any], Any],
+    reward_shift: float = 0.0,
 ) -> Rollout:
     """The rollout of `act` in the environment, by the driver that it needs."""
     horizon = config.horizon or environment.horizon
     if horizon is None:
         raise ValueError(f"{config.env} has no time limit; set horizon, to 1000 say")
     if environment.on_device:
-        problem = PolicyProblem(environment, act)
+        problem = PolicyProblem(environment, act, reward_shift)
         return DeviceRollout(problem, horizon, config.diverged_loss)
-    return HostRollout(environment, act, horizon, config.diverged_loss)
+    return HostRollout(environment, act, horizon, config.diverged_loss, reward_shift)
 
 
 def make_estimator(config: TrainConfig) -> Estimator:

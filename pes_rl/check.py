@@ -18,9 +18,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from pes_rl.assembly import make_policy, make_rollout
+from pes_rl.assembly import make_environment, make_policy, make_rollout
 from pes_rl.config import make_config
-from pes_rl.envs import Particles, Rollout, Segment, make
+from pes_rl.envs import Particles, Rollout, Segment
 
 Verdict = Literal["yes", "no", "note"]
 Finding = tuple[str, Verdict, str]  # question, answer, what it means
@@ -38,6 +38,8 @@ class CheckOptions:
     """Steps after which an episode is cut; None takes the environment's."""
     backend: str | None = None
     """Physics backend of a Brax environment."""
+    env_kwargs: str = "{}"
+    """Keyword arguments of a gym:ID environment, as a JSON object."""
     num_threads: int = 0
     """Threads of a native MuJoCo environment; 0 takes every CPU."""
 
@@ -62,9 +64,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parts(options: CheckOptions) -> tuple[Rollout, int]:
     """The rollout of linear policies, jitted on a device, and their size D."""
-    settings: Any = {"backend": options.backend, "num_threads": options.num_threads}
-    config = make_config(options.env, "pes", horizon=options.horizon, **settings)
-    environment = make(options.env, **settings)
+    config = make_config(
+        options.env,
+        "pes",
+        horizon=options.horizon,
+        backend=options.backend,
+        num_threads=options.num_threads,
+        env_kwargs=options.env_kwargs,
+    )
+    environment = make_environment(config, options.env)
     policy = make_policy(config, environment)
     return make_rollout(config, environment, policy.act), policy.num_parameters
 

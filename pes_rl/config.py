@@ -1,5 +1,6 @@
 """The settings of a training run, and their defaults for each task."""
 
+import json
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -40,6 +41,8 @@ class TrainConfig:
     """Learning rate at the start."""
     learning_rate_decay: Literal["constant", "linear"] = "constant"
     """Hold the learning rate, or take it to 0 over the budget."""
+    weight_decay: float = 0.0
+    """Share of the parameters that a step of learning rate 1 would take off."""
     normalize_returns: bool = False
     """Divide the step by the standard deviation of the particles' returns (ARS V1)."""
     policy: Literal["linear", "mlp"] = "linear"
@@ -52,8 +55,13 @@ class TrainConfig:
     """Clip actions to the action space."""
     horizon: int | None = None
     """Steps T after which an episode is cut; None takes the environment's."""
+    reward_shift: float = 0.0
+    """Taken from the reward of every training step; what is reported is unshifted.
+    With 1 where survival brings 1 a step, standing still brings nothing."""
     diverged_loss: float = 0.0
     """Loss of the step at which a simulation diverges, which ends its episode."""
+    env_kwargs: str = "{}"
+    """Keyword arguments of a gym:ID environment, as a JSON object."""
     backend: str | None = None
     """Physics backend of a Brax environment."""
     num_threads: int = 0
@@ -87,6 +95,9 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value} must be above 0")
+        _check_json_object(self.env_kwargs)
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay={self.weight_decay} must be 0 or more")
         self._check_agent_options()
         if self.stop_at_threshold and self.threshold is None:
             raise ValueError(
@@ -120,6 +131,18 @@ _POSITIVE = (
     "log_interval",
     "checkpoint_interval",
 )
+
+
+def _check_json_object(text: str) -> None:
+    try:
+        is_object = isinstance(json.loads(text), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
+        raise ValueError(
+            f"env_kwargs={text!r} is no JSON object; write for example "
+            "'{\"frame_skip\": 5}'"
+        )
 
 
 def make_config(env: str, agent: str, **options: Any) -> TrainConfig:

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from pes_rl.assembly import make_policy, make_rollout
+from pes_rl.assembly import make_environment, make_policy, make_rollout
 from pes_rl.config import TrainConfig
-from pes_rl.envs import make
 from pes_rl.evaluation import make_evaluator
 from pes_rl.policy_files import load_policy
 from pes_rl.run_folder import read_settings
@@ -73,9 +72,7 @@ def evaluate(
     trained = load_policy(options.run, options.which)
     if options.env is not None:
         config = dataclasses.replace(config, env=options.env)
-    environment = make(
-        config.env, num_threads=config.num_threads, backend=config.backend
-    )
+    environment = make_environment(config, config.env)
     if make_policy(config, environment) != trained.policy:
         raise ValueError(
             f"{config.env} has other observations or actions than the run's "

@@ -45,12 +45,16 @@ class Step:
         learning_rate: At the start.
         decay: `constant`, or `linear` to 0 as the budget is used.
         normalize_returns: Apply `normalize_by_return_std` first.
+        weight_decay: Added to the direction, times theta, after the optimiser (as in
+            AdamW): the optimum moves towards 0, to that of the loss plus
+            weight_decay / 2 |theta|^2 where the direction is the gradient.
     """
 
     optimizer: Literal["sgd", "adam"]
     learning_rate: float
     decay: Literal["constant", "linear"] = "constant"
     normalize_returns: bool = False
+    weight_decay: float = 0.0
 
     def direction(self) -> optax.GradientTransformation:
         """The optimiser without its learning rate.
@@ -182,9 +186,10 @@ class Learner:
             gradient, state.optimizer, state.theta
         )
         steps = report.env_steps.astype(jnp.float32)
+        decay = self._step.weight_decay
         return replace(
             state,
-            theta=state.theta - rate * direction,
+            theta=state.theta - rate * (direction + decay * state.theta),
             optimizer=optimizer,
             updates=state.updates + 1,
             progress=state.progress + steps / self._total_timesteps,

@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 
 from pes_rl.config import TrainConfig, make_config
+from pes_rl.envs.registry import native_twin
 from pes_rl.run_folder import read_settings
 from pes_rl.trainer import Result, Trainer
 
@@ -37,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if twin := native_twin(config.env):
+        print(f"note: --env {twin} is the same task, stepped natively and faster")
     stopped_by = _stop_on_signals(trainer)
     result = trainer.run()
     _print_result(result)

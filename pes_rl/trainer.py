@@ -154,8 +154,10 @@ class Trainer:
             "pes/dropped_simulations": self._counters.dropped_simulations,
         }
         if episodes > 0:
-            row["rollout/ep_rew_mean"] = float(-reports.episode_loss.sum() / episodes)
-            row["rollout/ep_len_mean"] = float(reports.episode_steps.sum() / episodes)
+            length = float(reports.episode_steps.sum() / episodes)
+            shifted = float(-reports.episode_loss.sum() / episodes)
+            row["rollout/ep_rew_mean"] = shifted + self._config.reward_shift * length
+            row["rollout/ep_len_mean"] = length
         return row
 
     def _evaluate_and_log(self, row: dict[str, float], progress: Progress) -> None:

@@ -163,16 +163,23 @@ class CompiledRollout(DeviceRollout):
 
 
 def device_rollout(
-    horizon: int = 20, diverged_loss: float = 0.0, **options: Any
+    horizon: int = 20,
+    diverged_loss: float = 0.0,
+    reward_shift: float = 0.0,
+    **options: Any,
 ) -> DeviceRollout:
-    problem = PolicyProblem(DeviceCounting(horizon, **options), act)
+    problem = PolicyProblem(DeviceCounting(horizon, **options), act, reward_shift)
     return CompiledRollout(problem, horizon, diverged_loss)
 
 
 def host_rollout(
-    horizon: int = 20, diverged_loss: float = 0.0, **options: Any
+    horizon: int = 20,
+    diverged_loss: float = 0.0,
+    reward_shift: float = 0.0,
+    **options: Any,
 ) -> HostRollout:
-    return HostRollout(HostCounting(horizon, **options), act, horizon, diverged_loss)
+    environment = HostCounting(horizon, **options)
+    return HostRollout(environment, act, horizon, diverged_loss, reward_shift)
 
 
 ROLLOUTS = {"device": device_rollout, "host": host_rollout}

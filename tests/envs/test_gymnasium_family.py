@@ -136,6 +136,23 @@ def test_what_cannot_be_used_is_refused_with_what_to_do(maker, message):
         GymnasiumEnvironment(maker)
 
 
+def test_keyword_arguments_reach_the_environment():
+    heavy = make("gym:Pendulum-v1", env_kwargs={"g": 1000.0})
+    light = make("gym:Pendulum-v1")
+    speeds = []
+    for environment in (heavy, light):
+        assert isinstance(environment, GymnasiumEnvironment)
+        environment.allocate(1)
+        environment.reset(np.arange(1), np.array([[0, 7]], np.uint32))
+        observation, *_ = environment.step(np.zeros((1, 1)), None)
+        speeds.append(abs(observation[0, 2]))
+    assert speeds[0] > 2 * speeds[1]
+    with pytest.raises(ValueError, match="cannot make 'Pendulum-v1'"):
+        make("gym:Pendulum-v1", env_kwargs={"gravity": 1.0})
+    with pytest.raises(ValueError, match="are for gym:ID"):
+        make("swimmer", env_kwargs={"g": 1.0})
+
+
 def test_simulations_that_have_gone_on_cannot_be_taken_back():
     rollout = rollout_of(GymnasiumCounting)
     start = rollout.reset(jax.random.key(0), 2)

@@ -12,7 +12,7 @@ import pytest
 
 from pes_rl.envs.mujoco_tasks import TASKS
 from pes_rl.envs.native_mujoco import MujocoEnvironment
-from pes_rl.envs.registry import NATIVE_NAMES
+from pes_rl.envs.registry import NATIVE_NAMES, native_twin
 
 ENDS_EARLY = {
     "ant",
@@ -76,6 +76,8 @@ def test_a_task_steps_as_gymnasiums_over_whole_episodes(name):
 
 def test_every_task_has_its_name_in_the_registry():
     assert set(NATIVE_NAMES) == set(TASKS)
+    assert native_twin("gym:HalfCheetah-v5") == "halfcheetah"
+    assert native_twin("gym:Pendulum-v1") is None
 
 
 @pytest.mark.parametrize("name", TASKS)

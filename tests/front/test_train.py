@@ -96,6 +96,18 @@ def test_the_final_evaluation_can_be_in_another_environment(tmp_path, capsys):
     assert "has other observations or actions" in capsys.readouterr().err
 
 
+def test_a_reward_shift_changes_the_training_and_not_what_is_reported(tmp_path):
+    """An episode of Swimmer is as long as ever, so nothing changes but rounding."""
+    for name, shift in (("plain", "0"), ("shifted", "2")):
+        assert run(tmp_path / name, "--reward-shift", shift) == 0
+    plain, shifted = (
+        [float(row["rollout/ep_rew_mean"] or "nan") for row in rows(tmp_path / name)]
+        for name in ("plain", "shifted")
+    )
+    assert np.isfinite(plain).any()
+    np.testing.assert_allclose(plain, shifted, atol=1e-3)
+
+
 def test_any_gymnasium_environment_trains_and_goes_on(tmp_path, capsys):
     """Its states are not saved, so a resumed run begins new episodes."""
     options = ["--env", "gym:Pendulum-v1", "--num-pairs", "1"]
@@ -123,10 +135,12 @@ def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(tmp_path):
     assert other.theta.tolist() != outcomes[0][0]
 
 
-def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
+@pytest.mark.parametrize("agent", ["pes", "nres"])
+def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, agent):
     # Cut off in the middle of every particle's episode. The budget is what schedules
     # refer to, so a run that knows a smaller one must not have any.
-    options = ["--learning-rate-decay", "constant", "--final-sigma", "0.3"]
+    options = ["--learning-rate-decay", "constant", "--sigma", "0.3"]
+    options += ["--final-sigma", "0.3", "--agent", agent]
     assert run(tmp_path / "whole", *options) == 0
     assert run(tmp_path / "parts", *options, "--total-timesteps", "240") == 0
     resume = ["--resume", str(tmp_path / "parts"), "--total-timesteps", "480"]
@@ -197,6 +211,8 @@ def test_a_signal_leaves_a_whole_folder_that_can_be_resumed(tmp_path, number):
         ("--truncation-length 1001", "longer than the horizon of 1000"),
         ("--num-pairs 0", "num_pairs=0 must be at least 1"),
         ("--sigma 0", "sigma=0.0 must be above 0"),
+        ("--weight-decay -1", "weight_decay=-1.0 must be 0 or more"),
+        ("--env-kwargs 3", "env_kwargs='3' is no JSON object"),
         ("--sigma nan", "sigma=nan must be above 0"),
         ("--agent es --truncation-length 10", "has no meaning for es"),
         ("--agent es --stagger", "stagger has no meaning for es"),
