@@ -167,7 +167,7 @@ class Closed:
 
 def _closed_loop(config: BenchConfig, env: str, engine: str) -> Closed:
     threads, pairs = _threads(config), config.num_particles // 2
-    backend = config.backend if env.startswith("brax:") else None
+    backend = config.backend if env == config.env else None
     options: Any = {"num_threads": threads, "backend": backend}
     training = make_config(env, "pes", **options)
     environment: Any = make(env, **options)
@@ -243,8 +243,10 @@ def _open_loop(rollout: Any, particles: Any, thetas: jax.Array, threads: int) ->
     batch = Batch(environment.model, len(thetas), nthread=threads)
     ctrl = batch.bind("ctrl")
 
+    rows, _ = particles.state.simulation
+
     def run() -> None:
-        batch.state[:] = particles.state.simulation
+        batch.state[:] = rows
         for control in controls:
             ctrl[:] = control
             batch.step(nstep=environment.task.frame_skip)

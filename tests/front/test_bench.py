@@ -78,7 +78,7 @@ def test_the_open_loop_steps_the_trajectories_of_the_closed_loop(monkeypatch) ->
     bench._open_loop(rollout, particles, thetas, threads=2)()
     after, segment = rollout.unroll(particles, thetas, bench.STEPS)
     assert not segment.ended.any()
-    np.testing.assert_array_equal(batches[0].state, after.state.simulation)
+    np.testing.assert_array_equal(batches[0].state, after.state.simulation[0])
 
 
 @pytest.mark.parametrize(
