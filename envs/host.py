@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pes_rl.envs.episodes import (
+    Array,
     Clock,
     Segment,
     close_step,
@@ -18,7 +20,6 @@ from pes_rl.envs.episodes import (
 )
 from pes_rl.envs.rollout import Particles
 
-_episode_keys = jax.jit(episode_keys)
 _running_loss = jax.jit(running_loss)
 
 
@@ -141,7 +142,9 @@ class HostRollout:
         clock = jax.tree.map(np.asarray, clock)
         num_particles = members * num_pairs
         self.environment.allocate(num_particles)
-        observation = self._reset_episodes(clock, np.arange(num_particles))
+        everyone = np.arange(num_particles)
+        keys = _EpisodeKeys(clock)(clock, everyone)
+        observation = self.environment.reset(everyone, keys)
         state = HostState(self.environment.save(), observation)
         return Particles(state, clock, np.zeros(num_particles, np.float32))
 
@@ -158,6 +161,7 @@ class HostRollout:
         # In the observations' precision once, or every step would convert them again.
         parameters = np.asarray(thetas, dtype=observation.dtype)
         running = np.ones(len(observation), bool)
+        keys = _EpisodeKeys(clock)
         rows = _blank_segment(length, len(observation))
         for k in range(length):
             loss, terminated = self._step(parameters, observation, running)
@@ -175,7 +179,7 @@ class HostRollout:
             _write_row(rows, k, row)
             if row.ended.any():
                 ids = np.flatnonzero(row.ended)
-                observation[ids] = self._reset_episodes(clock, ids)
+                observation[ids] = self.environment.reset(ids, keys(clock, ids))
                 if single_episode:
                     running = running & ~row.ended
                     if not running.any():
@@ -214,10 +218,35 @@ class HostRollout:
         loss[ids] = _loss(observation[ids], reward - self.reward_shift)
         return loss, terminated
 
-    def _reset_episodes(self, clock: Clock, ids: np.ndarray) -> np.ndarray:
-        # Keys for all particles, not only `ids`, keep the shape fixed: one compilation.
-        keys = np.asarray(_episode_keys(clock.seed, clock.episode))
-        return self.environment.reset(ids, keys[ids])
+
+class _EpisodeKeys:
+    """Keys of the particles' coming episodes, a few episodes at a time.
+
+    Asking JAX costs as much as a step of 64 simple simulations; and always for all
+    particles, so that one compilation serves.
+    """
+
+    AHEAD = 8
+
+    def __init__(self, clock: Clock) -> None:
+        self._seed, self._first = clock.seed, clock.episode
+        self._keys: np.ndarray | None = None
+
+    def __call__(self, clock: Clock, ids: np.ndarray) -> np.ndarray:
+        """Key data of the running episode of each of `ids`, [n, 2]."""
+        ahead = clock.episode[ids] - self._first[ids]
+        if self._keys is None or ahead.max() >= self.AHEAD:
+            self._first = clock.episode
+            self._keys = np.asarray(_keys_ahead(self._seed, self._first, self.AHEAD))
+            ahead = np.zeros_like(ids)
+        return self._keys[ahead, ids]
+
+
+@partial(jax.jit, static_argnums=2)
+def _keys_ahead(seed: Array, episode: Array, count: int) -> jax.Array:
+    """Key data of the next `count` episodes of each particle, [count, N, 2]."""
+    ahead = jnp.arange(count, dtype=jnp.int32)
+    return jax.vmap(lambda k: episode_keys(seed, episode + k))(ahead)
 
 
 def _loss(observation: np.ndarray, reward: np.ndarray) -> np.ndarray:
