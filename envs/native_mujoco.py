@@ -72,7 +72,8 @@ class MujocoEnvironment:
         self._scratch = mujoco.MjData(self.model)
         self._batches: dict[int, Batch] = {}
         self.allocate(1)
-        self.observation_size = len(self._observe(0))
+        first = self.task.observe(self.model, self._fields)
+        self.observation_size = first.shape[1]
 
     def allocate(self, num_simulations: int) -> None:
         needs_contact_forces = "cfrc_ext" in self.task.fields
@@ -117,7 +118,7 @@ class MujocoEnvironment:
         if "cfrc_ext" in self._fields:
             self._fields["cfrc_ext"][ids] = 0  # Only a step computes them.
         self._remember(ids)
-        return self._observe(ids)
+        return self.task.observe(self.model, _at(self._fields, ids))
 
     def step(
         self, actions: np.ndarray, ids: np.ndarray | None
@@ -127,21 +128,14 @@ class MujocoEnvironment:
         failed = self._advance(ids)
         if "cfrc_ext" in self._fields:
             self._compute_contact_forces(ids)
+        before, now = _at(self._before, ids), _at(self._fields, ids)
         reward, terminated = self.task.evaluate(
-            self.model,
-            {name: field[rows] for name, field in self._before.items()},
-            {name: field[rows] for name, field in self._fields.items()},
-            actions,
-            self._step_seconds,
+            self.model, before, now, actions, self._step_seconds
         )
         if failed is not None:
             reward = np.where(failed[rows], np.nan, reward)
         self._remember(rows)
-        return self._observe(rows), reward, terminated
-
-    def _observe(self, rows: Any) -> np.ndarray:
-        fields = {name: field[rows] for name, field in self._fields.items()}
-        return self.task.observe(self.model, fields)
+        return self.task.observe(self.model, now), reward, terminated
 
     def _remember(self, rows: Any) -> None:
         for name, field in self._before.items():
@@ -179,3 +173,10 @@ class MujocoEnvironment:
         failed[raised] = True
         warnings[...] = 0
         return failed
+
+
+def _at(fields: Fields, ids: np.ndarray | None) -> Fields:
+    """The fields of the simulations `ids`; of all of them as they are, not copied."""
+    if ids is None:
+        return fields
+    return {name: field[ids] for name, field in fields.items()}
