@@ -144,7 +144,7 @@ class MujocoEnvironment:
     def _compute_contact_forces(self, ids: np.ndarray | None) -> None:
         """Fill `cfrc_ext` as Gymnasium does: MuJoCo's step leaves it alone.
 
-        The batch has no call for it, so each simulation is copied out; a sixth of the
+        The batch has no call for it, so each simulation is copied out; a seventh of the
         step of an ant on one thread.
         """
         for i in range(self._batch.nsim) if ids is None else ids:

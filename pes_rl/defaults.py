@@ -71,7 +71,7 @@ DEFAULTS: dict[str, dict[str, Settings]] = {
             "log_interval": 5,
         },
         # Chosen on seeds 100 to 115 and 300 to 347. With 10 pairs and K = 100 as many
-        # seeds are at 340 by 100,000 steps, but one in 15 never is; more pairs are
+        # seeds are at 340 by 100,000 steps, but 3 of 50 never are; more pairs are
         # surer and slower (results/swimmer_settings).
         "nres": {
             **_SWIMMER,
