@@ -15,8 +15,10 @@ from pes_rl.envs.episodes import (
     Segment,
     close_step,
     episode_keys,
+    pass_steps,
     running_loss,
     start_clock,
+    steps_to_limit,
 )
 from pes_rl.envs.rollout import Particles
 
@@ -163,14 +165,22 @@ class HostRollout:
         running = np.ones(len(observation), bool)
         keys = _EpisodeKeys(clock)
         rows = _blank_segment(length, len(observation))
+        # Booking is a third of the loop's own time, and few steps end an episode: the
+        # clock stands still until one may, with `passed` steps to make up for.
+        passed, to_limit = 0, steps_to_limit(clock, running)
         for k in range(length):
             loss, terminated = self._step(parameters, observation, running)
             # In the segment's precision: what overflows there has diverged.
             with np.errstate(over="ignore"):
-                loss = loss.astype(np.float32)
+                rows.loss[k] = loss
+            rows.simulated[k] = running
+            passed += 1
+            finite = np.isfinite(rows.loss[k]).all()
+            if passed < to_limit and finite and not terminated.any():
+                continue
             clock, row = close_step(
-                clock,
-                loss,
+                pass_steps(clock, running, passed - 1),
+                rows.loss[k],
                 terminated,
                 running,
                 horizon=self.horizon,
@@ -184,6 +194,8 @@ class HostRollout:
                     running = running & ~row.ended
                     if not running.any():
                         break
+            passed, to_limit = 0, steps_to_limit(clock, running)
+        clock = pass_steps(clock, running, passed)
         after = Particles(
             HostState(self.environment.save(), observation),
             clock,

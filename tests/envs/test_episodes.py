@@ -12,9 +12,11 @@ from pes_rl.envs.episodes import (
     Segment,
     close_step,
     episode_keys,
+    pass_steps,
     running_loss,
     split_loss,
     start_clock,
+    steps_to_limit,
 )
 
 NAMESPACES = {"numpy": np.asarray, "jax": jnp.asarray}
@@ -178,6 +180,29 @@ def test_an_endless_episode_outlives_its_counter(namespace):
         assert not row.ended.any()
         assert NO_LIMIT - 4 < now.elapsed[0] < NO_LIMIT
     assert now.limit[0] == NO_LIMIT
+
+
+def test_quiet_steps_at_once_are_the_same_steps_one_by_one():
+    """Three running particles, one that stands at its limit, one that never ends."""
+    now = clock([0, 3, 7, 0], [9, 9, 9, NO_LIMIT], episode=2)
+    for running in ([1, 1, 0, 1], [1, 1, 1, 1]):
+        running = np.array(running, bool)
+        left = steps_to_limit(now, running)
+        assert left == (6 if not running.all() else 2)
+        one_by_one = now
+        for step in range(left):
+            at_once = pass_steps(now, running, step)
+            jax.tree.map(np.testing.assert_array_equal, at_once, one_by_one)
+            assert at_once.elapsed.dtype == np.int32
+            one_by_one, row = close_step(
+                one_by_one,
+                np.zeros(4, np.float32),
+                np.zeros(4, bool),
+                running,
+                horizon=9,
+                diverged_loss=0.0,
+            )
+            assert row.ended.any() == (step == left - 1)
 
 
 def test_an_end_without_a_horizon_begins_an_episode_without_a_limit():

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from pes_rl.envs import HostRollout, Particles
+from pes_rl.envs import HostRollout, Particles, native_mujoco
 from pes_rl.envs.native_mujoco import MujocoEnvironment
 
 NUM_PAIRS = 3
@@ -228,3 +228,21 @@ def test_a_policy_of_nans_diverges_alone(tmp_path, monkeypatch):
 def test_a_negative_number_of_threads_is_refused():
     with pytest.raises(ValueError, match="num_threads=-1 must be 0"):
         MujocoEnvironment("swimmer", num_threads=-1)
+
+
+def test_mujocos_profiler_is_off_during_a_step_alone(monkeypatch):
+    """Fails when MuJoCo no longer switches it on: then there is nothing to do."""
+    clock, seen = native_mujoco._PROFILER_CLOCK, []
+    on = clock.value
+    assert on is not None
+    environment = MujocoEnvironment("swimmer", num_threads=1)
+    batch_step = environment._batch.step
+
+    def step(*args: Any, **options: Any) -> None:
+        seen.append(clock.value)
+        batch_step(*args, **options)
+
+    monkeypatch.setattr(environment._batch, "step", step)
+    environment.step(np.zeros((1, 2)), None)
+    assert seen == [None]
+    assert clock.value == on
