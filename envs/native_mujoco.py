@@ -44,7 +44,7 @@ _PROFILER_CLOCK = _profiler_clock()
 
 
 @contextlib.contextmanager
-def _profiler_off() -> Iterator[None]:
+def profiler_off() -> Iterator[None]:
     """Step without reading the time a dozen times in each of Runge-Kutta's stages.
 
     MuJoCo's Python package switches its profiler on for the process, and reading the
@@ -194,7 +194,7 @@ class MujocoEnvironment:
         """
         raised: Any = []
         try:
-            with _profiler_off():
+            with profiler_off():
                 self._batch.step(ids, nstep=self.task.frame_skip)
         except SimulationError as error:
             raised = error.ids

@@ -12,8 +12,9 @@ the same rollout of native MuJoCo's and of Brax's task of that name, and with
 `MJX physics scan`, the bare physics of MuJoCo's own JAX engine. `compile` is the first
 run's time less that of the next. A native MuJoCo task is compared with:
 
-* `mujoco.batch open loop`, the physics alone, from the same states on the same
-  controls; only the few episodes that end on the way make the trajectories differ.
+* `mujoco.batch open loop`, the physics alone as the engine runs it, from the same
+  states on the same controls; only the few episodes that end on the way make the
+  trajectories differ.
 * `gymnasium sync` and `async`, Gymnasium's vector environments on random actions drawn
   beforehand; async with a process for each environment, and again with as many of each
   as there are threads. The fastest of them is the one to beat.
@@ -46,6 +47,7 @@ from rich.table import Table
 from pes_rl.assembly import make_policy, make_rollout
 from pes_rl.config import make_config
 from pes_rl.envs.mujoco_tasks import load_model
+from pes_rl.envs.native_mujoco import profiler_off
 from pes_rl.envs.registry import environment_names, make, unknown_name
 from pes_rl.progress import Progress
 
@@ -249,7 +251,8 @@ def _open_loop(rollout: Any, particles: Any, thetas: jax.Array, threads: int) ->
         batch.state[:] = rows
         for control in controls:
             ctrl[:] = control
-            batch.step(nstep=environment.task.frame_skip)
+            with profiler_off():
+                batch.step(nstep=environment.task.frame_skip)
 
     return run
 
