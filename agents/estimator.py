@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pes_rl.envs.episodes import Array, Segment
+from pes_rl.envs.observations import ObservationMoments, sum_up
 from pes_rl.envs.rollout import Particles, Rollout
 
 
@@ -34,6 +35,8 @@ class Report:
             halves point apart, NaN with a single pair.
         accumulator_norm: Mean Euclidean norm of the particles' accumulators; 0 for
             estimators that have none.
+        observations: Moments of the observations that the particles acted on, where
+            the rollout normalises them; else None.
     """
 
     particle_loss: Array
@@ -45,6 +48,7 @@ class Report:
     gradient_norm: Array
     signal_to_noise: Array
     accumulator_norm: Array
+    observations: ObservationMoments | None = None
 
 
 class Estimator(Protocol):
@@ -195,6 +199,9 @@ def _describe(
     particle_loss = segment.loss.sum(0)
     simulated = segment.simulated.sum(0, dtype=jnp.int32)
     norm = 0.0 if accumulator is None else jnp.linalg.norm(accumulator, axis=1).mean()
+    sums, observations = segment.observations, None
+    if sums is not None:
+        observations = sum_up(sums, segment.simulated, segment.diverged)
     return Report(
         particle_loss=particle_loss,
         env_steps=simulated.sum(dtype=jnp.int32),
@@ -207,4 +214,5 @@ def _describe(
         gradient_norm=jnp.linalg.norm(contributions.sum(0)),
         signal_to_noise=signal_to_noise(contributions),
         accumulator_norm=jnp.asarray(norm, jnp.float32),
+        observations=observations,
     )

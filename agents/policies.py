@@ -2,18 +2,20 @@
 
 The same code runs on JAX arrays (device environments, under vmap) and on NumPy arrays
 (host environments, a batch of particles at once), because the host loop cannot afford
-a JAX dispatch a step and an exported policy should need no JAX.
+a JAX dispatch a step, and because a trained policy goes where JAX is not installed:
+only `Policy.init` imports it.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    import jax
 
 Array = Any  # a JAX or a NumPy array
 
@@ -70,12 +72,15 @@ class Policy:
         """D, the length of theta."""
         return sum(rows * (cols + self.bias) for rows, cols in self._layer_shapes)
 
-    def init(self, key: jax.Array) -> jax.Array:
+    def init(self, key: "jax.Array") -> "jax.Array":
         """First theta: hidden weights from N(0, 1 / fan-in), all else zero.
 
         A zero last layer acts in the middle of nothing, so the first updates decide
         where to go. shape=(D,), dtype=float32.
         """
+        import jax
+        import jax.numpy as jnp
+
         parts = []
         *hidden, last = self._layer_shapes
         for rows, cols in hidden:

@@ -11,6 +11,7 @@ from pes_rl.envs.host import (
     HostEnvironment as HostEnvironment,
     HostRollout as HostRollout,
 )
+from pes_rl.envs.observations import ObservationMoments as ObservationMoments
 from pes_rl.envs.registry import (
     environment_names as environment_names,
     make as make,

@@ -1,7 +1,7 @@
 """The device driver: `lax.scan` over `vmap` of a problem written in JAX."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -16,6 +16,12 @@ from pes_rl.envs.episodes import (
     episode_keys,
     running_loss,
     start_clock,
+)
+from pes_rl.envs.observations import (
+    ObservationMoments,
+    ObservationSums,
+    add_observations,
+    start_sums,
 )
 from pes_rl.envs.rollout import Particles
 
@@ -81,11 +87,13 @@ class PolicyProblem:
         reward_shift: Taken from the reward of every step. Where episodes end early it
             changes what is optimised: longer ones lose by it, or gain if it is
             negative. Else it changes nothing but the variance.
+        normalizer: What observations are normalised by; None leaves them as they are.
     """
 
     environment: DeviceEnvironment
     act: Callable[[Any, Any], Any]
     reward_shift: float = 0.0
+    normalizer: ObservationMoments | None = None
 
     def init(self, key: jax.Array) -> tuple[Any, jax.Array]:
         return self.environment.reset(key)
@@ -94,6 +102,8 @@ class PolicyProblem:
         self, theta: jax.Array, state: tuple[Any, jax.Array]
     ) -> tuple[Any, jax.Array, jax.Array]:
         simulation, observation = state
+        if self.normalizer is not None:
+            observation = self.normalizer.normalize(observation)
         action = self.act(theta, observation)
         simulation, observation, reward, terminated = self.environment.step(
             simulation, action
@@ -110,6 +120,7 @@ class _Carry:
     """What the scan carries.
 
     `spare` holds a first state for each particle's next episode, good until it is used.
+    `observations` is None where they are not normalised.
     """
 
     state: Any
@@ -117,6 +128,7 @@ class _Carry:
     running: Array
     spare: Any
     spare_used: Array
+    observations: ObservationSums | None
 
 
 @dataclass(frozen=True)
@@ -163,7 +175,12 @@ class DeviceRollout:
         # No first states are drawn until an episode ends: they can cost as much as a
         # step, and in most steps nothing ends.
         carry = _Carry(
-            particles.state, particles.clock, everyone, particles.state, everyone
+            particles.state,
+            particles.clock,
+            everyone,
+            particles.state,
+            everyone,
+            self._start_sums(particles.state),
         )
 
         def step(carry: _Carry) -> tuple[_Carry, Segment]:
@@ -176,7 +193,15 @@ class DeviceRollout:
         after = Particles(
             carry.state, carry.clock, running_loss(particles.loss, segment)
         )
-        return after, segment
+        return after, replace(segment, observations=carry.observations)
+
+    def normalized(self, moments: ObservationMoments) -> "DeviceRollout":
+        if not isinstance(self.problem, PolicyProblem):
+            raise ValueError(
+                "normalize_observations is for policies in environments, and what is "
+                "unrolled here has no observations; use normalize_observations=False"
+            )
+        return replace(self, problem=replace(self.problem, normalizer=moments))
 
     def take(self, particles: Particles, indices: Any) -> Particles:
         indices = jnp.asarray(indices)
@@ -186,9 +211,20 @@ class DeviceRollout:
         keys = jax.random.wrap_key_data(episode_keys(seed, episode))
         return jax.vmap(self.problem.init)(keys)
 
+    def _start_sums(self, state: Any) -> ObservationSums | None:
+        problem = self.problem
+        if not isinstance(problem, PolicyProblem) or problem.normalizer is None:
+            return None
+        _, observation = state
+        return start_sums(observation)
+
     def _step(
         self, carry: _Carry, thetas: jax.Array, single_episode: bool
     ) -> tuple[_Carry, Segment]:
+        observations = carry.observations
+        if observations is not None:
+            _, observation = carry.state
+            observations = add_observations(observations, observation, carry.running)
         state, loss, terminated = jax.vmap(self.problem.step)(thetas, carry.state)
         clock, row = close_step(
             carry.clock,
@@ -218,7 +254,8 @@ class DeviceRollout:
             jnp.any(row.ended), renew, (state, carry.spare, carry.spare_used)
         )
         running = carry.running & ~row.ended if single_episode else carry.running
-        return _Carry(state, clock, running, spare, spare_used), row
+        after = _Carry(state, clock, running, spare, spare_used, observations)
+        return after, row
 
 
 def _when(condition: jax.Array, change: Callable[[Any], Any], tree: Any) -> Any:

@@ -9,13 +9,12 @@ members of antithetic pair p.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Array = Any  # a JAX or a NumPy array
+from pes_rl.envs.observations import Array, ObservationSums
 
 NO_LIMIT = np.iinfo(np.int32).max
 """Step limit of an episode that no horizon ends."""
@@ -56,12 +55,15 @@ class Segment:
             # shape=(K, N), dtype=bool
         simulated: Whether the step was simulated at all: False after the end of a
             particle that was to play a single episode. # shape=(K, N), dtype=bool
+        observations: Sums over the observations acted on, where the rollout normalises
+            them; else None.
     """
 
     loss: Array
     ended: Array
     diverged: Array
     simulated: Array
+    observations: ObservationSums | None = None
 
 
 def start_clock(

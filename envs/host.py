@@ -1,7 +1,7 @@
 """The host driver: a Python loop over batched steps of a simulator in NumPy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,6 +19,12 @@ from pes_rl.envs.episodes import (
     running_loss,
     start_clock,
     steps_to_limit,
+)
+from pes_rl.envs.observations import (
+    ObservationMoments,
+    add_observations,
+    start_sums,
+    sums_as_float32,
 )
 from pes_rl.envs.rollout import Particles
 
@@ -116,6 +122,7 @@ class HostRollout:
         horizon: Steps T after which an episode is cut.
         diverged_loss: Loss of the step at which a simulation diverges.
         reward_shift: As of `device.PolicyProblem`.
+        normalizer: The same, in NumPy.
     """
 
     environment: HostEnvironment
@@ -123,6 +130,7 @@ class HostRollout:
     horizon: int
     diverged_loss: float = 0.0
     reward_shift: float = 0.0
+    normalizer: ObservationMoments | None = None
 
     on_device = False
 
@@ -168,7 +176,10 @@ class HostRollout:
         # Booking is a third of the loop's own time, and few steps end an episode: the
         # clock stands still until one may, with `passed` steps to make up for.
         passed, to_limit = 0, steps_to_limit(clock, running)
+        sums = None if self.normalizer is None else start_sums(observation)
         for k in range(length):
+            if sums is not None:
+                sums = add_observations(sums, observation, running)
             loss, terminated = self._step(parameters, observation, running)
             # In the segment's precision: what overflows there has diverged.
             with np.errstate(over="ignore"):
@@ -201,7 +212,12 @@ class HostRollout:
             clock,
             np.asarray(_running_loss(particles.loss, rows)),
         )
+        if sums is not None:
+            rows = replace(rows, observations=sums_as_float32(sums))
         return after, jax.tree.map(jnp.asarray, rows)
+
+    def normalized(self, moments: ObservationMoments) -> "HostRollout":
+        return replace(self, normalizer=jax.tree.map(np.asarray, moments))
 
     def take(self, particles: Particles, indices: Any) -> Particles:
         if not self.can_copy:
@@ -220,15 +236,20 @@ class HostRollout:
             (loss, terminated) of all N particles; 0 and False for those that stand.
         """
         if running.all():
-            actions = self.act(thetas, observation)
+            actions = self._act(thetas, observation)
             observation[:], reward, terminated = self.environment.step(actions, None)
             return _loss(observation, reward - self.reward_shift), terminated
         ids = np.flatnonzero(running)
         loss, terminated = np.zeros(len(running)), np.zeros(len(running), bool)
-        actions = self.act(thetas[ids], observation[ids])
+        actions = self._act(thetas[ids], observation[ids])
         observation[ids], reward, terminated[ids] = self.environment.step(actions, ids)
         loss[ids] = _loss(observation[ids], reward - self.reward_shift)
         return loss, terminated
+
+    def _act(self, thetas: np.ndarray, observation: np.ndarray) -> np.ndarray:
+        if self.normalizer is not None:
+            observation = self.normalizer.normalize(observation)
+        return self.act(thetas, observation)
 
 
 class _EpisodeKeys:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import jax
 
 from pes_rl.envs.episodes import Array, Clock, Segment
+from pes_rl.envs.observations import ObservationMoments
 
 
 @jax.tree_util.register_dataclass
@@ -76,6 +77,16 @@ class Rollout(Protocol):
 
         Returns:
             The particles after the unroll and the segment, of K rows.
+        """
+        ...
+
+    def normalized(self, moments: ObservationMoments) -> "Rollout":
+        """The same rollout, of policies that see observations normalised by these.
+
+        Its segments carry the sums of the observations acted on. See `observations`.
+
+        Raises:
+            ValueError: If what is unrolled has no observations.
         """
         ...
 

@@ -12,6 +12,7 @@ from pes_rl.config import TrainConfig
 from pes_rl.envs import (
     DeviceRollout,
     HostRollout,
+    ObservationMoments,
     PolicyProblem,
     Rollout,
     make,
@@ -57,6 +58,9 @@ def assemble(config: TrainConfig) -> Assembly:
         ),
         config.total_timesteps,
         config.final_sigma,
+        ObservationMoments.empty(policy.observation_size)
+        if config.normalize_observations
+        else None,
     )
     twin = make_environment(config, config.env)
     evaluation = final = make_rollout(config, twin, policy.act)

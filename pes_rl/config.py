@@ -45,6 +45,10 @@ class TrainConfig:
     """Share of the parameters that a step of learning rate 1 would take off."""
     normalize_returns: bool = False
     """Divide the step by the standard deviation of the particles' returns (ARS V1)."""
+    normalize_observations: bool = False
+    """Give the policy (observation - mean) / std, with the running statistics of all
+    that training has seen (ARS V2). They move between updates; what that does to the
+    estimates is in envs/observations.py."""
     policy: Literal["linear", "mlp"] = "linear"
     """Policy: one linear map, or a tanh network."""
     bias: bool = True

@@ -78,9 +78,9 @@ def evaluate(
             f"{config.env} has other observations or actions than the run's "
             "environment; use one with the same"
         )
-    rollout = make_rollout(config, environment, trained.policy.act)
+    rollout = make_rollout(config, environment, trained.act)
     play = make_evaluator(rollout, options.episodes)
-    evaluation = play(jnp.asarray(trained.theta), jax.random.key(options.seed))
+    evaluation = play(jnp.asarray(trained.theta), None, jax.random.key(options.seed))
     return config, evaluation.returns, evaluation.lengths
 
 

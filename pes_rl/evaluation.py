@@ -7,7 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pes_rl.envs import Rollout
+from pes_rl.envs import ObservationMoments, Rollout
+from pes_rl.learner import with_normalizer
+
+
+Evaluator = Callable[[jax.Array, ObservationMoments | None, jax.Array], "Evaluation"]
 
 
 @dataclass(frozen=True)
@@ -18,26 +22,30 @@ class Evaluation:
     lengths: np.ndarray
 
 
-def make_evaluator(
-    rollout: Rollout, num_episodes: int
-) -> Callable[[jax.Array, jax.Array], Evaluation]:
-    """A function (theta [D], key) -> `Evaluation` of `num_episodes` fresh episodes.
+def make_evaluator(rollout: Rollout, num_episodes: int) -> Evaluator:
+    """A function (theta [D], observations, key) -> `Evaluation` of fresh episodes.
 
     It plays on `rollout`, which training must not use; its steps are not training's.
+    `observations` are what training normalises by, and None where it does not.
     """
     horizon = rollout.horizon
     assert horizon is not None  # the trainer's environments all have one
 
-    def play(theta: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def play(
+        theta: jax.Array, observations: ObservationMoments | None, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        played = with_normalizer(rollout, observations)
         particles = rollout.reset(key, num_episodes, members=1)
         thetas = jnp.broadcast_to(theta, (num_episodes, theta.size))
-        _, segment = rollout.unroll(particles, thetas, horizon, single_episode=True)
+        _, segment = played.unroll(particles, thetas, horizon, single_episode=True)
         return -segment.loss.sum(0), segment.simulated.sum(0, dtype=jnp.int32)
 
     play_once = jax.jit(play) if rollout.on_device else play
 
-    def evaluate(theta: jax.Array, key: jax.Array) -> Evaluation:
-        returns, lengths = play_once(theta, key)
+    def evaluate(
+        theta: jax.Array, observations: ObservationMoments | None, key: jax.Array
+    ) -> Evaluation:
+        returns, lengths = play_once(theta, observations, key)
         return Evaluation(np.asarray(returns), np.asarray(lengths))
 
     return evaluate

@@ -9,7 +9,7 @@ import optax
 from jax import lax
 
 from pes_rl.agents import Estimator, Report, normalize_by_return_std
-from pes_rl.envs import Rollout
+from pes_rl.envs import ObservationMoments, Rollout
 
 
 @jax.tree_util.register_dataclass
@@ -26,6 +26,8 @@ class TrainState:
         updates: Updates so far. # shape=(), dtype=int32
         progress: Share of the budget of environment steps used so far.
             # shape=(), dtype=float32
+        observations: Moments of all observations that training acted on, where they
+            are normalised by them; else None.
     """
 
     theta: jax.Array
@@ -34,6 +36,7 @@ class TrainState:
     key: jax.Array
     updates: jax.Array
     progress: jax.Array
+    observations: ObservationMoments | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Learner:
         final_sigma: Where the perturbations' standard deviation ends, approached
             geometrically; None holds the estimator's. A smaller sigma moves the
             objective, the smoothed loss, towards the loss itself.
+        observations: Normalise observations, by running moments that begin with these;
+            None leaves them as they are. See `envs.observations`.
     """
 
     def __init__(
@@ -95,10 +100,12 @@ class Learner:
         step: Step,
         total_timesteps: int,
         final_sigma: float | None = None,
+        observations: ObservationMoments | None = None,
     ) -> None:
         if final_sigma is not None and not final_sigma > 0:
             raise ValueError(f"final_sigma={final_sigma} must be above 0, or None")
-        self._rollout = rollout
+        self._rollout = with_normalizer(rollout, observations)
+        self._observations = observations
         self._estimator = estimator
         self._final_sigma = estimator.sigma if final_sigma is None else final_sigma
         self._step = step
@@ -121,6 +128,7 @@ class Learner:
             key=jax.random.key_data(run_key),
             updates=jnp.zeros((), jnp.int32),
             progress=jnp.zeros((), jnp.float32),
+            observations=self._observations,
         )
 
     def go_on(self, restored: TrainState) -> TrainState:
@@ -169,8 +177,9 @@ class Learner:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.updates)
         estimator: Any = self._estimator
         estimator = replace(estimator, sigma=self.sigma(state))
+        rollout = with_normalizer(self._rollout, state.observations)
         gradient, estimator_state, report = estimator.estimate(
-            self._rollout, state.theta, state.estimator, key
+            rollout, state.theta, state.estimator, key
         )
         state = descend(state, gradient, report, estimator.sigma)
         return replace(state, estimator=estimator_state), report
@@ -187,10 +196,22 @@ class Learner:
         )
         steps = report.env_steps.astype(jnp.float32)
         decay = self._step.weight_decay
+        observations = state.observations
+        if observations is not None:
+            assert report.observations is not None  # a normalised rollout's
+            observations = observations.merge(report.observations)
         return replace(
             state,
             theta=state.theta - rate * (direction + decay * state.theta),
             optimizer=optimizer,
             updates=state.updates + 1,
             progress=state.progress + steps / self._total_timesteps,
+            observations=observations,
         )
+
+
+def with_normalizer(
+    rollout: Rollout, observations: ObservationMoments | None
+) -> Rollout:
+    """The rollout normalised by these moments; as it is where there are none."""
+    return rollout if observations is None else rollout.normalized(observations)

@@ -1,4 +1,7 @@
-"""Policies as files: theta and the policy's description in one npz, no code in it."""
+"""Policies as files: arrays and a description in one npz, no code in it.
+
+Nothing here imports JAX, so that a trained policy runs where it is not installed.
+"""
 
 import dataclasses
 import json
@@ -10,16 +13,8 @@ import numpy as np
 
 from pes_rl.agents import Policy
 
-FORMAT = 1
-
-
-def save_policy(path: Path, policy: Policy, theta: np.ndarray) -> None:
-    """Write the policy and its parameters [D]."""
-    description = {"format": FORMAT, **dataclasses.asdict(policy)}
-    with path.open("wb") as file:
-        np.savez(
-            file, theta=np.asarray(theta), policy=np.array(json.dumps(description))
-        )
+FORMAT = 2
+"""1 had no mean and std, and is read as one that does not normalise."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +24,15 @@ class TrainedPolicy:
     Attributes:
         policy: The function.
         theta: Its parameters. # shape=(D,)
+        mean: Taken from observations before the policy sees them; 0 where training did
+            not normalise them. # shape=(O,)
+        std: What they are divided by then; 1 where it did not. # shape=(O,)
     """
 
     policy: Policy
     theta: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
 
     def __call__(self, observation: Any) -> np.ndarray:
         """Action(s) in the environment's units, for Gymnasium's `step`.
@@ -56,7 +56,11 @@ class TrainedPolicy:
         theta = self.theta.astype(np.float64)
         if observation.ndim == 2:
             theta = np.broadcast_to(theta, (len(observation), len(theta)))
-        return self.policy.act(theta, observation).astype(np.float32)
+        return self.act(theta, observation).astype(np.float32)
+
+    def act(self, theta: Any, observation: Any) -> Any:
+        """As `Policy.act`, of observations as the environment gives them."""
+        return self.policy.act(theta, (observation - self.mean) / self.std)
 
     def predict(
         self,
@@ -74,6 +78,19 @@ class TrainedPolicy:
         if not deterministic:
             raise ValueError("this policy is deterministic; use deterministic=True")
         return self(observation), None
+
+
+def save_policy(path: Path, trained: TrainedPolicy) -> None:
+    """Write the policy."""
+    description = {"format": FORMAT, **dataclasses.asdict(trained.policy)}
+    with path.open("wb") as file:
+        np.savez(
+            file,
+            theta=trained.theta,
+            mean=trained.mean,
+            std=trained.std,
+            policy=np.array(json.dumps(description)),
+        )
 
 
 def load_policy(
@@ -94,17 +111,27 @@ def load_policy(
     try:
         with np.load(path, allow_pickle=False) as file:
             theta, description = file["theta"], json.loads(str(file["policy"]))
-        version = description.pop("format")
+            version = description.pop("format")
+            mean, std = (
+                _no_normalization(description["observation_size"])
+                if version == 1
+                else (file["mean"], file["std"])
+            )
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"{path} is not a policy saved by pes_rl ({error}); use a run folder, or "
             "policy/best.npz or policy/last.npz of one"
         ) from error
-    if version != FORMAT:
+    if version not in (1, FORMAT):
         raise ValueError(
-            f"{path} has policy format {version}, and this pes_rl reads {FORMAT}; "
+            f"{path} has policy format {version}, and this pes_rl reads 1 to {FORMAT}; "
             "load it with the version of pes_rl that wrote it"
         )
     for name in ("action_low", "action_high", "hidden_sizes"):
         description[name] = tuple(description[name])  # JSON knows lists only
-    return TrainedPolicy(Policy(**description), theta)
+    return TrainedPolicy(Policy(**description), theta, mean, std)
+
+
+def _no_normalization(observation_size: int) -> tuple[np.ndarray, np.ndarray]:
+    zeros = np.zeros(observation_size, np.float32)
+    return zeros, zeros + 1

@@ -14,8 +14,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from pes_rl import __version__
-from pes_rl.agents import Policy
-from pes_rl.policy_files import save_policy
+from pes_rl.policy_files import TrainedPolicy, save_policy
 
 COLUMNS: tuple[str, ...] = (
     "time/total_timesteps",
@@ -112,11 +111,11 @@ class RunFolder:
         """Write `summary.json`."""
         self._write_json("summary.json", summary)
 
-    def save_policy(self, name: str, policy: Policy, theta: Any) -> None:
+    def save_policy(self, name: str, trained: TrainedPolicy) -> None:
         """Write `policy/NAME.npz`, whole or not at all."""
         path = self.path / "policy" / f"{name}.npz"
         unfinished = path.with_suffix(".unfinished")
-        save_policy(unfinished, policy, np.asarray(theta))
+        save_policy(unfinished, trained)
         os.replace(unfinished, path)
 
     def close(self) -> None:

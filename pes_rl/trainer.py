@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from pes_rl.agents import Policy, Report
+from pes_rl.agents import Report
 from pes_rl.assembly import assemble
 from pes_rl.checkpoints import Checkpoints
 from pes_rl.config import TrainConfig
+from pes_rl.envs import ObservationMoments
 from pes_rl.evaluation import Evaluation, make_evaluator
+from pes_rl.policy_files import TrainedPolicy
 from pes_rl.progress import Progress
 from pes_rl.run_folder import RunFolder
 
@@ -25,14 +27,12 @@ class Result:
     Attributes:
         folder: The run's folder.
         summary: Content of its `summary.json`.
-        policy: The policy; `policy.act(theta, observation)` acts.
-        theta: Its last parameters. # shape=(D,), dtype=float32
+        policy: The last policy; `policy(observation)` acts.
     """
 
     folder: Path
     summary: dict[str, Any]
-    policy: Policy
-    theta: np.ndarray
+    policy: TrainedPolicy
 
 
 @dataclass
@@ -162,7 +162,9 @@ class Trainer:
 
     def _evaluate_and_log(self, row: dict[str, float], progress: Progress) -> None:
         counters = self._counters
-        evaluation = self._evaluate(self._state.theta, self._next_eval_key())
+        evaluation = self._evaluate(
+            self._state.theta, self._state.observations, self._next_eval_key()
+        )
         counters.next_evaluation = _next_multiple(
             counters.timesteps, self._config.eval_interval
         )
@@ -181,7 +183,7 @@ class Trainer:
         counters.last_return_std = float(evaluation.returns.std())
         if counters.best_return is None or mean > counters.best_return:
             counters.best_return = mean
-            self._folder.save_policy("best", self._policy, self._state.theta)
+            self._folder.save_policy("best", self._trained_policy())
         if (
             threshold is not None
             and mean >= threshold
@@ -209,7 +211,7 @@ class Trainer:
         self._counters.wall_seconds = self._wall_seconds()
         counters = dataclasses.asdict(self._counters)
         try:
-            self._folder.save_policy("last", self._policy, self._state.theta)
+            self._folder.save_policy("last", self._trained_policy())
             self._checkpoints.save(self._counters.timesteps, self._state, counters)
         except (OSError, ValueError) as error:
             progress.say(f"checkpoint not saved, training goes on: {error}")
@@ -219,15 +221,24 @@ class Trainer:
         self._save_checkpoint(progress)
         if not self._stop_requested:
             evaluation = self._evaluate_finally(
-                self._state.theta, self._next_eval_key()
+                self._state.theta, self._state.observations, self._next_eval_key()
             )
             self._note_evaluation(evaluation)
         summary = self._summary()
         self._folder.write_summary(summary)
         self._folder.close()
         self._checkpoints.close()
-        return Result(
-            self._folder.path, summary, self._policy, np.asarray(self._state.theta)
+        return Result(self._folder.path, summary, self._trained_policy())
+
+    def _trained_policy(self) -> TrainedPolicy:
+        observations = self._state.observations or ObservationMoments.empty(
+            self._policy.observation_size
+        )
+        return TrainedPolicy(
+            self._policy,
+            np.asarray(self._state.theta),
+            np.asarray(observations.mean),
+            np.asarray(observations.std),
         )
 
     def _summary(self) -> dict[str, Any]:

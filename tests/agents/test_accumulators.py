@@ -123,7 +123,12 @@ def test_a_particle_that_waits_has_lived_under_nothing():
     simulated[2:, 0] = False
     loss = float32(np.where(simulated, 1.0, 0.0))
     parts, accumulator = pes_gradient(
-        Segment(loss, *map(jnp.asarray, (ended, 0 * ended > 0, simulated))),
+        Segment(
+            loss,
+            jnp.asarray(ended),
+            diverged=jnp.zeros((4, 2), bool),
+            simulated=jnp.asarray(simulated),
+        ),
         float32([XI, -XI]),
         float32([E, -E]),
         0.5,
