@@ -47,7 +47,7 @@ class ObservationSums:
     loses nothing to a large mean, and a dimension that does not vary sums to exactly 0.
 
     Attributes:
-        reference: # shape=(O,)
+        reference: # shape=(1, O)
         total: Sum of (observation - reference). # shape=(N, O)
         square: Sum of (observation - reference)^2. # shape=(N, O)
     """
@@ -64,7 +64,8 @@ def start_sums(observation: Array) -> ObservationSums:
     of the others.
     """
     xp = observation.__array_namespace__()
-    reference = xp.sort(observation, axis=0)[len(observation) // 2]
+    middle = len(observation) // 2
+    reference = xp.sort(observation, axis=0)[middle : middle + 1]
     zeros = xp.zeros_like(observation)
     return ObservationSums(reference, zeros, zeros)
 
@@ -146,7 +147,7 @@ def sum_up(
         for each in (sums.total, sums.square)
     )
     variance = jnp.maximum(square - total**2, 0.0)
-    return ObservationMoments(count, sums.reference + total, variance)
+    return ObservationMoments(count, sums.reference[0] + total, variance)
 
 
 def sums_as_float32(sums: ObservationSums) -> ObservationSums:

@@ -11,7 +11,11 @@ from pes_rl.envs.registry import check_name, unknown_name
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a training run."""
+    """Settings of a training run.
+
+    What a setting does to the unbiasedness of the gradient estimates is said with it; a
+    setting that says nothing of it leaves them as they are.
+    """
 
     env: str
     """Environment: a native MuJoCo task (swimmer, hopper, ...), jax:swimmer, brax:NAME,
@@ -30,25 +34,30 @@ class TrainConfig:
     sigma: float = 0.1
     """Standard deviation of the perturbations at the start."""
     final_sigma: float | None = None
-    """Standard deviation at the end, approached geometrically; None holds sigma."""
+    """Standard deviation at the end, approached geometrically; None holds sigma. The
+    estimates stay unbiased, for a smoothed loss that nears the loss itself."""
     stagger: bool = False
     """Spread the particles of pes or nres over the episode."""
     restart_at_once: bool = False
-    """Let pes begin an episode in the unroll in which one ended; see agents/pes.py."""
+    """Let pes begin an episode in the unroll in which one ended. Biased where ends
+    depend on the policy; see agents/pes.py."""
     optimizer: Literal["sgd", "adam"] = "adam"
     """Optimiser (optax) that takes the step."""
     learning_rate: float = 0.01
     """Learning rate at the start."""
     learning_rate_decay: Literal["constant", "linear"] = "constant"
-    """Hold the learning rate, or take it to 0 over the budget."""
+    """Hold the learning rate, or take it to 0 over the budget. It scales the step, not
+    the estimate."""
     weight_decay: float = 0.0
-    """Share of the parameters that a step of learning rate 1 would take off."""
+    """Share of the parameters that a step of learning rate 1 would take off. The
+    estimates stay unbiased; the optimum moves towards parameters of 0."""
     normalize_returns: bool = False
-    """Divide the step by the standard deviation of the particles' returns (ARS V1)."""
+    """Divide the step by the standard deviation of the particles' returns (ARS V1).
+    Biased: updates in which returns differ little weigh more; see agents/shaping.py."""
     normalize_observations: bool = False
-    """Give the policy (observation - mean) / std, with the running statistics of all
-    that training has seen (ARS V2). They move between updates; what that does to the
-    estimates is in envs/observations.py."""
+    """Give the policy (observation - mean) / std, by running statistics of all that
+    training has acted on (ARS V2). Unbiased for statistics that stand still; they move
+    less and less (envs/observations.py)."""
     policy: Literal["linear", "mlp"] = "linear"
     """Policy: one linear map, or a tanh network."""
     bias: bool = True
@@ -61,9 +70,11 @@ class TrainConfig:
     """Steps T after which an episode is cut; None takes the environment's."""
     reward_shift: float = 0.0
     """Taken from the reward of every training step; what is reported is unshifted.
-    With 1 where survival brings 1 a step, standing still brings nothing."""
+    With 1 where survival brings 1 a step, standing still brings nothing. The estimates
+    stay unbiased, for the shifted reward."""
     diverged_loss: float = 0.0
-    """Loss of the step at which a simulation diverges, which ends its episode."""
+    """Loss of the step at which a simulation diverges, which ends its episode: a part
+    of the loss that the estimates are for."""
     env_kwargs: str = "{}"
     """Keyword arguments of a gym:ID environment, as a JSON object."""
     backend: str | None = None

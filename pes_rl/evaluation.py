@@ -10,7 +10,6 @@ import numpy as np
 from pes_rl.envs import ObservationMoments, Rollout
 from pes_rl.learner import with_normalizer
 
-
 Evaluator = Callable[[jax.Array, ObservationMoments | None, jax.Array], "Evaluation"]
 
 

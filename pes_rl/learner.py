@@ -44,7 +44,8 @@ class Step:
     """How theta moves along a gradient estimate.
 
     Attributes:
-        optimizer: `sgd` or `adam`, optax's.
+        optimizer: `sgd` or `adam`, optax's. Adam's direction is no unbiased estimate of
+            the gradient's: it divides by the size of the same estimates.
         learning_rate: At the start.
         decay: `constant`, or `linear` to 0 as the budget is used.
         normalize_returns: Apply `normalize_by_return_std` first.
@@ -87,8 +88,8 @@ class Learner:
         step: How theta moves along it.
         total_timesteps: Budget of environment steps, which schedules refer to.
         final_sigma: Where the perturbations' standard deviation ends, approached
-            geometrically; None holds the estimator's. A smaller sigma moves the
-            objective, the smoothed loss, towards the loss itself.
+            geometrically; None holds the estimator's. The estimates stay unbiased; what
+            they are for, the smoothed loss, nears the loss itself as sigma falls.
         observations: Normalise observations, by running moments that begin with these;
             None leaves them as they are. See `envs.observations`.
     """

@@ -161,6 +161,11 @@ class CompiledRollout(DeviceRollout):
     def unroll(self, particles, thetas, length, *, single_episode=False):
         return super().unroll(particles, thetas, length, single_episode=single_episode)
 
+    def normalized(self, moments):
+        """For the caller to compile: moments are data, and cannot be static."""
+        plain = DeviceRollout(self.problem, self.horizon, self.diverged_loss)
+        return plain.normalized(moments)
+
 
 def device_rollout(
     horizon: int = 20,

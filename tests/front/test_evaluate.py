@@ -1,6 +1,10 @@
 """A policy taken home: loaded, played in a plain loop, evaluated by the command."""
 
+import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -9,10 +13,11 @@ import pytest
 import pes_rl
 from pes_rl import evaluate, train
 
+ROOT = Path(__file__).parents[2]
 QUICK = (
     "--env gym:Pendulum-v1 --agent pes --total-timesteps 200 --num-pairs 1 "
     "--truncation-length 50 --final-eval-episodes 2 --eval-episodes 1 "
-    "--eval-interval 100"
+    "--eval-interval 100 --normalize-observations"
 )
 
 
@@ -46,6 +51,60 @@ def test_many_observations_are_answered_at_once(run):
     assert actions.dtype == np.float32
     for action, observation in zip(actions, observations, strict=True):
         np.testing.assert_allclose(action, policy(observation), rtol=1e-6)
+
+
+WITHOUT_JAX = """
+import json, sys
+
+class Missing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in ("jax", "jaxlib", "flax", "brax", "mujoco"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+import pes_rl
+policy = pes_rl.load_policy(sys.argv[1])
+print(json.dumps(policy(json.loads(sys.argv[2])).tolist()))
+"""
+
+
+def test_a_policy_acts_where_jax_is_not_installed(run):
+    observation = [0.3, -0.2, 4.0]
+    command = [sys.executable, "-c", WITHOUT_JAX, str(run), json.dumps(observation)]
+    shown = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert json.loads(shown.stdout) == pes_rl.load_policy(run)(observation).tolist()
+
+
+def test_a_policy_normalises_observations_by_what_it_carries(run):
+    policy, observation = pes_rl.load_policy(run, "last"), np.array([0.3, -0.2, 4.0])
+    assert (np.abs(policy.mean) > 1e-3).all()
+    assert (policy.std > 0.1).all()
+    assert (policy.std != 1).all()
+    seen = (observation - policy.mean) / policy.std
+    expected = policy.policy.act(policy.theta.astype(np.float64), seen)
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(policy(observation), expected, rtol=1e-6)
+
+
+def test_files_of_format_1_are_read_and_later_ones_refused(run, tmp_path):
+    policy = pes_rl.load_policy(run)
+    with np.load(run / "policy" / "best.npz") as file:
+        description = json.loads(str(file["policy"]))
+    for version in (1, 3):
+        text = json.dumps({**description, "format": version})
+        arrays = {"theta": policy.theta, "policy": np.array(text)}
+        if version > 1:
+            arrays |= {"mean": policy.mean, "std": policy.std}
+        np.savez(tmp_path / f"{version}.npz", **arrays)  # type: ignore
+    read = pes_rl.load_policy(tmp_path / "1.npz")
+    assert read.policy == policy.policy
+    observation = np.array([0.3, -0.2, 4.0])
+    expected = policy.policy.act(policy.theta.astype(np.float64), observation)
+    np.testing.assert_allclose(read(observation), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"has policy format 3, and .* reads 1 to 2"):
+        pes_rl.load_policy(tmp_path / "3.npz")
 
 
 def test_what_a_policy_cannot_do_is_said(run, tmp_path):

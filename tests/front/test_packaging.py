@@ -1,11 +1,14 @@
 """The distribution: what is installed, and what is not."""
 
+import ast
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+import pes_rl.agents
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +42,20 @@ def test_bare_names_are_never_imported():
         "assert 'agents' not in sys.modules and 'envs' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_name_of_agents_that_a_type_checker_sees_is_there():
+    """They are imported when asked for, from a list beside the imports it reads."""
+    tree = ast.parse((ROOT / "agents" / "__init__.py").read_text())
+    (condition,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in condition.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.name: node.module for node in imports for alias in node.names}
+    assert len(seen) > 5
+    for name, module in seen.items():
+        found = getattr(pes_rl.agents, name)
+        assert found is getattr(sys.modules[module or ""], name)
+    with pytest.raises(AttributeError, match="no attribute 'Pse'"):
+        pes_rl.agents.Pse  # type: ignore  # noqa: B018
 
 
 @pytest.fixture(scope="module")

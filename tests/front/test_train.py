@@ -125,7 +125,8 @@ def test_any_gymnasium_environment_trains_and_goes_on(tmp_path, capsys):
 def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(tmp_path):
     outcomes = []
     for name, threads in (("a", "1"), ("b", "2"), ("c", "8")):
-        assert run(tmp_path / name, "--num-threads", threads) == 0
+        options = ["--num-threads", threads, "--normalize-observations"]
+        assert run(tmp_path / name, *options) == 0
         theta = load_policy(tmp_path / name, "last").theta
         log = [row["eval/mean_reward"] for row in rows(tmp_path / name)]
         outcomes.append((theta.tolist(), log))
@@ -135,20 +136,38 @@ def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(tmp_path):
     assert other.theta.tolist() != outcomes[0][0]
 
 
-@pytest.mark.parametrize("agent", ["pes", "nres"])
+def test_the_saved_policy_is_the_one_that_training_evaluated(tmp_path):
+    """Its normaliser included: it plays the very episodes of the final evaluation."""
+    folder = tmp_path / "run"
+    assert run(folder, "--normalize-observations") == 0
+    trained = load_policy(folder, "last")
+    assert (trained.std != 1).all()
+    *_, key = jax.random.split(jax.random.key(0), 3)
+    evaluations = sum(row["eval/mean_reward"] != "" for row in rows(folder)) + 1
+    key = jax.random.fold_in(key, evaluations)
+    rollout = HostRollout(MujocoEnvironment("swimmer"), trained.act, 40)
+    start = rollout.reset(key, 3, members=1)
+    _, segment = rollout.unroll(start, jnp.tile(trained.theta, (3, 1)), 40)
+    returns = -np.asarray(segment.loss.sum(0))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["final_return"] == float(returns.mean())
+
+
+@pytest.mark.parametrize(
+    "agent", [["pes"], ["nres"], ["pes", "--normalize-observations"]], ids="-".join
+)
 def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, agent):
     # Cut off in the middle of every particle's episode. The budget is what schedules
     # refer to, so a run that knows a smaller one must not have any.
     options = ["--learning-rate-decay", "constant", "--sigma", "0.3"]
-    options += ["--final-sigma", "0.3", "--agent", agent]
+    options += ["--final-sigma", "0.3", "--agent", *agent]
     assert run(tmp_path / "whole", *options) == 0
     assert run(tmp_path / "parts", *options, "--total-timesteps", "240") == 0
     resume = ["--resume", str(tmp_path / "parts"), "--total-timesteps", "480"]
     assert train.main(resume) == 0
-    whole, parts = (
-        load_policy(tmp_path / name, "last").theta for name in ("whole", "parts")
-    )
-    assert whole.tolist() == parts.tolist()
+    whole, parts = (load_policy(tmp_path / name, "last") for name in ("whole", "parts"))
+    for name in ("theta", "mean", "std"):
+        assert getattr(whole, name).tolist() == getattr(parts, name).tolist()
     columns = ("time/total_timesteps", "train/theta_norm", "rollout/ep_rew_mean")
     logs = [
         [[row[c] for c in columns] for row in rows(tmp_path / name)]
