@@ -22,7 +22,7 @@ class TrainConfig:
     or gym:ID for any of Gymnasium's with continuous actions."""
     agent: str
     """Gradient estimator: pes, nres (noise reuse), es (full episodes) or
-    truncated-es."""
+    truncated-es (biased)."""
     seed: int = 0
     """Seed of all of the run's randomness; the same seed gives the same run."""
     total_timesteps: int = 500_000

@@ -149,6 +149,30 @@ class HostCounting:
         return observation, reward, self.fuel[rows] <= 0
 
 
+class CountingSystem:
+    """The environment one simulation at a time, for the loops of `reference`."""
+
+    def __init__(self, environment: HostCounting, pair_keys: jax.Array) -> None:
+        self.environment, self.pair_keys = environment, pair_keys
+
+    def begin(self, pair: int, episode: int) -> Any:
+        key = jax.random.key_data(jax.random.fold_in(self.pair_keys[pair], episode))
+        self.environment.allocate(1)
+        observation = self.environment.reset(np.arange(1), np.asarray(key)[None])
+        return self.environment.save(), observation
+
+    def step(self, state: Any, theta: np.ndarray) -> tuple[Any, float, bool]:
+        simulation, observation = state
+        self.environment.load(simulation)
+        action = self.act(theta[None], observation)
+        observation, reward, terminated = self.environment.step(action, None)
+        loss = -float(reward[0]) if np.isfinite(observation).all() else np.nan
+        return (self.environment.save(), observation), loss, bool(terminated[0])
+
+    def act(self, thetas: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        return act(thetas, observations)
+
+
 @dataclass(frozen=True)
 class CompiledRollout(DeviceRollout):
     """A device rollout whose methods are jitted; equal ones share compilations."""

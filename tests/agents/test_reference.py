@@ -41,30 +41,10 @@ WORLDS = {
 }
 
 
-class CountingSystem:
-    """The counting environment, one simulation at a time."""
-
-    def __init__(self, num_pairs: int, start_key: jax.Array, **options: Any) -> None:
-        self.environment = counting.HostCounting(HORIZON, **options)
-        self.pair_keys = jax.random.split(start_key, num_pairs)
-
-    def begin(self, pair: int, episode: int) -> Any:
-        key = jax.random.key_data(jax.random.fold_in(self.pair_keys[pair], episode))
-        self.environment.allocate(1)
-        observation = self.environment.reset(np.arange(1), np.asarray(key)[None])
-        return self.environment.save(), observation
-
-    def step(self, state: Any, theta: np.ndarray) -> tuple[Any, float, bool]:
-        simulation, observation = state
-        self.environment.load(simulation)
-        action = counting.act(theta[None], observation)
-        observation, reward, terminated = self.environment.step(action, None)
-        loss = -float(reward[0]) if np.isfinite(observation).all() else np.nan
-        return (self.environment.save(), observation), loss, bool(terminated[0])
-
-
 def make_particles(num_pairs, members=2, limits=None, start_key=START_KEY, **options):
-    system = CountingSystem(num_pairs, start_key, **options)
+    environment = counting.HostCounting(HORIZON, **options)
+    pair_keys = jax.random.split(start_key, num_pairs)
+    system = counting.CountingSystem(environment, pair_keys)
     limits = limits or [HORIZON] * num_pairs
     return [
         reference.Particle(system, pair, HORIZON, limits[pair], DIVERGED_LOSS)

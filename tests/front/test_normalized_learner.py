@@ -26,7 +26,7 @@ def act(theta: Any, observation: Any) -> Any:
     return xp.vecdot(theta, observation)[..., None]
 
 
-class NormalizedSystem:
+class NormalizedSystem(counting.CountingSystem):
     """The counting environment seen through statistics that are set from outside.
 
     Attributes:
@@ -34,30 +34,13 @@ class NormalizedSystem:
     """
 
     def __init__(self, pair_keys: jax.Array) -> None:
-        self.environment = counting.HostCounting(HORIZON)
-        self.pair_keys = pair_keys
+        super().__init__(counting.HostCounting(HORIZON), pair_keys)
         self.acted_on: list[np.ndarray] = []
         self.mean, self.std = np.zeros(2), np.ones(2)
 
-    def begin(self, pair: int, episode: int) -> Any:
-        key = jax.random.key_data(jax.random.fold_in(self.pair_keys[pair], episode))
-        self.environment.allocate(1)
-        observation = self.environment.reset(np.arange(1), np.asarray(key)[None])
-        return self.environment.save(), observation
-
-    def step(self, state: Any, theta: np.ndarray) -> tuple[Any, float, bool]:
-        simulation, observation = state
-        self.acted_on.append(observation[0].astype(np.float64))
-        self.environment.load(simulation)
-        action = theta @ ((observation[0] - self.mean) / self.std)
-        observation, reward, terminated = self.environment.step(
-            np.array([[action]]), None
-        )
-        return (
-            (self.environment.save(), observation),
-            -float(reward[0]),
-            bool(terminated[0]),
-        )
+    def act(self, thetas: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        self.acted_on.extend(observations.astype(np.float64))
+        return act(thetas, (observations - self.mean) / self.std)
 
 
 def transcription() -> tuple[np.ndarray, NormalizedSystem]:
