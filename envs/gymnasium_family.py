@@ -95,7 +95,7 @@ class GymnasiumEnvironment:
     def reset(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
         assert self._simulations is not None  # allocate comes first
         seeds = keys.astype(np.uint64) @ np.array([2**32, 1], np.uint64)
-        return self._simulations.reset(ids, seeds)
+        return self._simulations.reset(seeds, ids)
 
     def step(
         self, actions: np.ndarray, ids: np.ndarray | None

@@ -1,4 +1,4 @@
-"""The counting environment of counting.py for Gymnasium, one simulation in plain Python.
+"""The counting environment of counting.py for Gymnasium, in plain Python.
 
 It imports no JAX, so that worker processes start fast.
 """

@@ -1,13 +1,12 @@
 """How the simulations of a Gymnasium environment are stepped.
 
-| | some can stand while others step | an episode's seed |
-|---|---|---|
-| `simulations`: one after another, in this process | yes | its own |
-| `workers`: a share in each of several processes | yes | its own |
-| `envpool_threads`: by EnvPool's threads, in C++ | yes | the pool's stream |
-| `vector_env`: by a `VectorEnv` from the user | it steps them all; see there | its own |
+- `simulations`: one after another, in this process;
+- `workers`: a share in each of several processes;
+- `envpool_threads`: by EnvPool's threads, in C++;
+- `vector_env`: by a `VectorEnv` that the user hands over.
 
-Each is a `Vectorization`. On the first, second and fourth a run is the same to the bit.
+Each is a `Vectorization`. With all but EnvPool's, whose simulations are its own, a run
+is the same to the bit.
 """
 
 from typing import Protocol
@@ -24,8 +23,8 @@ class Vectorization(Protocol):
 
     dragged_steps: int
 
-    def reset(self, ids: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        """Begin an episode in each of `ids`, with these seeds [n], uint64.
+    def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Begin an episode in each of `ids`, with these seeds [n], dtype uint64.
 
         Returns:
             First observations. # shape=(n, O), dtype=float64

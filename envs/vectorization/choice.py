@@ -25,10 +25,12 @@ from pes_rl.envs.vectorization.workers import Workers
 
 VectorizationName = Literal["auto", "sync", "async", "envpool"]
 
-WORKERS_PAY_FROM = 5e-5
+WORKERS_PAY_FROM = 2e-4
 """Seconds of a simulation's step from which "auto" takes worker processes.
 
-Measured: PLACEHOLDER
+To ask two workers for a step costs 0.4 ms (1st percentile) to 0.7 ms (median), measured
+on two busy cores with steps that take no time; they then do in half the time what N
+steps take. At N = 16 that saves 1.6 ms from here on.
 """
 
 
@@ -96,8 +98,8 @@ def _given(
     if vectorization != "auto" or env_kwargs:
         raise ValueError(
             f"vectorization={vectorization!r} and env_kwargs={env_kwargs} have no "
-            "meaning for a VectorEnv, which is made and steps itself; drop them, or hand "
-            "over the constructor of one environment"
+            "meaning for a VectorEnv, which is made and steps itself; drop them, or "
+            "hand over the constructor of one environment"
         )
     given = HandedOver(envs)
 

@@ -31,7 +31,7 @@ class EnvPoolThreads:
         self._num_threads, self._count = num_threads, count
         self._pool: Any = None
 
-    def reset(self, ids: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
         if self._pool is None:
             seeds = seeds % np.uint64(2**31 - 1)
             self._pool = import_envpool().make(

@@ -33,7 +33,7 @@ class Simulations:
     def __init__(self, maker: Maker, env_kwargs: dict[str, Any], count: int) -> None:
         self._envs = [make_env(maker, env_kwargs) for _ in range(count)]
 
-    def reset(self, ids: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
         starts = [
             self._envs[i].reset(seed=int(seed))[0]
             for i, seed in zip(ids, seeds, strict=True)

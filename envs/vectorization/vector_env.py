@@ -43,7 +43,7 @@ class HandedOver:
         self._check_resets()
         self.dragged_steps = 0
 
-    def reset(self, ids: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
         self._seeds[ids] = seeds
         return self._begin(ids)[ids]
 
@@ -108,7 +108,7 @@ class HandedOver:
         everyone = np.arange(self._envs.num_envs)
         some = everyone[:1]
         try:
-            first = self.reset(everyone, everyone.astype(np.uint64))
+            first = self.reset(everyone.astype(np.uint64), everyone)
             stepped, _, ended = self.step(self._idle, everyone)
             again = self._begin(some)
             others = everyone[1:][~ended[1:]]
@@ -124,7 +124,7 @@ def _cannot_reset(envs: VectorEnv, reason: str) -> str:
     return (
         f"this {type(envs).__name__} does not begin chosen simulations again from "
         f"chosen seeds{reason}, by reset(seed=[...], options={{'reset_mask': mask}}); "
-        "episodes that end at different steps need that, with every agent. Hand over a "
-        "SyncVectorEnv or an AsyncVectorEnv, or the constructor of one environment; for "
-        "EnvPool, name its task: env='gym:ID', vectorization='envpool'"
+        "episodes that end at different steps need that, with every agent. Hand over "
+        "a SyncVectorEnv or an AsyncVectorEnv, or the constructor of one environment; "
+        "for EnvPool, name its task: env='gym:ID', vectorization='envpool'"
     )

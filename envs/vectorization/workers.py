@@ -5,6 +5,7 @@ simulation, and steps all of them. Here a step costs one message a process, and 
 simulations that wait stand still.
 """
 
+import contextlib
 import logging
 import socket
 import subprocess
@@ -30,9 +31,10 @@ class Workers:
     """As of `Vectorization`, for `count` simulations in up to `num_workers` processes.
 
     A worker that dies, killed by the system or crashed by its simulator, is replaced
-    and the event is logged. Simulations that it had in mid-episode are lost: their next
-    step has a reward of NaN, which the engine takes for a simulation that diverged. The
-    others begin again at their first observation, which their seed decides.
+    and the event is logged. Simulations that it had in mid-episode, or was to step, are
+    lost: their step has a reward of NaN, which the engine takes for a simulation that
+    diverged. Those that wait begin again at their first observation, which their seed
+    decides.
 
     Raises:
         ValueError: If an environment cannot be made in a worker.
@@ -52,7 +54,9 @@ class Workers:
         maker = gymnasium.spec(maker) if isinstance(maker, str) else maker
         shares = np.array_split(np.arange(count), min(num_workers, count))
         self._shares = shares
-        self._owner = np.repeat(np.arange(len(shares)), [len(share) for share in shares])
+        self._owner = np.repeat(
+            np.arange(len(shares)), [len(share) for share in shares]
+        )
         self._place = np.concatenate([np.arange(len(share)) for share in shares])
         self._size = observation_size
         self._seeds = np.zeros(count, np.uint64)
@@ -75,7 +79,7 @@ class Workers:
         """Process ids of the workers."""
         return [worker.process.pid for worker in self._workers]
 
-    def reset(self, ids: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
         self._seeds[ids] = seeds
         self._in_episode[ids] = self._lost[ids] = False
         return self._begin(ids)
@@ -89,7 +93,7 @@ class Workers:
         observations = np.full((len(ids), self._size), np.nan)
         rewards, ended = np.full(len(ids), np.nan), np.zeros(len(ids), bool)
         alive = np.flatnonzero(~self._lost[ids])
-        for rows, answer in self._ask("step", ids[alive], actions[alive]):
+        for rows, answer in self._ask("step", actions[alive], ids[alive]):
             if answer is not None:
                 there = alive[rows]
                 observations[there], rewards[there], ended[there] = answer
@@ -103,7 +107,7 @@ class Workers:
         """First observations of the episodes that the seeds of `ids` decide."""
         observations = np.empty((len(ids), self._size))
         for _ in range(_ATTEMPTS):
-            answers = self._ask("reset", ids, self._seeds[ids])
+            answers = self._ask("reset", self._seeds[ids], ids)
             for rows, answer in answers:
                 if answer is not None:
                     observations[rows] = answer
@@ -116,7 +120,7 @@ class Workers:
         )
 
     def _ask(
-        self, name: str, ids: np.ndarray, values: np.ndarray
+        self, name: str, values: np.ndarray, ids: np.ndarray
     ) -> list[tuple[np.ndarray, Any]]:
         """Let the owners of `ids` work at once.
 
@@ -126,9 +130,7 @@ class Workers:
         owners = self._owner[ids]
         asked = [(w, np.flatnonzero(owners == w)) for w in np.unique(owners)]
         for w, rows in asked:
-            place = self._place[ids[rows]]
-            arguments = (place, values[rows]) if name == "reset" else (values[rows], place)
-            self._workers[w].send(name, arguments)
+            self._workers[w].send(name, (values[rows], self._place[ids[rows]]))
         answers = []
         for w, rows in asked:
             try:
@@ -179,10 +181,8 @@ class _Worker:
 
     def send(self, name: str, arguments: tuple[Any, ...]) -> None:
         """Ask for a result; a dead worker shows at `receive`."""
-        try:
+        with contextlib.suppress(ConnectionError):
             self._connection.send_bytes(cloudpickle.dumps((name, arguments)))
-        except ConnectionError:
-            pass
 
     def receive(self) -> Any:
         """The result asked for.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pes_rl
-from pes_rl import evaluate, train
+from pes_rl import evaluate, train_command as train
 
 QUICK = (
     "--env gym:Pendulum-v1 --agent pes --total-timesteps 200 --num-pairs 1 "
