@@ -242,7 +242,7 @@ def test_a_vector_env_has_the_simulations_that_it_has():
 
 
 def test_gymnasium_s_reset_without_shared_memory_is_known_to_be_faulty():
-    envs = vector(AsyncVectorEnv, AutoresetMode.NEXT_STEP, 1, shared_memory=False)
+    envs: Any = vector(AsyncVectorEnv, AutoresetMode.NEXT_STEP, 1, shared_memory=False)
     with pytest.raises(ValueError, match="use shared_memory=True"):
         GymnasiumEnvironment(envs)
     action = np.full((1, 1), 4, np.float32)

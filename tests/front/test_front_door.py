@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -18,7 +19,7 @@ import pes_rl
 from pes_rl.policy_files import load_policy
 
 ROOT = Path(__file__).parents[2]
-QUICK = {
+QUICK: dict[str, Any] = {
     "truncation_length": 5,
     "total_timesteps": 80,
     "eval_episodes": 2,
@@ -34,7 +35,7 @@ def counting_vector(count: int = 4) -> SyncVectorEnv:
 
 def test_a_name_a_constructor_and_a_vector_env_train_alike(tmp_path):
     """The same numbers however the environment is handed over."""
-    gymnasium.register("PesRlCounting-v0", GymnasiumCounting)
+    gymnasium.register("PesRlCounting-v0", "gymnasium_counting:GymnasiumCounting")
     thetas = []
     for k, env in enumerate(
         ("gym:PesRlCounting-v0", GymnasiumCounting, counting_vector())
