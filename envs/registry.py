@@ -1,7 +1,7 @@
 """Environments by name."""
 
 import difflib
-from typing import Any
+from typing import Any, Literal
 
 from pes_rl.envs.device import DeviceEnvironment
 from pes_rl.envs.host import HostEnvironment
@@ -23,6 +23,10 @@ CLOSED_FORM_NAMES = ("swimmer",)
 BRAX_NAMES = tuple(sorted((*NATIVE_NAMES, "fast")))
 
 
+HANDED_OVER = "python:"
+"""Begins the name of an environment that Python code handed over."""
+
+
 def environment_names() -> list[str]:
     """Every name that `make` knows, but for those of Gymnasium, `gym:ID`."""
     families = {"jax": CLOSED_FORM_NAMES, "brax": BRAX_NAMES}
@@ -36,6 +40,7 @@ def make(
     num_threads: int = 0,
     backend: str | None = None,
     env_kwargs: dict[str, Any] | None = None,
+    vectorization: Literal["auto", "sync", "async", "envpool"] = "auto",
 ) -> HostEnvironment | DeviceEnvironment:
     """Make an environment.
 
@@ -43,17 +48,29 @@ def make(
         name: A native MuJoCo task (`swimmer`, `hopper`, ...), `jax:NAME` for one in
             closed form, `brax:NAME`, or `gym:ID` for any environment of Gymnasium's
             (`gym:package:Id` imports the package first).
-        num_threads: Threads that step a native MuJoCo batch; 0 takes every CPU.
+        num_threads: Threads that step a native MuJoCo batch or EnvPool's, or worker
+            processes; 0 takes every CPU.
         backend: Physics backend of a Brax environment; None takes its default.
         env_kwargs: Keyword arguments of a Gymnasium environment.
+        vectorization: How a Gymnasium environment is stepped, as of
+            `GymnasiumEnvironment`.
 
     Raises:
         ValueError: If the name is unknown, or an option does not fit its family.
     """
     check_name(name)
+    if name.startswith(HANDED_OVER):
+        raise ValueError(
+            f"{name} was handed over from Python, where pes_rl.train can train on it "
+            "again; to name it here, register it with Gymnasium and use gym:ID"
+        )
     family, _, task = name.partition(":") if ":" in name else ("", "", name)
     if env_kwargs and family != "gym":
         raise ValueError(f"env_kwargs={env_kwargs} are for gym:ID; drop them")
+    if vectorization != "auto" and family != "gym":
+        raise ValueError(
+            f"vectorization={vectorization!r} is for gym:ID; drop it for {name}"
+        )
     # A family's simulator is imported when one of its environments is made: Brax alone
     # takes seconds.
     if family == "brax":
@@ -67,7 +84,7 @@ def make(
     if family == "gym":
         from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 
-        return GymnasiumEnvironment(task, env_kwargs)
+        return GymnasiumEnvironment(task, env_kwargs, vectorization, num_threads)
     if family == "jax":
         from pes_rl.envs.closed_form import ClosedFormEnvironment
 
@@ -87,8 +104,8 @@ def native_twin(name: str) -> str | None:
 
 def check_name(name: str) -> None:
     """Raise `ValueError` for a name unknown to `make`, which tries Gymnasium's ids."""
-    is_gymnasium = name.startswith("gym:") and len(name) > len("gym:")
-    if not is_gymnasium and name not in environment_names():
+    is_open = name.startswith(("gym:", HANDED_OVER)) and not name.endswith(":")
+    if not is_open and name not in environment_names():
         known = [*environment_names(), "gym:ID"]
         raise ValueError(unknown_name("environment", name, known))
 

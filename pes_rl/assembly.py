@@ -17,7 +17,16 @@ from pes_rl.envs import (
     Rollout,
     make,
 )
+from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 from pes_rl.learner import Learner, Step
+
+
+@dataclass(frozen=True)
+class Environments:
+    """Two like environments, so that training and evaluation share no simulations."""
+
+    training: Any
+    evaluation: Any
 
 
 @dataclass(frozen=True)
@@ -30,22 +39,29 @@ class Assembly:
         evaluation: A rollout of its own, so that evaluation and training never share
             simulations.
         final_evaluation: The same, or one in the environment of the last evaluation.
+        vectorization: How Gymnasium simulations are stepped, in words; None elsewhere.
     """
 
     policy: Policy
     learner: Learner
     evaluation: Rollout
     final_evaluation: Rollout
+    vectorization: str | None
 
 
-def assemble(config: TrainConfig) -> Assembly:
-    """Make the parts of a run.
+def assemble(config: TrainConfig, environments: Environments | None = None) -> Assembly:
+    """Make the parts of a run, in the environments that it names or these.
 
     Raises:
         ValueError: If the settings do not fit the environment.
     """
-    environment = make_environment(config, config.env)
+    if environments is None:
+        environments = Environments(
+            make_environment(config, config.env), make_environment(config, config.env)
+        )
+    environment, twin = environments.training, environments.evaluation
     policy = make_policy(config, environment)
+    is_gymnasium = isinstance(environment, GymnasiumEnvironment)
     learner = Learner(
         make_rollout(config, environment, policy.act, config.reward_shift),
         make_estimator(config),
@@ -61,8 +77,13 @@ def assemble(config: TrainConfig) -> Assembly:
         ObservationMoments.empty(policy.observation_size)
         if config.normalize_observations
         else None,
+        (lambda: environment.dragged_steps) if is_gymnasium else None,
     )
-    twin = make_environment(config, config.env)
+    if make_policy(config, twin) != policy:
+        raise ValueError(
+            "the environment for evaluation has other observations or actions than "
+            "that for training; use one with the same"
+        )
     evaluation = final = make_rollout(config, twin, policy.act)
     if config.final_eval_env is not None:
         other = make_environment(config, config.final_eval_env)
@@ -72,7 +93,8 @@ def assemble(config: TrainConfig) -> Assembly:
                 f"actions than {config.env}; use one with the same, or None"
             )
         final = make_rollout(config, other, policy.act)
-    return Assembly(policy, learner, evaluation, final)
+    vectorization = environment.vectorization if is_gymnasium else None
+    return Assembly(policy, learner, evaluation, final, vectorization)
 
 
 def make_environment(config: TrainConfig, name: str) -> Any:
@@ -86,6 +108,7 @@ def make_environment(config: TrainConfig, name: str) -> Any:
         num_threads=config.num_threads,
         backend=config.backend,
         env_kwargs=json.loads(config.env_kwargs),
+        vectorization=config.vectorization,
     )
 
 

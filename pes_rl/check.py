@@ -40,8 +40,11 @@ class CheckOptions:
     """Physics backend of a Brax environment."""
     env_kwargs: str = "{}"
     """Keyword arguments of a gym:ID environment, as a JSON object."""
+    vectorization: Literal["auto", "sync", "async", "envpool"] = "auto"
+    """How a gym:ID environment's simulations are stepped."""
     num_threads: int = 0
-    """Threads of a native MuJoCo environment; 0 takes every CPU."""
+    """Threads of a native MuJoCo environment or of EnvPool, or worker processes; 0
+    takes every CPU."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,6 +73,7 @@ def _parts(options: CheckOptions) -> tuple[Rollout, int]:
         horizon=options.horizon,
         backend=options.backend,
         num_threads=options.num_threads,
+        vectorization=options.vectorization,
         env_kwargs=options.env_kwargs,
     )
     environment = make_environment(config, options.env)

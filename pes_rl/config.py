@@ -79,8 +79,12 @@ class TrainConfig:
     """Keyword arguments of a gym:ID environment, as a JSON object."""
     backend: str | None = None
     """Physics backend of a Brax environment."""
+    vectorization: Literal["auto", "sync", "async", "envpool"] = "auto"
+    """How a gym:ID environment's simulations are stepped: one after another (sync), in
+    worker processes (async), or by EnvPool; auto takes async where steps are slow."""
     num_threads: int = 0
-    """Threads of a native MuJoCo environment; 0 takes every CPU."""
+    """Threads of a native MuJoCo environment or of EnvPool, or worker processes; 0
+    takes every CPU."""
     eval_interval: int = 25_000
     """Environment steps between two evaluations of the mean policy."""
     eval_episodes: int = 10

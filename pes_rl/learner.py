@@ -1,5 +1,6 @@
 """The training step: an estimate of the gradient, and the optimiser's step along it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -92,6 +93,8 @@ class Learner:
             they are for, the smoothed loss, nears the loss itself as sigma falls.
         observations: Normalise observations, by running moments that begin with these;
             None leaves them as they are. See `envs.observations`.
+        dragged_steps: Environment steps so far that an update simulated beyond those in
+            its segments; None where there are none.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Learner:
         total_timesteps: int,
         final_sigma: float | None = None,
         observations: ObservationMoments | None = None,
+        dragged_steps: Callable[[], int] | None = None,
     ) -> None:
         if final_sigma is not None and not final_sigma > 0:
             raise ValueError(f"final_sigma={final_sigma} must be above 0, or None")
@@ -110,6 +114,7 @@ class Learner:
         self._estimator = estimator
         self._final_sigma = estimator.sigma if final_sigma is None else final_sigma
         self._step = step
+        self._dragged_steps, self._dragged_before = dragged_steps, 0
         self._total_timesteps = total_timesteps
         self._direction = step.direction()
         self._descend_jitted = jax.jit(self._descend)
@@ -182,8 +187,16 @@ class Learner:
         gradient, estimator_state, report = estimator.estimate(
             rollout, state.theta, state.estimator, key
         )
+        report = self._count_dragged(report)
         state = descend(state, gradient, report, estimator.sigma)
         return replace(state, estimator=estimator_state), report
+
+    def _count_dragged(self, report: Report) -> Report:
+        if self._dragged_steps is None:
+            return report
+        before, self._dragged_before = self._dragged_before, self._dragged_steps()
+        dragged = jnp.int32(self._dragged_before - before)
+        return replace(report, env_steps=report.env_steps + dragged)
 
     def _descend(
         self, state: TrainState, gradient: jax.Array, report: Report, sigma: jax.Array

@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import platform
+import re
 import sys
+import time
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from pes_rl import __version__
+from pes_rl.config import TrainConfig
 from pes_rl.policy_files import TrainedPolicy, save_policy
 
 COLUMNS: tuple[str, ...] = (
@@ -94,14 +97,20 @@ class RunFolder:
             if tag != "time/total_timesteps" and np.isfinite(value):
                 self._tensorboard.add_scalar(tag, value, timesteps)
 
-    def write_config(self, settings: dict[str, Any]) -> None:
-        """Write `config.json`: settings, versions and the command."""
+    def write_config(self, settings: dict[str, Any], vectorization: str | None) -> None:
+        """Write `config.json`: settings, versions and the command.
+
+        Args:
+            settings: Of the run.
+            vectorization: How Gymnasium simulations are stepped, in words.
+        """
         packages = {name: version(name) for name in _PACKAGES}
         packages["pes-rl"] = __version__
         self._write_json(
             "config.json",
             {
                 "settings": settings,
+                "vectorization": vectorization,
                 "versions": {"python": platform.python_version(), **packages},
                 "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
             },
@@ -127,6 +136,18 @@ class RunFolder:
         unfinished = self.path / f"{name}.unfinished"
         unfinished.write_text(json.dumps(content, indent=2) + "\n")
         os.replace(unfinished, self.path / name)
+
+
+def default_folder(config: TrainConfig) -> Path:
+    """A folder for a new run: runs/ENV/AGENT-sSEED-TIME."""
+    env = re.sub(r"[^A-Za-z0-9_.-]+", "-", config.env)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = Path("runs", env, f"{config.agent}-s{config.seed}-{stamp}")
+    count = 1
+    while folder.exists():
+        count += 1
+        folder = folder.with_name(f"{config.agent}-s{config.seed}-{stamp}-{count}")
+    return folder
 
 
 def read_settings(path: Path) -> dict[str, Any]:

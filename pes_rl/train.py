@@ -1,122 +1,18 @@
-"""Train a policy: `python -m pes_rl.train --env swimmer`."""
+"""The command `python -m pes_rl.train`, and the function `pes_rl.train`.
 
-import argparse
-import dataclasses
-import signal
+The command is in train_command.py and the function in front_door.py. `import
+pes_rl.train` binds what it finds in `sys.modules` to the package's name `train`; with
+the function standing there, `pes_rl.train(...)` works after any order of imports.
+"""
+
 import sys
-import time
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import tyro
-
-from pes_rl.config import TrainConfig, make_config
-from pes_rl.envs.registry import native_twin
-from pes_rl.run_folder import read_settings
-from pes_rl.trainer import Result, Trainer
-
-
-@dataclasses.dataclass(frozen=True)
-class _CommandLine(TrainConfig):
-    """The settings of a run, and what only the command line knows."""
-
-    resume: str | None = None
-    """Folder of a run to continue, with its own settings where none are given here."""
-
-    def __post_init__(self) -> None:
-        """Check nothing yet: tyro would wrap an error in a box of its own."""
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        config, resume = parse(arguments)
-        folder = Path(resume or config.logdir or _default_folder(config))
-        trainer = Trainer(config, folder, resume=resume is not None)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if twin := native_twin(config.env):
-        print(f"note: --env {twin} is the same task, stepped natively and faster")
-    stopped_by = _stop_on_signals(trainer)
-    result = trainer.run()
-    _print_result(result)
-    return 128 + stopped_by[0] if stopped_by else 0
-
-
-def parse(arguments: list[str]) -> tuple[TrainConfig, str | None]:
-    """Settings and the run to resume, from command-line arguments.
-
-    The task and agent are read first, because the defaults of all else, which --help
-    shows, depend on them.
-
-    Raises:
-        ValueError: If a setting is bad.
-    """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--env", default=None)
-    first.add_argument("--agent", default=None)
-    first.add_argument("--resume", default=None)
-    known, _ = first.parse_known_args(arguments)
-    if known.resume is not None:
-        settings = read_settings(Path(known.resume))
-    else:
-        base = make_config(known.env or "swimmer", known.agent or "pes")
-        settings = dataclasses.asdict(base)
-    default = _CommandLine(**{**settings, "resume": known.resume})
-    parsed = tyro.cli(
-        _CommandLine,
-        default=default,
-        args=arguments,
-        prog="python -m pes_rl.train",
-        description="Train a policy by evolution strategies on partial unrolls. "
-        "Defaults are those of the given --env and --agent.",
-    )
-    settings = dataclasses.asdict(parsed)
-    resume = settings.pop("resume")
-    return TrainConfig(**settings), resume
-
-
-def _default_folder(config: TrainConfig) -> str:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    env = config.env.replace(":", "-")
-    return f"runs/{env}/{config.agent}-s{config.seed}-{stamp}"
-
-
-def _stop_on_signals(trainer: Trainer) -> list[int]:
-    """End the run in good order on Ctrl-C or SIGTERM; a second one ends it at once.
-
-    Returns:
-        A list that will hold the signal that came.
-    """
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        received.append(number)
-        trainer.request_stop()
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    return received
-
-
-def _print_result(result: Result) -> None:
-    summary: dict[str, Any] = result.summary
-    if summary["interrupted"]:
-        print(f"stopped; continue with --resume {result.folder}")
-    print(
-        f"return {summary['final_return']:.1f} +- {summary['final_return_std']:.1f} "
-        f"over {summary['final_episodes']} episodes after "
-        f"{summary['total_timesteps']:,} environment steps in "
-        f"{summary['wall_seconds']:.0f} s"
-    )
-    print(f"run folder: {result.folder}")
-    print(f"curves:     tensorboard --logdir {result.folder}")
-
+from pes_rl.front_door import train
+from pes_rl.train_command import main
 
 if __name__ == "__main__":
     sys.exit(main())
+
+_modules: dict[str, Any] = sys.modules
+_modules[__name__] = train

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from pes_rl.agents import Report
-from pes_rl.assembly import assemble
+from pes_rl.assembly import Environments, assemble
 from pes_rl.checkpoints import Checkpoints
 from pes_rl.config import TrainConfig
 from pes_rl.envs import ObservationMoments
@@ -27,12 +27,17 @@ class Result:
     Attributes:
         folder: The run's folder.
         summary: Content of its `summary.json`.
-        policy: The last policy; `policy(observation)` acts.
+        policy: The last policy, ready to act: `policy(observation)`.
     """
 
     folder: Path
     summary: dict[str, Any]
     policy: TrainedPolicy
+
+    @property
+    def theta(self) -> np.ndarray:
+        """Parameters of the policy. # shape=(D,), dtype=float32."""
+        return self.policy.theta
 
 
 @dataclass
@@ -60,16 +65,27 @@ class Trainer:
         config: The settings.
         folder: Folder of the run.
         resume: Whether to go on from the folder's newest checkpoint.
+        environments: To train and evaluate in; None makes those that `config` names.
+
+    Attributes:
+        vectorization: How Gymnasium simulations are stepped, in words; None elsewhere.
 
     Raises:
         ValueError: If the settings do not fit the environment, the folder cannot be
             used, or there is no checkpoint to go on from.
     """
 
-    def __init__(self, config: TrainConfig, folder: Path, resume: bool = False) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        resume: bool = False,
+        environments: Environments | None = None,
+    ) -> None:
         self._config = config
         self._stop_requested = False
-        parts = assemble(config)
+        parts = assemble(config, environments)
+        self.vectorization = parts.vectorization
         self._policy, self._learner = parts.policy, parts.learner
         self._evaluate = make_evaluator(parts.evaluation, config.eval_episodes)
         self._evaluate_finally = make_evaluator(
@@ -88,7 +104,7 @@ class Trainer:
             self._state = self._learner.go_on(restored)
             self._counters = _Counters(**counters)
             self._folder = RunFolder(folder, resume_at=self._counters.timesteps)
-        self._folder.write_config(dataclasses.asdict(config))
+        self._folder.write_config(dataclasses.asdict(config), self.vectorization)
         self._resumed_wall_seconds = self._counters.wall_seconds
         self._started = time.perf_counter()
 

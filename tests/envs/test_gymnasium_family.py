@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium_counting import GymnasiumCounting
 
 from pes_rl.agents import PES, TruncatedES
 from pes_rl.envs import HostRollout, make
@@ -17,49 +18,8 @@ from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 HORIZON = 5
 
 
-class GymnasiumCounting(gymnasium.Env):
-    """The counting environment, one simulation at a time."""
-
-    observation_space = spaces.Box(-np.inf, np.inf, (2,))
-    action_space = spaces.Box(-4, 4, (1,))
-
-    def __init__(self) -> None:
-        self.counting = counting.HostCounting()
-        self.counting.allocate(1)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        assert seed is not None
-        key = np.array([[seed >> 32, seed % 2**32]], np.uint32)
-        return self.counting.reset(np.arange(1), key)[0], {}
-
-    def step(self, action: Any) -> Any:
-        observation, reward, terminated = self.counting.step(action[None], None)
-        return observation[0], float(reward[0]), bool(terminated[0]), False, {}
-
-
 def rollout_of(make: Any, horizon: int = HORIZON) -> HostRollout:
     return HostRollout(GymnasiumEnvironment(make), counting.act, horizon)
-
-
-@pytest.mark.parametrize("single_episode", [False, True])
-def test_the_counting_environment_gives_the_segments_of_the_batched_one(
-    single_episode,
-):
-    """Early ends, time limits and particles that wait, over several unrolls."""
-    thetas = 2 * jax.random.normal(jax.random.key(5), (3, 8, counting.NUM_PARAMETERS))
-    histories = []
-    for rollout in (rollout_of(GymnasiumCounting), counting.host_rollout(HORIZON)):
-        particles = rollout.reset(jax.random.key(3), 4, stagger=True)
-        history = []
-        for theta in thetas:
-            particles, segment = rollout.unroll(
-                particles, theta, 4, single_episode=single_episode
-            )
-            history.append((segment, particles.clock, particles.state.observation))
-        histories.append(history)
-    jax.tree.map(np.testing.assert_array_equal, *histories)
-    ended = np.concatenate([segment.ended for segment, _, _ in histories[0]])
-    assert 8 < ended.sum() < ended.size / 2
 
 
 def test_an_episode_is_that_of_gymnasium_from_the_same_seed():

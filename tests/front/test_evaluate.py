@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pes_rl
-from pes_rl import evaluate, train
+from pes_rl import evaluate, train_command as train
 
 ROOT = Path(__file__).parents[2]
 QUICK = (

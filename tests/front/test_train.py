@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pes_rl import train
+from pes_rl import train_command as train
 from pes_rl.envs import HostRollout
 from pes_rl.envs.native_mujoco import MujocoEnvironment
 from pes_rl.policy_files import load_policy

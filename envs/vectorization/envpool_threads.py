@@ -1,0 +1,114 @@
+"""Gymnasium tasks that EnvPool has written anew in C++, stepped by its threads.
+
+EnvPool seeds a simulation once, when it is made, and draws all of its episodes from
+that one stream. So the pool is made anew where particles are, with the key of each
+particle's first episode as its seed. The members of a pair have one seed, and their
+j-th episodes begin alike where a task draws at resets alone, as the MuJoCo tasks do.
+Where a task draws at each step too, pairs drift apart once their episodes have
+different lengths: the estimate stays unbiased, and its variance is that of particles
+with randomness of their own.
+"""
+
+import importlib
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from pes_rl.envs.vectorization.simulations import continuous, must_flatten
+
+
+class EnvPoolThreads:
+    """As of `Vectorization`, for `count` simulations of EnvPool's task `task`."""
+
+    dragged_steps = 0
+
+    def __init__(
+        self, task: Any, env_kwargs: dict[str, Any], num_threads: int, count: int
+    ) -> None:
+        self._task, self._env_kwargs = task, env_kwargs
+        self._num_threads, self._count = num_threads, count
+        self._pool: Any = None
+
+    def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        if self._pool is None:
+            seeds = seeds % np.uint64(2**31 - 1)
+            self._pool = import_envpool().make(
+                self._task,
+                env_type="gymnasium",
+                num_envs=self._count,
+                num_threads=self._num_threads,
+                seed=seeds.astype(int).tolist(),
+                **self._env_kwargs,
+            )
+        observations, info = self._pool.reset(ids.astype(np.int32))
+        return np.asarray(observations, np.float64)[_order(ids, info)]
+
+    def step(
+        self, actions: np.ndarray, ids: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        observations, rewards, terminated, truncated, info = self._pool.step(
+            actions, ids.astype(np.int32)
+        )
+        order = _order(ids, info)
+        return (
+            np.asarray(observations, np.float64)[order],
+            np.asarray(rewards, np.float64)[order],
+            (terminated | truncated)[order],
+        )
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+
+
+def pool_spaces(
+    task: Any, env_kwargs: dict[str, Any]
+) -> tuple[spaces.Box, gymnasium.Space, int]:
+    """Action space, observation space and time limit of EnvPool's task.
+
+    Raises:
+        ValueError: If EnvPool is not installed, does not have the task, or its
+            observations are not a vector.
+    """
+    envpool = import_envpool()
+    if task not in envpool.list_all_envs():
+        raise ValueError(
+            f"EnvPool has no {task!r}; use vectorization='async', or an id of "
+            "envpool.list_all_envs()"
+        )
+    try:
+        spec = envpool.make_spec(task, **env_kwargs)
+    except (AssertionError, TypeError, ValueError) as error:
+        raise ValueError(f"EnvPool cannot make {task!r}: {error}") from error
+    observations = spec.gymnasium_observation_space
+    if must_flatten(observations):
+        raise ValueError(
+            f"observations of EnvPool's {task!r} are {observations}, not one vector; "
+            "use vectorization='async', which flattens those of Gymnasium's"
+        )
+    limit = spec.config.max_episode_steps
+    return continuous(spec.gymnasium_action_space), observations, limit
+
+
+def import_envpool() -> Any:
+    """The package.
+
+    Raises:
+        ValueError: If it is not installed.
+    """
+    try:
+        return importlib.import_module("envpool")
+    except ImportError as error:
+        raise ValueError(
+            f"vectorization='envpool' needs EnvPool ({error}); "
+            "pip install 'pes-rl[envpool]', or use 'async'"
+        ) from error
+
+
+def _order(ids: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+    """Rows of EnvPool's answer in the order of `ids`."""
+    place = np.empty(ids.max() + 1, int)
+    place[info["env_id"]] = np.arange(len(ids))
+    return place[ids]
