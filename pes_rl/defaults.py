@@ -78,6 +78,7 @@ DEFAULTS: dict[str, dict[str, Settings]] = {
             "num_pairs": 20,
             "truncation_length": 50,
             "stagger": True,
+            "orthogonal": True,
             "sigma": 0.2,
             "final_sigma": 0.05,
             "learning_rate": 0.2,
