@@ -87,6 +87,7 @@ DEFAULTS: dict[str, dict[str, Settings]] = {
         "es": {
             **_SWIMMER,
             "num_pairs": 10,
+            "orthogonal": True,
             "sigma": 0.3,
             "final_sigma": 0.06,
             "learning_rate": 0.3,
