@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Estimator as Estimator,
         Report as Report,
         antithetic_perturbations as antithetic_perturbations,
+        orthogonal_rows as orthogonal_rows,
     )
     from pes_rl.agents.nres import NRES as NRES, episode_noise as episode_noise
     from pes_rl.agents.pes import PES as PES, pes_gradient as pes_gradient
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 else:  # A type checker that saw this would let every name pass.
     _MODULES = {
         "es": ("ES", "es_gradient"),
-        "estimator": ("Estimator", "Report", "antithetic_perturbations"),
+        "estimator": (
+            "Estimator",
+            "Report",
+            "antithetic_perturbations",
+            "orthogonal_rows",
+        ),
         "nres": ("NRES", "episode_noise"),
         "pes": ("PES", "pes_gradient"),
         "shaping": ("normalize_by_return_std",),

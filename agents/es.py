@@ -30,10 +30,13 @@ class ES:
     Attributes:
         num_pairs: Antithetic pairs P; N = 2P particles.
         sigma: Standard deviation of the perturbations.
+        orthogonal: Make the perturbations of an update orthogonal, which leaves the
+            estimate's mean and lowers its variance; see `orthogonal_rows`.
     """
 
     num_pairs: int
     sigma: Any
+    orthogonal: bool = False
 
     def __post_init__(self) -> None:
         check_population(self.num_pairs, self.sigma)
@@ -56,13 +59,19 @@ class ES:
     ) -> tuple[jax.Array, Particles, Report]:
         assert rollout.horizon is not None
         perturbation = antithetic_perturbations(
-            key, self.num_pairs, theta.size, self.sigma
+            key, self.num_pairs, theta.size, self.sigma, orthogonal=self.orthogonal
         )
         particles, segment = rollout.unroll(
             state, theta[None] + perturbation, rollout.horizon, single_episode=True
         )
         contributions = es_gradient(segment.loss.sum(0), perturbation, self.sigma)
-        report = describe(state, particles, segment, contributions)
+        report = describe(
+            state,
+            particles,
+            segment,
+            contributions,
+            independent_pairs=not self.orthogonal,
+        )
         return contributions.sum(0), particles, report
 
 

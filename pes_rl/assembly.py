@@ -143,7 +143,7 @@ def make_rollout(
 def make_estimator(config: TrainConfig) -> Estimator:
     """The gradient estimator that the settings ask for."""
     if config.agent == "es":
-        return ES(config.num_pairs, config.sigma)
+        return ES(config.num_pairs, config.sigma, config.orthogonal)
     assert config.truncation_length is not None  # TrainConfig checked it
     if config.agent == "pes":
         return PES(
@@ -155,6 +155,10 @@ def make_estimator(config: TrainConfig) -> Estimator:
         )
     if config.agent == "nres":
         return NRES(
-            config.num_pairs, config.truncation_length, config.sigma, config.stagger
+            config.num_pairs,
+            config.truncation_length,
+            config.sigma,
+            config.stagger,
+            config.orthogonal,
         )
     return TruncatedES(config.num_pairs, config.truncation_length, config.sigma)

@@ -41,6 +41,8 @@ class TrainConfig:
     restart_at_once: bool = False
     """Let pes begin an episode in the unroll in which one ended. Biased where ends
     depend on the policy; see agents/pes.py."""
+    orthogonal: bool = False
+    """Make the pairs' perturbations of nres or es orthogonal: less variance."""
     optimizer: Literal["sgd", "adam"] = "adam"
     """Optimiser (optax) that takes the step."""
     learning_rate: float = 0.01
@@ -134,10 +136,16 @@ class TrainConfig:
             raise ValueError(
                 f"truncation_length is missing; {self.agent} needs one, 100 for example"
             )
-        agents_with = {"stagger": ("pes", "nres"), "restart_at_once": ("pes",)}
+        agents_with = {
+            "stagger": ("pes", "nres"),
+            "restart_at_once": ("pes",),
+            "orthogonal": ("nres", "es"),
+        }
         for name, agents in agents_with.items():
             if self.agent not in agents and getattr(self, name):
-                raise ValueError(f"{name} has no meaning for {self.agent}; use pes")
+                raise ValueError(
+                    f"{name} has no meaning for {self.agent}; use {agents[0]}"
+                )
 
 
 _POSITIVE = (

@@ -27,7 +27,15 @@ from recurrent import (
     step_gradients,
 )
 
-from pes_rl.agents import ES, NRES, PES, Estimator, TruncatedES
+from pes_rl.agents import (
+    ES,
+    NRES,
+    PES,
+    Estimator,
+    TruncatedES,
+    antithetic_perturbations,
+    es_gradient,
+)
 from pes_rl.envs import DeviceRollout
 
 NUM_PAIRS = 50
@@ -248,6 +256,49 @@ def test_the_variance_of_pes_is_the_closed_form(truncation_length, num_unrolls):
     gradient = expected(system, truncation_length, num_unrolls, horizon).sum(0)
     squares = np.sum((draws.sum(1) - gradient) ** 2, axis=1)
     assert_mean(squares[:, None], np.array([variance / NUM_PAIRS]))
+
+
+ORTHOGONAL = {
+    "nres": NRES(NUM_PAIRS, 2, SIGMA, orthogonal=True),
+    "staggered nres": NRES(NUM_PAIRS, 2, SIGMA, stagger=True, orthogonal=True),
+    "es": ES(NUM_PAIRS, SIGMA, orthogonal=True),
+}
+
+
+@pytest.mark.parametrize("system", ["linear", "cubic"])
+@pytest.mark.parametrize("name", ORTHOGONAL)
+def test_orthogonal_perturbations_leave_the_mean_and_lower_the_variance(name, system):
+    """Against the same estimator with independent ones, its mean tested above.
+
+    Of D = 3, blocks of pairs leave 2 / D of a linear loss's (D + 1) / D.
+    """
+    estimator, num_unrolls = ORTHOGONAL[name], 1 if name == "es" else 3
+    other = replace(estimator, orthogonal=False)
+    draws, independent = (
+        draw_estimates(e, SYSTEMS[system], 6, num_unrolls).sum(1)
+        for e in (estimator, other)
+    )
+    errors = np.hypot(standard_error(draws), standard_error(independent))
+    z = (draws.mean(0) - independent.mean(0)) / errors
+    assert np.abs(z).max() < MAX_SIGMAS
+    assert draws.var(0).sum() < 0.8 * independent.var(0).sum()
+
+
+@pytest.mark.parametrize(("num_pairs", "orthogonal"), [(6, 1), (3, 1), (6, 0)])
+def test_the_variance_of_es_on_a_linear_loss_is_the_closed_form(num_pairs, orthogonal):
+    """(D + 2) / P - 1 times |g|^2 with orthogonal pairs, else (D + 1) / P."""
+    size, slope = 6, jnp.arange(1.0, 7.0)
+
+    def squared_error(key: jax.Array) -> jax.Array:
+        perturbation = antithetic_perturbations(
+            key, num_pairs, size, SIGMA, orthogonal=bool(orthogonal)
+        )
+        parts = es_gradient(perturbation @ slope, perturbation, SIGMA)
+        return jnp.sum((parts.sum(0) - slope) ** 2) / jnp.sum(slope**2)
+
+    draws = jax.vmap(squared_error)(jax.random.split(jax.random.key(3), 4000))
+    variance = (size + 2) / num_pairs - 1 if orthogonal else (size + 1) / num_pairs
+    assert_mean(np.asarray(draws, np.float64)[:, None], np.array([variance]))
 
 
 @dataclass(frozen=True)

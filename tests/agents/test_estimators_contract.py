@@ -21,6 +21,8 @@ from pes_rl.agents import (
     Report,
     TruncatedES,
     antithetic_perturbations,
+    episode_noise,
+    orthogonal_rows,
 )
 from pes_rl.agents.estimator import signal_to_noise
 from pes_rl.envs import DeviceRollout
@@ -36,6 +38,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "pes, at once": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, restart_at_once=True),
     "nres": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
     "nres, staggered": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger=True),
+    "nres, orthogonal": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, orthogonal=True),
     "es": ES(NUM_PAIRS, SIGMA),
     "truncated-es": TruncatedES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
 }
@@ -84,7 +87,8 @@ def test_estimates_have_the_stated_shapes_and_dtypes_and_are_finite(name, driver
             counts = ("env_steps", "episodes", "episode_steps", "diverged")
             assert value.dtype == (jnp.int32 if field.name in counts else jnp.float32)
             assert value.shape == () or field.name == "particle_loss"
-            assert np.isfinite(value).all()
+            unknown = field.name == "signal_to_noise" and "orthogonal" in name
+            assert np.isnan(value) if unknown else np.isfinite(value).all()
         assert report.gradient_norm == pytest.approx(jnp.linalg.norm(gradient))
 
 
@@ -223,6 +227,41 @@ def test_perturbations_come_in_adjacent_antithetic_pairs():
     positive = np.asarray(perturbation[0::2])
     assert positive.std() == pytest.approx(0.2, abs=5 * 0.2 / np.sqrt(2 * 15_000))
     assert abs(positive.mean()) < 5 * 0.2 / np.sqrt(15_000)
+
+
+@pytest.mark.parametrize(("rows", "size"), [(5, 1), (3, 4), (4, 4), (7, 3)])
+def test_orthogonal_rows_are_gram_schmidts_with_their_lengths_kept(rows, size):
+    noise = np.random.default_rng(0).normal(size=(rows, size))
+    expected = noise.copy()
+    for i in range(rows):
+        for before in expected[i - i % size : i]:
+            expected[i] -= before * (before @ expected[i]) / (before @ before)
+        expected[i] *= np.linalg.norm(noise[i]) / np.linalg.norm(expected[i])
+    orthogonal = orthogonal_rows(jnp.asarray(noise, jnp.float32))
+    np.testing.assert_allclose(orthogonal, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_orthogonal_perturbations_are_antithetic_and_of_the_same_draws():
+    key, kinds = jax.random.key(0), (False, True)
+    plain, orthogonal = (
+        antithetic_perturbations(key, 5, 3, 0.2, orthogonal=kind) for kind in kinds
+    )
+    np.testing.assert_array_equal(orthogonal[0::2], -orthogonal[1::2])
+    rows = orthogonal_rows(plain[0::2])
+    np.testing.assert_allclose(orthogonal[0::2], rows, rtol=1e-5, atol=1e-6)
+
+
+def test_the_noise_of_an_episode_is_orthogonal_to_that_of_others_of_its_index():
+    """Whatever episodes the other particles are in."""
+    key = jax.random.key_data(jax.random.key(0))
+    episode = np.array([0, 0, 2, 1, 0, 0, 1, 1])
+    noise = episode_noise(key, episode, 3, orthogonal=True)
+    for index in range(3):
+        plain = episode_noise(key, np.full(8, index), 3)
+        rows = orthogonal_rows(plain[0::2])
+        whole = jnp.stack([rows, -rows], axis=1).reshape(8, 3)
+        there = episode == index
+        np.testing.assert_allclose(noise[there], whole[there], rtol=1e-5, atol=1e-6)
 
 
 @every_estimator

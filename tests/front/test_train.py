@@ -235,6 +235,7 @@ def test_a_signal_leaves_a_whole_folder_that_can_be_resumed(tmp_path, number):
         ("--sigma nan", "sigma=nan must be above 0"),
         ("--agent es --truncation-length 10", "has no meaning for es"),
         ("--agent es --stagger", "stagger has no meaning for es"),
+        ("--agent truncated-es --orthogonal", "orthogonal has no meaning for"),
         ("--total-timesteps 0", "total_timesteps=0 must be above 0"),
         ("--num-threads -1", "num_threads=-1 must be 0"),
         ("--backend mjx", "backend='mjx' is for Brax"),
