@@ -29,7 +29,9 @@ from pes_rl.envs.rollout import Particles
 class Problem(Protocol):
     """An unrolled system s_t = f(s_{t-1}; theta) with a loss at each step.
 
-    Both methods are pure, written for one particle, and vmapped by the driver.
+    Both methods are pure, written for one particle, and vmapped by the driver. A
+    problem whose derivatives say nothing, as those of a loss that is constant in
+    pieces, has an attribute `differentiable` of False; without one it counts as True.
     """
 
     def init(self, key: jax.Array) -> Any:
@@ -95,6 +97,10 @@ class PolicyProblem:
     reward_shift: float = 0.0
     normalizer: ObservationMoments | None = None
 
+    @property
+    def differentiable(self) -> bool:
+        return getattr(self.environment, "differentiable", True)
+
     def init(self, key: jax.Array) -> tuple[Any, jax.Array]:
         return self.environment.reset(key)
 
@@ -139,14 +145,27 @@ class DeviceRollout:
         problem: The problem.
         horizon: Steps T after which an episode is cut, or None for no limit.
         diverged_loss: Loss of the step at which a simulation diverges.
+        reverse_mode: Unroll by nothing but what JAX differentiates in reverse, which
+            costs: states are copied at each step, and finished particles wait for all
+            K steps to pass.
     """
 
     problem: Problem
     horizon: int | None
     diverged_loss: float = 0.0
+    reverse_mode: bool = False
 
     on_device = True
     can_copy = True
+
+    @property
+    def can_differentiate(self) -> bool:
+        return getattr(self.problem, "differentiable", True)
+
+    def differentiable(self) -> "DeviceRollout":
+        if not self.can_differentiate:
+            raise ValueError("this problem's derivatives say nothing")
+        return replace(self, reverse_mode=True)
 
     def reset(
         self,
@@ -186,7 +205,7 @@ class DeviceRollout:
         def step(carry: _Carry) -> tuple[_Carry, Segment]:
             return self._step(carry, thetas, single_episode)
 
-        if single_episode:
+        if single_episode and not self.reverse_mode:
             carry, segment = _scan_while_running(step, carry, length)
         else:
             carry, segment = lax.scan(lambda c, _: step(c), carry, length=length)
@@ -237,12 +256,14 @@ class DeviceRollout:
         if single_episode:
             state = _select(carry.running, state, carry.state)
 
+        when = _cond if self.reverse_mode else _when
+
         def renew(parts: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
             state, spare, used = parts
             out_of_spares = jnp.any(row.ended & used)
             # The next episode begins here or, for the other particles, later.
             upcoming = jnp.where(row.ended, clock.episode, clock.episode + 1)
-            spare = _when(
+            spare = when(
                 out_of_spares,
                 lambda _: self._first_states(clock.seed, upcoming),
                 spare,
@@ -250,7 +271,7 @@ class DeviceRollout:
             used = jnp.where(out_of_spares, False, used) | row.ended
             return _select(row.ended, spare, state), spare, used
 
-        state, spare, spare_used = _when(
+        state, spare, spare_used = when(
             jnp.any(row.ended), renew, (state, carry.spare, carry.spare_used)
         )
         running = carry.running & ~row.ended if single_episode else carry.running
@@ -269,6 +290,11 @@ def _when(condition: jax.Array, change: Callable[[Any], Any], tree: Any) -> Any:
         lambda carry: (jnp.zeros((), bool), change(carry[1])),
         (condition, tree),
     )[1]
+
+
+def _cond(condition: jax.Array, change: Callable[[Any], Any], tree: Any) -> Any:
+    """`_when` that has a reverse mode, as a loop has not."""
+    return lax.cond(condition, change, lambda tree: tree, tree)
 
 
 def _select(mask: jax.Array, yes: Any, no: Any) -> Any:

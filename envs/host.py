@@ -26,7 +26,7 @@ from pes_rl.envs.observations import (
     start_sums,
     sums_as_float32,
 )
-from pes_rl.envs.rollout import Particles
+from pes_rl.envs.rollout import Particles, Rollout
 
 _running_loss = jax.jit(running_loss)
 
@@ -133,10 +133,14 @@ class HostRollout:
     normalizer: ObservationMoments | None = None
 
     on_device = False
+    can_differentiate = False
 
     @property
     def can_copy(self) -> bool:
         return self.environment.can_copy
+
+    def differentiable(self) -> Rollout:
+        raise ValueError("this environment is not written in JAX: no derivatives")
 
     def reset(
         self,

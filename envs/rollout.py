@@ -47,6 +47,21 @@ class Rollout(Protocol):
         """Whether `take` works: whether simulation states can be copied."""
         ...
 
+    @property
+    def can_differentiate(self) -> bool:
+        """Whether `differentiable` works: whether simulations have derivatives."""
+        ...
+
+    def differentiable(self) -> "Rollout":
+        """The same rollout, whose `unroll` JAX can differentiate in either mode.
+
+        A state's derivatives end where an episode does.
+
+        Raises:
+            ValueError: If simulations have no derivatives.
+        """
+        ...
+
     def reset(
         self,
         key: jax.Array,
