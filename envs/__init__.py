@@ -7,6 +7,7 @@ from pes_rl.envs.device import (
     Problem as Problem,
 )
 from pes_rl.envs.episodes import Clock as Clock, Segment as Segment
+from pes_rl.envs.final_loss import FinalLoss as FinalLoss
 from pes_rl.envs.host import (
     HostEnvironment as HostEnvironment,
     HostRollout as HostRollout,
