@@ -18,8 +18,10 @@ from pes_rl.agents.estimator import (
     Report,
     antithetic_perturbations,
     check_population,
+    check_whole_episodes,
     describe,
 )
+from pes_rl.envs.episodes import Segment
 from pes_rl.envs.rollout import Particles, Rollout
 
 
@@ -47,23 +49,16 @@ class ES:
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> Particles:
         del theta
-        if rollout.horizon is None:
-            raise ValueError(
-                "es plays whole episodes, and here they have no end; "
-                "use pes or truncated-es, or set a horizon"
-            )
+        check_whole_episodes("es", rollout.horizon)
         return rollout.reset(key, self.num_pairs)
 
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: Particles, key: jax.Array
     ) -> tuple[jax.Array, Particles, Report]:
-        assert rollout.horizon is not None
         perturbation = antithetic_perturbations(
             key, self.num_pairs, theta.size, self.sigma, orthogonal=self.orthogonal
         )
-        particles, segment = rollout.unroll(
-            state, theta[None] + perturbation, rollout.horizon, single_episode=True
-        )
+        particles, segment = play_episodes(rollout, state, theta[None] + perturbation)
         contributions = es_gradient(segment.loss.sum(0), perturbation, self.sigma)
         report = describe(
             state,
@@ -73,6 +68,14 @@ class ES:
             independent_pairs=not self.orthogonal,
         )
         return contributions.sum(0), particles, report
+
+
+def play_episodes(
+    rollout: Rollout, particles: Particles, thetas: jax.Array
+) -> tuple[Particles, Segment]:
+    """One whole episode of each particle, under its own row of thetas [N, D]."""
+    assert rollout.horizon is not None  # the estimators' init refuses such a rollout
+    return rollout.unroll(particles, thetas, rollout.horizon, single_episode=True)
 
 
 @jax.jit

@@ -7,7 +7,7 @@ unroll, T steps in the longest episode.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -55,19 +55,9 @@ class Report:
 class Estimator(Protocol):
     """A frozen configuration with two pure functions; the step is the optimiser's.
 
-    On a device rollout both can be jitted, vmapped and scanned.
+    On a device rollout both can be jitted, vmapped and scanned. The configuration's
+    fields are the agent's options; one without a default must be given.
     """
-
-    @property
-    def num_pairs(self) -> int: ...
-
-    @property
-    def sigma(self) -> Any:
-        """Standard deviation of the perturbations; a schedule may replace it.
-
-        `dataclasses.replace(estimator, sigma=...)` with a traced scalar is how.
-        """
-        ...
 
     def max_steps(self, horizon: int | None) -> int:
         """Environment steps that one estimate simulates, at most."""
@@ -98,6 +88,22 @@ class Estimator(Protocol):
         ...
 
 
+@runtime_checkable
+class PerturbingEstimator(Estimator, Protocol):
+    """An estimator that perturbs theta, with antithetic pairs of particles."""
+
+    @property
+    def num_pairs(self) -> int: ...
+
+    @property
+    def sigma(self) -> Any:
+        """Standard deviation of the perturbations; a schedule may replace it.
+
+        `dataclasses.replace(estimator, sigma=...)` with a traced scalar is how.
+        """
+        ...
+
+
 def check_population(num_pairs: int, sigma: Any) -> None:
     """Raise `ValueError` unless there is at least one pair and sigma is positive.
 
@@ -123,6 +129,15 @@ def check_truncation_length(truncation_length: int, horizon: int | None) -> None
         raise ValueError(
             f"truncation_length={truncation_length} is longer than the horizon of "
             f"{horizon} steps; use {horizon} or less"
+        )
+
+
+def check_whole_episodes(agent: str, horizon: int | None) -> None:
+    """Raise `ValueError` unless episodes have an end, as `agent` needs."""
+    if horizon is None:
+        raise ValueError(
+            f"{agent} plays whole episodes, and here they have no end; "
+            "use pes or truncated-es, or set a horizon"
         )
 
 

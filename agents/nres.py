@@ -125,7 +125,12 @@ class NRES:
 
 @partial(jax.jit, static_argnames=("num_parameters", "orthogonal"))
 def episode_noise(
-    key: Array, episode: Array, num_parameters: int, *, orthogonal: bool = False
+    key: Array,
+    episode: Array,
+    num_parameters: int,
+    period: Array | None = None,
+    *,
+    orthogonal: bool = False,
 ) -> jax.Array:
     """Unit normal noise of each particle's given episode, antithetic within a pair.
 
@@ -133,27 +138,32 @@ def episode_noise(
         key: Key data. # shape=(2,)
         episode: Index of each particle's episode. # shape=(N,)
         num_parameters: D.
-        orthogonal: Make the noise of the pairs' episodes of the same index orthogonal;
-            see `orthogonal_rows`.
+        period: Index of the noise period in the episode, where it has several (GPES);
+            period 0 has the noise of an episode that has one. # shape=(N,)
+        orthogonal: Make the noise of the pairs' episodes of the same index, in
+            the same period, orthogonal; see `orthogonal_rows`.
 
     Returns:
-        +epsilon of (pair, episode) for the first member, -epsilon for the second.
-        # shape=(N, D), dtype=float32
+        +epsilon of (pair, episode, period) for the first member, -epsilon for the
+        second. # shape=(N, D), dtype=float32
     """
     num_pairs = len(episode) // 2
+    periods = jnp.zeros_like(episode) if period is None else period
 
-    def draw(pair: jax.Array, episode: jax.Array) -> jax.Array:
+    def draw(pair: jax.Array, episode: jax.Array, period: jax.Array) -> jax.Array:
         pair_key = jax.random.fold_in(jax.random.wrap_key_data(key), pair)
-        return jax.random.normal(
-            jax.random.fold_in(pair_key, episode), (num_parameters,)
+        noise_key = jax.random.fold_in(pair_key, episode)
+        noise_key = jnp.where(
+            period == 0, noise_key, jax.random.fold_in(noise_key, period)
         )
+        return jax.random.normal(noise_key, (num_parameters,))
 
-    def draw_orthogonal(pair: jax.Array, episode: jax.Array) -> jax.Array:
-        noise = jax.vmap(draw, (0, None))(jnp.arange(num_pairs), episode)
+    def draw_orthogonal(pair: jax.Array, *when: jax.Array) -> jax.Array:
+        noise = jax.vmap(draw, (0, None, None))(jnp.arange(num_pairs), *when)
         return orthogonal_rows(noise)[pair]
 
-    def signed(particle: jax.Array, episode: jax.Array) -> jax.Array:
-        noise = (draw_orthogonal if orthogonal else draw)(particle // 2, episode)
+    def signed(particle: jax.Array, *when: jax.Array) -> jax.Array:
+        noise = (draw_orthogonal if orthogonal else draw)(particle // 2, *when)
         return jnp.where(particle % 2 == 0, noise, -noise)
 
-    return jax.vmap(signed)(jnp.arange(len(episode)), jnp.asarray(episode))
+    return jax.vmap(signed)(jnp.arange(len(episode)), jnp.asarray(episode), periods)

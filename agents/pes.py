@@ -150,6 +150,17 @@ def pes_gradient(
     old, new = split_loss(segment)
     weighted = lived_under * old[:, None] + perturbation * new[:, None]
     parts = weighted / (perturbation.shape[0] * sigma**2)
-    after = jnp.where(segment.ended.any(0)[:, None], perturbation, lived_under)
+    return parts, accumulate(segment, accumulator, perturbation)
+
+
+def accumulate(
+    segment: Segment, accumulator: jax.Array, perturbation: jax.Array
+) -> jax.Array:
+    """What each particle's episode running after the unroll has lived under.
+
+    Arguments as of `pes_gradient`. # shape=(N, D)
+    """
+    ended = segment.ended.any(0)[:, None]
+    after = jnp.where(ended, perturbation, accumulator + perturbation)
     not_begun = jnp.logical_or(segment.ended[-1], ~segment.simulated[-1])
-    return parts, jnp.where(not_begun[:, None], 0.0, after)
+    return jnp.where(not_begun[:, None], 0.0, after)

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from pes_rl.agents import ES, NRES, PES, Estimator, Policy, TruncatedES
+from pes_rl.agents import AGENTS, Estimator, Policy
 from pes_rl.config import TrainConfig
 from pes_rl.envs import (
     DeviceRollout,
@@ -141,24 +141,6 @@ def make_rollout(
 
 
 def make_estimator(config: TrainConfig) -> Estimator:
-    """The gradient estimator that the settings ask for."""
-    if config.agent == "es":
-        return ES(config.num_pairs, config.sigma, config.orthogonal)
-    assert config.truncation_length is not None  # TrainConfig checked it
-    if config.agent == "pes":
-        return PES(
-            config.num_pairs,
-            config.truncation_length,
-            config.sigma,
-            config.stagger,
-            config.restart_at_once,
-        )
-    if config.agent == "nres":
-        return NRES(
-            config.num_pairs,
-            config.truncation_length,
-            config.sigma,
-            config.stagger,
-            config.orthogonal,
-        )
-    return TruncatedES(config.num_pairs, config.truncation_length, config.sigma)
+    """The gradient estimator that the settings ask for; its fields are options."""
+    kind = AGENTS[config.agent]
+    return kind(**{field.name: getattr(config, field.name) for field in fields(kind)})

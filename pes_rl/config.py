@@ -1,10 +1,10 @@
 """The settings of a training run, and their defaults for each task."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
-from pes_rl.agents import AGENT_NAMES
+from pes_rl.agents import AGENT_NAMES, AGENTS
 from pes_rl.defaults import task_defaults
 from pes_rl.envs.registry import check_name, unknown_name
 
@@ -21,28 +21,38 @@ class TrainConfig:
     """Environment: a native MuJoCo task (swimmer, hopper, ...), jax:swimmer, brax:NAME,
     or gym:ID for any of Gymnasium's with continuous actions."""
     agent: str
-    """Gradient estimator: pes, nres (noise reuse), es (full episodes) or
-    truncated-es (biased)."""
+    """Gradient estimator: pes, gpes (new noise every noise_period steps), nres (noise
+    reuse), pes-analytic, es (full episodes), truncated-es, ars, random-search; or, on
+    differentiable problems alone, tbptt, bptt, rtrl, uoro."""
     seed: int = 0
     """Seed of all of the run's randomness; the same seed gives the same run."""
     total_timesteps: int = 500_000
     """Budget of environment steps, all that training simulates counted."""
-    num_pairs: int = 10
-    """Antithetic pairs P; two particles each."""
+    num_pairs: int | None = None
+    """Antithetic pairs P, two particles each; None for agents that perturb nothing."""
+    num_particles: int | None = None
+    """Particles N of agents without pairs: random-search, tbptt, bptt, rtrl, uoro."""
     truncation_length: int | None = None
-    """Steps K of a partial unroll; None for es, which plays whole episodes."""
-    sigma: float = 0.1
-    """Standard deviation of the perturbations at the start."""
+    """Steps K of a partial unroll; None for agents that play whole episodes."""
+    noise_period: int | None = None
+    """Steps that a perturbation of gpes lasts, a multiple of the truncation length."""
+    num_top_pairs: int | None = None
+    """Pairs that count for ars, those with the best returns."""
+    search_radius: float | None = None
+    """How far from the first parameters random-search goes, in each of them."""
+    sigma: float | None = None
+    """Standard deviation of the perturbations at the start; None for agents that
+    perturb nothing."""
     final_sigma: float | None = None
     """Standard deviation at the end, approached geometrically; None holds sigma. The
     estimates stay unbiased, for a smoothed loss that nears the loss itself."""
     stagger: bool = False
-    """Spread the particles of pes or nres over the episode."""
+    """Spread the particles over the episode, where episodes are cut into unrolls."""
     restart_at_once: bool = False
     """Let pes begin an episode in the unroll in which one ended. Biased where ends
     depend on the policy; see agents/pes.py."""
     orthogonal: bool = False
-    """Make the pairs' perturbations of nres or es orthogonal: less variance."""
+    """Make the pairs' perturbations of gpes, nres or es orthogonal: less variance."""
     optimizer: Literal["sgd", "adam"] = "adam"
     """Optimiser (optax) that takes the step."""
     learning_rate: float = 0.01
@@ -127,26 +137,61 @@ class TrainConfig:
             )
 
     def _check_agent_options(self) -> None:
-        if self.agent == "es" and self.truncation_length is not None:
-            raise ValueError(
-                f"truncation_length={self.truncation_length} has no meaning for es, "
-                "which plays whole episodes; drop it, or use pes"
-            )
-        if self.agent != "es" and self.truncation_length is None:
-            raise ValueError(
-                f"truncation_length is missing; {self.agent} needs one, 100 for example"
-            )
-        agents_with = {
-            "stagger": ("pes", "nres"),
-            "restart_at_once": ("pes",),
-            "orthogonal": ("nres", "es"),
-        }
-        for name, agents in agents_with.items():
-            if self.agent not in agents and getattr(self, name):
+        """Every option that the agent needs, and none that it has no use for."""
+        for option in fields(AGENTS[self.agent]):
+            if option.default is MISSING and getattr(self, option.name) is None:
                 raise ValueError(
-                    f"{name} has no meaning for {self.agent}; use {agents[0]}"
+                    f"{option.name} is missing; {self.agent} needs one, "
+                    f"{_EXAMPLES[option.name]} for example"
+                )
+        for name, agents in _agents_with_option().items():
+            value = getattr(self, name)
+            if self.agent not in agents and value is not None and value is not False:
+                raise ValueError(
+                    f"{name}={value} has no meaning for {self.agent}; drop it, or use "
+                    f"{', '.join(agents)}"
+                )
+        if self.agent == "random-search":
+            self._check_step_of_random_search()
+
+    def _check_step_of_random_search(self) -> None:
+        goes_to_the_best = {
+            "optimizer": "sgd",
+            "learning_rate": 1.0,
+            "learning_rate_decay": "constant",
+            "weight_decay": 0.0,
+        }
+        for name, needed in goes_to_the_best.items():
+            if getattr(self, name) != needed:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has no meaning for random-search, "
+                    f"whose step goes to the best parameters; use {needed}"
                 )
 
+
+def _agents_with_option() -> dict[str, list[str]]:
+    """The agents that each option has a meaning for, but for options of all agents."""
+    agents: dict[str, list[str]] = {}
+    for agent, kind in AGENTS.items():
+        options = [field.name for field in fields(kind)]
+        if "sigma" in options:
+            options.append("final_sigma")
+        if "sigma" in options and agent != "ars":  # which does it by itself
+            options.append("normalize_returns")
+        for option in options:
+            agents.setdefault(option, []).append(agent)
+    return agents
+
+
+_EXAMPLES = {
+    "num_pairs": 10,
+    "num_particles": 8,
+    "truncation_length": 100,
+    "noise_period": 200,
+    "num_top_pairs": 5,
+    "search_radius": 1.0,
+    "sigma": 0.1,
+}
 
 _POSITIVE = (
     "total_timesteps",

@@ -19,17 +19,29 @@ _SWIMMER: Settings = {
 }
 
 # Untuned: what a first try on any task gets.
-_GENERAL: Settings = {
+_BUDGET: Settings = {
     "total_timesteps": 2_000_000,
     "eval_interval": 100_000,
     "eval_episodes": 16,
     "checkpoint_interval": 500_000,
+}
+_GENERAL: Settings = {
+    **_BUDGET,
     "num_pairs": 32,
     "sigma": 0.1,
     "optimizer": "sgd",
     "normalize_returns": True,
     "learning_rate": 0.1,
     "learning_rate_decay": "linear",
+}
+_DERIVATIVE: Settings = {**_BUDGET, "num_particles": 32, "optimizer": "adam"}
+_RANDOM_SEARCH: Settings = {
+    **_BUDGET,
+    "num_particles": 64,
+    "search_radius": 1.0,
+    "optimizer": "sgd",
+    "learning_rate": 1.0,
+    "log_interval": 1,
 }
 # Chosen on brax:inverted_pendulum, seeds 0 and 1, which needs large gains.
 _PENDULUM: Settings = {
@@ -46,12 +58,22 @@ _PENDULUM: Settings = {
 
 
 def _general(truncation_length: int) -> dict[str, Settings]:
-    partial = {**_GENERAL, "truncation_length": truncation_length}
+    length: Settings = {"truncation_length": truncation_length}
+    staggered: Settings = {**length, "stagger": True}
+    whole = {**_GENERAL, "log_interval": 1}
     return {
-        "pes": {**partial, "stagger": True},
-        "nres": {**partial, "stagger": True},
-        "es": {**_GENERAL, "log_interval": 1},
-        "truncated-es": partial,
+        "pes": {**_GENERAL, **staggered},
+        "gpes": {**_GENERAL, **staggered, "noise_period": 2 * truncation_length},
+        "nres": {**_GENERAL, **staggered},
+        "pes-analytic": {**_GENERAL, **staggered},
+        "es": whole,
+        "truncated-es": {**_GENERAL, **length},
+        "ars": {**whole, "num_top_pairs": 16, "normalize_returns": False},
+        "random-search": _RANDOM_SEARCH,
+        "tbptt": {**_DERIVATIVE, **staggered},
+        "bptt": {**_DERIVATIVE, "log_interval": 1},
+        "rtrl": {**_DERIVATIVE, **staggered},
+        "uoro": {**_DERIVATIVE, **staggered},
     }
 
 
@@ -113,8 +135,17 @@ DEFAULTS: dict[str, dict[str, Settings]] = {
         "truncated-es": {**_PENDULUM, "truncation_length": 100},
     },
 }
-"""By environment, "" standing for all others, then by agent."""
+"""By environment, then by agent; "" stands for all others of either."""
 
+# Untuned: the settings of their nearest kin.
+_NRES, _ES = DEFAULTS["swimmer"]["nres"], DEFAULTS["swimmer"]["es"]
+DEFAULTS["swimmer"]["gpes"] = {**_NRES, "noise_period": 250}
+DEFAULTS["swimmer"]["ars"] = {
+    **_ES,
+    "num_top_pairs": 10,
+    "normalize_returns": False,
+    "orthogonal": False,
+}
 
 # The same task, stepped otherwise.
 DEFAULTS["jax:swimmer"] = DEFAULTS["swimmer"]
@@ -122,5 +153,5 @@ DEFAULTS["jax:swimmer"] = DEFAULTS["swimmer"]
 
 def task_defaults(env: str, agent: str) -> Settings:
     """Settings that differ from `TrainConfig`'s own for this environment and agent."""
-    by_agent = DEFAULTS.get(env) or DEFAULTS[""]
+    by_agent = {**DEFAULTS[""], **DEFAULTS.get(env, {})}
     return dict(by_agent.get(agent, {}))

@@ -9,7 +9,12 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from pes_rl.agents import Estimator, Report, normalize_by_return_std
+from pes_rl.agents import (
+    Estimator,
+    PerturbingEstimator,
+    Report,
+    normalize_by_return_std,
+)
 from pes_rl.envs import ObservationMoments, Rollout
 
 
@@ -95,6 +100,10 @@ class Learner:
             None leaves them as they are. See `envs.observations`.
         dragged_steps: Environment steps so far that an update simulated beyond those in
             its segments; None where there are none.
+
+    Raises:
+        ValueError: If the step or the schedule needs a sigma and the estimator, which
+            perturbs nothing, has none.
     """
 
     def __init__(
@@ -112,7 +121,15 @@ class Learner:
         self._rollout = with_normalizer(rollout, observations)
         self._observations = observations
         self._estimator = estimator
-        self._final_sigma = estimator.sigma if final_sigma is None else final_sigma
+        self._sigma = None
+        if isinstance(estimator, PerturbingEstimator):
+            self._sigma = estimator.sigma
+        elif final_sigma is not None or step.normalize_returns:
+            raise ValueError(
+                "final_sigma and normalize_returns are for estimators that perturb "
+                f"theta, and {type(estimator).__name__} does not; drop them"
+            )
+        self._final_sigma = self._sigma if final_sigma is None else final_sigma
         self._step = step
         self._dragged_steps, self._dragged_before = dragged_steps, 0
         self._total_timesteps = total_timesteps
@@ -153,11 +170,12 @@ class Learner:
         """Learning rate of the next update."""
         return self._step.learning_rate_at(state.progress)
 
-    def sigma(self, state: TrainState) -> jax.Array:
-        """Standard deviation of the next update's perturbations."""
-        start = self._estimator.sigma
+    def sigma(self, state: TrainState) -> jax.Array | None:
+        """Standard deviation of the next update's perturbations; None without any."""
+        if self._sigma is None or self._final_sigma is None:
+            return None
         progress = jnp.minimum(state.progress, 1.0)
-        return start * (self._final_sigma / start) ** progress
+        return self._sigma * (self._final_sigma / self._sigma) ** progress
 
     def run(self, state: TrainState, num_updates: int) -> tuple[TrainState, Report]:
         """Take several updates.
@@ -182,13 +200,15 @@ class Learner:
     def _update(self, state: TrainState, descend: Any) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.updates)
         estimator: Any = self._estimator
-        estimator = replace(estimator, sigma=self.sigma(state))
+        sigma = self.sigma(state)
+        if sigma is not None:
+            estimator = replace(estimator, sigma=sigma)
         rollout = with_normalizer(self._rollout, state.observations)
         gradient, estimator_state, report = estimator.estimate(
             rollout, state.theta, state.estimator, key
         )
         report = self._count_dragged(report)
-        state = descend(state, gradient, report, estimator.sigma)
+        state = descend(state, gradient, report, sigma)
         return replace(state, estimator=estimator_state), report
 
     def _count_dragged(self, report: Report) -> Report:
@@ -199,7 +219,11 @@ class Learner:
         return replace(report, env_steps=report.env_steps + dragged)
 
     def _descend(
-        self, state: TrainState, gradient: jax.Array, report: Report, sigma: jax.Array
+        self,
+        state: TrainState,
+        gradient: jax.Array,
+        report: Report,
+        sigma: jax.Array | None,
     ) -> TrainState:
         if self._step.normalize_returns:
             gradient = normalize_by_return_std(gradient, report.particle_loss, sigma)

@@ -161,7 +161,6 @@ class Trainer:
         state, episodes = self._state, reports.episodes.sum()
         row = {
             "train/learning_rate": float(self._learner.learning_rate(state)),
-            "train/sigma": float(self._learner.sigma(state)),
             "train/theta_norm": float(np.linalg.norm(state.theta)),
             "pes/gradient_norm": float(reports.gradient_norm.mean()),
             "pes/signal_to_noise": float(reports.signal_to_noise.mean()),
@@ -169,6 +168,9 @@ class Trainer:
             "pes/ended_share": float(episodes / reports.particle_loss.size),
             "pes/dropped_simulations": self._counters.dropped_simulations,
         }
+        sigma = self._learner.sigma(state)
+        if sigma is not None:
+            row["train/sigma"] = float(sigma)
         if episodes > 0:
             length = float(reports.episode_steps.sum() / episodes)
             shifted = float(-reports.episode_loss.sum() / episodes)

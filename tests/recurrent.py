@@ -47,6 +47,20 @@ class Recurrent:
         return (t + 1, s), loss, jnp.array(False)
 
 
+@dataclass(frozen=True)
+class Ending(Recurrent):
+    """The same, whose episodes end by themselves after 3 to 5 steps."""
+
+    def init(self, key: jax.Array) -> Any:
+        last = 2 + (jax.random.key_data(key)[0] // 3 % 3).astype(jnp.int32)
+        return last, super().init(key)
+
+    def step(self, theta: jax.Array, state: Any) -> Any:
+        last, (t, s) = state
+        after, loss, _ = super().step(theta, (t, s))
+        return (last, after), loss, t == last
+
+
 SYSTEMS = {
     "linear": Recurrent(),
     "quadratic": Recurrent(curvature=0.5),
@@ -101,15 +115,17 @@ def expected(
     first_limit: int | None = None,
     truncated: bool = False,
     at_once: bool = False,
-    reuse: bool = False,
+    noise_period: int | None = None,
+    analytic: bool = False,
     sigmas: tuple[float, ...] = (SIGMA,) * 9,
 ) -> np.ndarray:
     """Expected estimate of each unroll. # shape=(num_unrolls, D)
 
     A step's loss depends on the thetas since its episode began. PES sees them all, the
     truncated estimate those in the same unroll. An unroll goes on after the end of an
-    episode if the next begins `at_once`. With `reuse` an episode's perturbation is that
-    of its first unroll.
+    episode if the next begins `at_once`. A perturbation lasts `noise_period` steps of
+    an episode, or one unroll. An `analytic` gradient by the running unroll's theta is
+    that of the mean theta's episode.
     """
     estimates = np.zeros((num_unrolls, THETA.size))
     unroll_of_step: list[int | None] = []
@@ -121,9 +137,12 @@ def expected(
             unroll_of_step = [None] * first_seen
         for _ in range(truncation_length):
             t = len(unroll_of_step)
-            drawn = unroll_of_step[0] if reuse and unroll_of_step else unroll
-            unroll_of_step.append(drawn)
+            age = t % noise_period if noise_period else 0
+            unroll_of_step.append(unroll_of_step[t - age] if age else unroll)
             gradients = step_gradients(system, t, unroll_of_step, sigmas)
+            if analytic:
+                own = [of == unroll for of in unroll_of_step]
+                gradients[own] = step_gradients(system, t, [None] * (t + 1))[own]
             estimates[unroll] += gradients[first_seen:].sum(0)
             if t + 1 == limit:
                 unroll_of_step, limit, first_seen = [], horizon, 0

@@ -171,3 +171,55 @@ def truncated_es(
                 break
         gradients.append(gradient / (len(perturbation) * sigma**2))
     return gradients
+
+
+def ars(
+    particles: list[Particle],
+    theta: np.ndarray,
+    perturbations: np.ndarray,
+    sigma: float,
+    num_top_pairs: int,
+) -> list[np.ndarray]:
+    """ARS, Algorithm 1, without its normaliser; arguments as in `full_es`."""
+    directions = []
+    for perturbation in perturbations:
+        pairs = []
+        for pair in range(len(particles) // 2):
+            losses = []
+            for i in (2 * pair, 2 * pair + 1):
+                losses.append(play(particles[i], theta + perturbation[i]))
+            pairs.append((min(losses), losses, perturbation[2 * pair] / sigma))
+        top = sorted(pairs, key=lambda pair: pair[0])[:num_top_pairs]
+        std = np.std([loss for _, losses, _ in top for loss in losses])
+        direction = sum((losses[0] - losses[1]) * e for _, losses, e in top)
+        directions.append(direction / (num_top_pairs * std))
+    return directions
+
+
+def random_search(
+    particles: list[Particle], candidates: np.ndarray
+) -> list[tuple[np.ndarray, float]]:
+    """Best parameters and their loss after each update.
+
+    Args:
+        particles: N particles at the start of their first episodes.
+        candidates: Parameters to try in each update. # shape=(updates, N, D)
+    """
+    best, best_loss, history = candidates[0, 0], np.inf, []
+    for thetas in candidates:
+        for particle, theta in zip(particles, thetas, strict=True):
+            divergences = particle.divergences
+            loss = play(particle, theta)
+            if loss < best_loss and particle.divergences == divergences:
+                best, best_loss = theta, loss
+        history.append((best, best_loss))
+    return history
+
+
+def play(particle: Particle, theta: np.ndarray) -> float:
+    """Loss of one whole episode."""
+    total, ended = 0.0, False
+    while not ended:
+        loss, ended = particle.step(theta)
+        total += loss
+    return total

@@ -8,7 +8,6 @@ small beside what it measures, so that a wrong one cannot pass for lack of draws
 """
 
 from dataclasses import dataclass, replace
-from functools import cache, partial
 from typing import Any
 
 import jax
@@ -21,17 +20,17 @@ from recurrent import (
     SIGMA,
     SYSTEMS,
     THETA,
-    Recurrent,
     expected,
     float32,
     step_gradients,
 )
+from sampling import MAX_SIGMAS, NUM_DRAWS, assert_mean, draw_estimates, standard_error
 
 from pes_rl.agents import (
     ES,
+    GPES,
     NRES,
     PES,
-    Estimator,
     TruncatedES,
     antithetic_perturbations,
     es_gradient,
@@ -39,68 +38,6 @@ from pes_rl.agents import (
 from pes_rl.envs import DeviceRollout
 
 NUM_PAIRS = 50
-NUM_DRAWS = 500
-MAX_SIGMAS = 5.0
-
-
-@cache
-def compiled_draws(estimator: Any, horizon: int) -> Any:
-    """(keys [M, U + 1], sigmas [U], curvature, cubic) -> estimates [M, U, D].
-
-    Compiled without the costliest optimisations, which take longer than they save.
-    """
-    theta = float32(THETA)
-
-    def draw(keys: jax.Array, sigmas: jax.Array, system: Recurrent) -> jax.Array:
-        rollout = DeviceRollout(system, horizon)
-
-        def update(state: Any, now: Any) -> Any:
-            key, sigma = now
-            scheduled = replace(estimator, sigma=sigma)
-            gradient, state, _ = scheduled.estimate(rollout, theta, state, key)
-            return state, gradient
-
-        state = estimator.init(rollout, theta, keys[0])
-        return lax.scan(update, state, (keys[1:], sigmas))[1]
-
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
-    def draws(keys: jax.Array, sigmas: jax.Array, *coefficients: Any) -> jax.Array:
-        return lax.map(lambda k: draw(k, sigmas, Recurrent(*coefficients)), keys)
-
-    return draws
-
-
-def draw_estimates(
-    estimator: Estimator,
-    system: Recurrent,
-    horizon: int,
-    num_unrolls: int,
-    num_blocks: int = 1,
-    sigmas: tuple[float, ...] = (SIGMA,) * 9,
-) -> np.ndarray:
-    """Independent draws of the estimates of an unroll after the other.
-
-    Returns:
-        # shape=(NUM_DRAWS * num_blocks, num_unrolls, D), dtype=float64
-    """
-    draws = compiled_draws(estimator, horizon)
-    shape = (num_blocks, NUM_DRAWS, num_unrolls + 1)
-    keys = jax.random.split(jax.random.key(17), shape)
-    numbers = sigmas[:num_unrolls], system.curvature, system.cubic
-    blocks = [np.asarray(draws(block, *map(float32, numbers))) for block in keys]
-    return np.concatenate(blocks).astype(np.float64)
-
-
-def standard_error(draws: np.ndarray) -> np.ndarray:
-    return draws.std(0, ddof=1) / np.sqrt(len(draws))
-
-
-def assert_mean(draws: np.ndarray, mean: np.ndarray, precision: float = 0.03) -> None:
-    """Within MAX_SIGMAS standard errors, these being a small part of the mean."""
-    error = standard_error(draws)
-    assert np.linalg.norm(error) < precision * np.linalg.norm(mean)
-    z = (draws.mean(0) - mean) / error
-    assert np.abs(z).max() < MAX_SIGMAS, f"z-scores {z}"
 
 
 @pytest.mark.parametrize("name", ["linear", "quadratic"])
@@ -193,7 +130,7 @@ def test_nres_is_unbiased_over_a_period_and_in_each_unroll(
         truncation_length,
         num_unrolls,
         horizon,
-        reuse=True,
+        noise_period=NUM_STEPS,
         sigmas=sigmas,
     )
     estimator = NRES(NUM_PAIRS, truncation_length, SIGMA)
@@ -205,9 +142,38 @@ def test_nres_is_unbiased_over_a_period_and_in_each_unroll(
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize(
+    ("truncation_length", "noise_period", "horizon", "num_unrolls", "sigmas"),
+    [
+        pytest.param(1, 2, 6, 6, (SIGMA,) * 9, id="M divides T"),
+        pytest.param(1, 3, 5, 5, (SIGMA,) * 9, id="a period is cut short"),
+        pytest.param(2, 4, 7, 8, (SIGMA,) * 9, id="a period and an unroll are cut"),
+        pytest.param(1, 2, 4, 4, (0.3, 0.15, 0.4, 0.2), id="sigma changes"),
+    ],
+)
+def test_gpes_is_unbiased_over_a_period_and_in_each_unroll(
+    name, truncation_length, noise_period, horizon, num_unrolls, sigmas
+):
+    mean = expected(
+        SYSTEMS[name],
+        truncation_length,
+        num_unrolls,
+        horizon,
+        noise_period=noise_period,
+        sigmas=sigmas,
+    )
+    estimator = GPES(NUM_PAIRS, truncation_length, noise_period, SIGMA)
+    draws = draw_estimates(
+        estimator, SYSTEMS[name], horizon, num_unrolls, num_blocks=2, sigmas=sigmas
+    )
+    assert_mean(draws.sum(1), mean.sum(0))
+    assert_mean(draws.reshape(len(draws), -1), mean.ravel(), precision=0.1)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_nres_has_the_expectation_of_full_es(name):
     """Over an episode; PES smooths otherwise, which the cubic system shows."""
-    over_an_episode = expected(SYSTEMS[name], 2, 3, 6, reuse=True).sum(0)
+    over_an_episode = expected(SYSTEMS[name], 2, 3, 6, noise_period=NUM_STEPS).sum(0)
     full = expected(SYSTEMS[name], 6, 1, 6)[0]
     np.testing.assert_allclose(over_an_episode, full, rtol=1e-12)
     pes = expected(SYSTEMS[name], 2, 3, 6).sum(0)
@@ -261,8 +227,12 @@ def test_the_variance_of_pes_is_the_closed_form(truncation_length, num_unrolls):
 ORTHOGONAL = {
     "nres": NRES(NUM_PAIRS, 2, SIGMA, orthogonal=True),
     "staggered nres": NRES(NUM_PAIRS, 2, SIGMA, stagger=True, orthogonal=True),
+    "gpes": GPES(NUM_PAIRS, 1, 3, SIGMA, orthogonal=True),
     "es": ES(NUM_PAIRS, SIGMA, orthogonal=True),
 }
+
+
+UNROLLS = {"es": 1, "gpes": 6}
 
 
 @pytest.mark.parametrize("system", ["linear", "cubic"])
@@ -272,7 +242,7 @@ def test_orthogonal_perturbations_leave_the_mean_and_lower_the_variance(name, sy
 
     Of D = 3, blocks of pairs leave 2 / D of a linear loss's (D + 1) / D.
     """
-    estimator, num_unrolls = ORTHOGONAL[name], 1 if name == "es" else 3
+    estimator, num_unrolls = ORTHOGONAL[name], UNROLLS.get(name, 3)
     other = replace(estimator, orthogonal=False)
     draws, independent = (
         draw_estimates(e, SYSTEMS[system], 6, num_unrolls).sum(1)
@@ -320,6 +290,7 @@ class Alive:
         pytest.param(PES(NUM_PAIRS, 2, SIGMA), 1, id="waiting"),
         pytest.param(PES(NUM_PAIRS, 2, SIGMA, restart_at_once=True), 0, id="at once"),
         pytest.param(NRES(NUM_PAIRS, 1, SIGMA), 1, id="noise reuse"),
+        pytest.param(GPES(NUM_PAIRS, 1, 1, SIGMA), 1, id="a period a step"),
     ],
 )
 def test_pes_is_unbiased_where_ends_depend_on_theta_only_if_it_waits(estimator, factor):

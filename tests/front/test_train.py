@@ -15,21 +15,40 @@ import numpy as np
 import pytest
 
 from pes_rl import train_command as train
+from pes_rl.agents import AGENTS
+from pes_rl.assembly import make_estimator
+from pes_rl.config import make_config
+from pes_rl.defaults import DEFAULTS
 from pes_rl.envs import HostRollout
 from pes_rl.envs.native_mujoco import MujocoEnvironment
 from pes_rl.policy_files import load_policy
 
 ROOT = Path(__file__).parents[2]
 QUICK = (
-    "--env swimmer --total-timesteps 480 --num-pairs 2 --horizon 40 "
+    "--total-timesteps 480 --horizon 40 "
     "--eval-episodes 2 --final-eval-episodes 3 --eval-interval 160 --log-interval 2 "
     "--checkpoint-interval 160"
 )
 
 
+OPTIONS = {
+    "pes": "--env swimmer --num-pairs 2 --truncation-length 10",
+    "gpes": "--env swimmer --num-pairs 2 --truncation-length 10 --noise-period 20",
+    "nres": "--env swimmer --num-pairs 2 --truncation-length 10",
+    "pes-analytic": "--env jax:swimmer --num-pairs 2 --truncation-length 10",
+    "es": "--env swimmer --num-pairs 2",
+    "truncated-es": "--env swimmer --num-pairs 2 --truncation-length 10",
+    "ars": "--env swimmer --num-pairs 2 --num-top-pairs 1",
+    "random-search": "--env swimmer --num-particles 4",
+    "rtrl": "--env jax:swimmer --num-particles 4 --truncation-length 10",
+}
+"""Some agents take every kind of option; the others are of the same kinds."""
+
+
 def run(folder, *more):
-    steps = [] if "es" in more else ["--truncation-length", "10"]
-    return train.main([*QUICK.split(), *steps, *more, "--logdir", str(folder)])
+    agent = more[more.index("--agent") + 1] if "--agent" in more else "pes"
+    options = [*QUICK.split(), *OPTIONS[agent].split()]
+    return train.main([*options, *more, "--logdir", str(folder)])
 
 
 def rows(folder):
@@ -37,19 +56,17 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize(
-    "agent",
-    [
-        ("--agent", "pes"),
-        ("--agent", "nres"),
-        ("--agent", "es"),
-        ("--agent", "truncated-es"),
-    ],
-    ids=lambda agent: agent[1],
-)
+@pytest.mark.parametrize("env", [*DEFAULTS, "hopper"])
+def test_every_agent_has_defaults_that_make_it(env):
+    for agent, kind in AGENTS.items():
+        estimator = make_estimator(make_config(env or "ant", agent))
+        assert isinstance(estimator, kind)
+
+
+@pytest.mark.parametrize("agent", OPTIONS)
 def test_a_run_leaves_a_whole_folder(tmp_path, agent):
     folder = tmp_path / "run"
-    assert run(folder, *agent) == 0
+    assert run(folder, "--agent", agent) == 0
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary) >= {
         "env",
@@ -67,7 +84,7 @@ def test_a_run_leaves_a_whole_folder(tmp_path, agent):
     assert summary["total_timesteps"] >= 480
     assert summary["best_return"] >= summary["final_return"]
     config = json.loads((folder / "config.json").read_text())
-    assert config["settings"]["agent"] == agent[1]
+    assert config["settings"]["agent"] == agent
     assert "jax" in config["versions"]
     assert list(folder.glob("events.out.tfevents.*"))
     assert list((folder / "checkpoints").iterdir())
@@ -154,7 +171,9 @@ def test_the_saved_policy_is_the_one_that_training_evaluated(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "agent", [["pes"], ["nres"], ["pes", "--normalize-observations"]], ids="-".join
+    "agent",
+    [["pes"], ["gpes"], ["nres"], ["pes", "--normalize-observations"]],
+    ids="-".join,
 )
 def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, agent):
     # Cut off in the middle of every particle's episode. The budget is what schedules
@@ -234,8 +253,19 @@ def test_a_signal_leaves_a_whole_folder_that_can_be_resumed(tmp_path, number):
         ("--env-kwargs 3", "env_kwargs='3' is no JSON object"),
         ("--sigma nan", "sigma=nan must be above 0"),
         ("--agent es --truncation-length 10", "has no meaning for es"),
-        ("--agent es --stagger", "stagger has no meaning for es"),
-        ("--agent truncated-es --orthogonal", "orthogonal has no meaning for"),
+        ("--agent truncated-es --orthogonal", "orthogonal=True has no meaning for"),
+        ("--agent es --stagger", "stagger=True has no meaning for es; drop it, or use"),
+        ("--agent pes --noise-period 200", "for pes; drop it, or use gpes"),
+        ("--agent gpes --noise-period 120", "must be a multiple of truncation_length"),
+        ("--agent pes --num-particles 4", "for pes; drop it, or use random-search, tb"),
+        ("--agent bptt --sigma 0.1", "sigma=0.1 has no meaning for bptt; drop it, or"),
+        ("--agent bptt --final-sigma 0.1", "final_sigma=0.1 has no meaning for bptt"),
+        ("--agent rtrl --normalize-returns", "normalize_returns=True has no meaning"),
+        ("--agent ars --normalize-returns", "no meaning for ars; drop it, or use pes"),
+        ("--agent ars --num-top-pairs 99", "must be between 1 and num_pairs=10"),
+        ("--agent random-search --learning-rate 0.1", "learning_rate=0.1 has no mean"),
+        ("--agent pes --num-pairs None", "num_pairs is missing; pes needs one, 10 for"),
+        ("--agent tbptt", "tbptt differentiates through the simulation, and this one"),
         ("--total-timesteps 0", "total_timesteps=0 must be above 0"),
         ("--num-threads -1", "num_threads=-1 must be 0"),
         ("--backend mjx", "backend='mjx' is for Brax"),

@@ -1,0 +1,58 @@
+"""Backpropagation through time, through whole episodes (Werbos 1990).
+
+repeat:
+    L_i = loss of one whole episode under theta, for each particle i
+    gradient = 1 / N sum_i dL_i / dtheta
+"""
+
+from dataclasses import dataclass
+
+import jax
+
+from pes_rl.agents.derivatives import (
+    check_differentiable,
+    check_num_particles,
+    check_reverse_mode,
+    unroll_gradient,
+)
+from pes_rl.agents.estimator import Report, check_whole_episodes, describe
+from pes_rl.envs.rollout import Particles, Rollout
+
+
+@dataclass(frozen=True)
+class BPTT:
+    """Reverse-mode gradients of whole episodes.
+
+    Unbiased for the loss itself, with memory that grows with T.
+
+    Attributes:
+        num_particles: Particles N, all under the mean theta.
+    """
+
+    num_particles: int
+
+    def __post_init__(self) -> None:
+        check_num_particles(self.num_particles)
+
+    def max_steps(self, horizon: int | None) -> int:
+        assert horizon is not None  # init refuses a rollout without one
+        return self.num_particles * horizon
+
+    def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> Particles:
+        check_differentiable(rollout, "bptt")
+        check_whole_episodes("bptt", rollout.horizon)
+        particles = rollout.reset(key, self.num_particles, members=1)
+        check_reverse_mode(rollout, particles, theta, "bptt")
+        return particles
+
+    def estimate(
+        self, rollout: Rollout, theta: jax.Array, state: Particles, key: jax.Array
+    ) -> tuple[jax.Array, Particles, Report]:
+        del key  # Nothing is drawn.
+        assert rollout.horizon is not None
+        gradients, particles, segment = unroll_gradient(
+            rollout, state, theta, rollout.horizon, single_episode=True
+        )
+        contributions = gradients / self.num_particles
+        report = describe(state, particles, segment, contributions)
+        return contributions.sum(0), particles, report

@@ -1,0 +1,153 @@
+"""Generalised PES (Li, Harrison, Sohl-Dickstein, Smith, Metz 2023), noise period M.
+
+    for each particle i: s_i = first state, xi_i = 0
+    repeat:
+        where the episode has lasted a multiple of M steps (0 too):
+            draw antithetic perturbations e_i ~ N(0, sigma^2 I)
+            xi_i = xi_i + e_i
+        s_i, L_i = unroll(s_i, theta + e_i, K steps)
+        gradient = 1 / (N sigma^2) sum_i xi_i L_i
+
+A perturbation lasts M steps, M a multiple of K. M = K is PES, whose noise is new in
+every unroll; M >= T is NRES (ES-Single), whose noise lasts the episode. (NeurIPS 2023,
+arXiv 2304.12180, Algorithm 2.)
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pes_rl.agents.estimator import (
+    Report,
+    check_population,
+    check_truncation_length,
+    describe,
+)
+from pes_rl.agents.nres import episode_noise
+from pes_rl.agents.pes import pes_gradient
+from pes_rl.envs.rollout import Particles, Rollout
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class GPESState:
+    """Particles, where their noise comes from, and what their episodes lived under.
+
+    Attributes:
+        particles: N particles.
+        key: Key data; with the pair, the episode and the period in it, it decides a
+            perturbation. # shape=(2,), dtype=uint32
+        period_sigma: Standard deviation that each particle's running perturbation was
+            drawn with. # shape=(N,), dtype=float32
+        accumulator: Sum of the perturbations since each running episode began.
+            # shape=(N, D), dtype=float32
+        sigma: Standard deviation that the accumulator refers to.
+            # shape=(), dtype=float32
+    """
+
+    particles: Particles
+    key: jax.Array
+    period_sigma: jax.Array
+    accumulator: jax.Array
+    sigma: jax.Array
+
+
+@dataclass(frozen=True)
+class GPES:
+    """Unbiased estimates from partial unrolls, new noise every M steps of an episode.
+
+    Unbiased for the loss smoothed by one perturbation in each M steps.
+
+    Differences from the paper: episodes may end at any step of an unroll. Periods are
+    counted from the beginning of the particle's own episode. A particle whose episode
+    ends waits for the next unroll, in which a new episode, a new period and an empty
+    accumulator begin; a period that the end cuts short is dropped. So are those of the
+    shorter first episodes of staggered particles. The members' j-th episodes have
+    opposite perturbations in the same period, whenever they come to it. Sigma may
+    change between two updates: a running perturbation keeps its own, and the
+    accumulator is rescaled as that of PES.
+
+    Attributes:
+        num_pairs: Antithetic pairs P; N = 2P particles.
+        truncation_length: Steps K of a partial unroll, at most the horizon T.
+        noise_period: Steps M that a perturbation lasts, a multiple of K.
+        sigma: Standard deviation of the perturbations.
+        stagger: Spread the particles over the episode, so that every update sees all
+            phases of it; needs a finite horizon.
+        orthogonal: Make the perturbations of the pairs' j-th episodes orthogonal, in
+            each period, as NRES can; see `orthogonal_rows`.
+    """
+
+    num_pairs: int
+    truncation_length: int
+    noise_period: int
+    sigma: Any
+    stagger: bool = False
+    orthogonal: bool = False
+
+    def __post_init__(self) -> None:
+        check_population(self.num_pairs, self.sigma)
+        check_truncation_length(self.truncation_length, None)
+        if self.noise_period < 1 or self.noise_period % self.truncation_length != 0:
+            below = self.noise_period // self.truncation_length * self.truncation_length
+            raise ValueError(
+                f"noise_period={self.noise_period} must be a multiple of "
+                f"truncation_length={self.truncation_length}; "
+                f"use {max(below, self.truncation_length)}, for example"
+            )
+
+    def max_steps(self, horizon: int | None) -> int:
+        del horizon
+        return 2 * self.num_pairs * self.truncation_length
+
+    def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> GPESState:
+        check_truncation_length(self.truncation_length, rollout.horizon)
+        reset_key, key = jax.random.split(key)
+        num_particles = 2 * self.num_pairs
+        return GPESState(
+            particles=rollout.reset(reset_key, self.num_pairs, stagger=self.stagger),
+            key=jax.random.key_data(key),
+            period_sigma=jnp.full(num_particles, self.sigma, jnp.float32),
+            accumulator=jnp.zeros((num_particles, theta.size)),
+            sigma=jnp.float32(self.sigma),
+        )
+
+    def estimate(
+        self, rollout: Rollout, theta: jax.Array, state: GPESState, key: jax.Array
+    ) -> tuple[jax.Array, GPESState, Report]:
+        del key  # Every perturbation is decided by the state.
+        clock = state.particles.clock
+        # Episodes begin with an unroll, so unrolls begin at multiples of K steps.
+        period, since = jnp.divmod(jnp.asarray(clock.elapsed), self.noise_period)
+        is_new = since == 0
+        period_sigma = jnp.where(is_new, self.sigma, state.period_sigma)
+        noise = episode_noise(
+            state.key, clock.episode, theta.size, period, orthogonal=self.orthogonal
+        )
+        perturbation = period_sigma[:, None] * noise
+        particles, segment = rollout.unroll(
+            state.particles,
+            theta[None] + perturbation,
+            self.truncation_length,
+            single_episode=True,
+        )
+        contributions, accumulator = pes_gradient(
+            segment,
+            state.accumulator * (self.sigma / state.sigma) ** 2,
+            jnp.where(is_new[:, None], perturbation, 0.0),
+            self.sigma,
+        )
+        report = describe(
+            state.particles,
+            particles,
+            segment,
+            contributions,
+            accumulator,
+            independent_pairs=not self.orthogonal,
+        )
+        after = GPESState(
+            particles, state.key, period_sigma, accumulator, jnp.float32(self.sigma)
+        )
+        return contributions.sum(0), after, report

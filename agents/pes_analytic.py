@@ -1,0 +1,161 @@
+"""PES with an analytic gradient as control variate (Vicol et al. 2021, "PES+Analytic").
+
+    for each particle i: s_i = first state, xi_i = 0
+    for each pair: a mean state m = first state
+    repeat:
+        m, p = unroll(m, theta, K steps), p the gradient of its loss, m held constant
+        draw antithetic perturbations e_i ~ N(0, sigma^2 I)
+        s_i, L_i = unroll(s_i, theta + e_i, K steps)
+        gradient = mean p + 1 / (N sigma^2) sum_i xi_i (L_i - e_i . p_i)
+        xi_i = xi_i + e_i
+
+p_i is that of the particle's pair. PES weights L_i by xi_i + e_i. What e_i estimates
+there, the gradient by the running unroll's theta, is taken from p instead; what the old
+xi_i estimates, the gradient by earlier unrolls' thetas, has the part of L_i that e_i
+explains taken off, which xi_i, being independent of e_i, does not see in the mean.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pes_rl.agents.derivatives import (
+    check_differentiable,
+    check_reverse_mode,
+    unroll_gradient,
+)
+from pes_rl.agents.estimator import (
+    Report,
+    antithetic_perturbations,
+    check_population,
+    check_truncation_length,
+    describe,
+)
+from pes_rl.agents.pes import PESState, accumulate
+from pes_rl.envs.episodes import Segment
+from pes_rl.envs.rollout import Particles, Rollout
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PESAnalyticState:
+    """State of PES, and particles that the mean theta runs.
+
+    Attributes:
+        pes: State of PES.
+        mean: A particle a pair, on the same episodes as the pair. # P particles
+    """
+
+    pes: PESState
+    mean: Particles
+
+
+@dataclass(frozen=True)
+class PESAnalytic:
+    """PES whose gradient by the running unroll's theta comes from backpropagation.
+
+    Exact: the control variate, for any p; where an unroll's loss is linear in its own
+    perturbation and in nothing before, the estimate is the gradient without noise.
+    Approximate: p stands in for the mean of the particles' own gradients. The two are
+    equal where the loss is linear or quadratic in all perturbations of the episode and
+    the pair's members and its mean particle end their episodes together; else the
+    estimate is biased by their difference, of order sigma^2 for smooth losses.
+
+    Differences from the paper: there a single mean state serves all particles, which
+    live the same episodes. Here pairs have their own randomness and phase, so each has
+    a mean particle, and an update simulates 3 P K steps, all counted. Particles wait
+    for the next unroll where their episodes end, as those of PES do.
+
+    Attributes:
+        num_pairs: Antithetic pairs P; N = 2P particles.
+        truncation_length: Steps K of a partial unroll, at most the horizon T.
+        sigma: Standard deviation of the perturbations.
+        stagger: Spread the particles over the episode, so that every update sees all
+            phases of it; needs a finite horizon.
+    """
+
+    num_pairs: int
+    truncation_length: int
+    sigma: Any
+    stagger: bool = False
+
+    def __post_init__(self) -> None:
+        check_population(self.num_pairs, self.sigma)
+        check_truncation_length(self.truncation_length, None)
+
+    def max_steps(self, horizon: int | None) -> int:
+        del horizon
+        return 3 * self.num_pairs * self.truncation_length
+
+    def init(
+        self, rollout: Rollout, theta: jax.Array, key: jax.Array
+    ) -> PESAnalyticState:
+        check_differentiable(rollout, "pes-analytic")
+        check_truncation_length(self.truncation_length, rollout.horizon)
+        particles = rollout.reset(key, self.num_pairs, stagger=self.stagger)
+        accumulator = jnp.zeros((2 * self.num_pairs, theta.size))
+        # The same key, so each mean particle lives the episodes of its pair.
+        mean = rollout.reset(key, self.num_pairs, members=1, stagger=self.stagger)
+        check_reverse_mode(rollout, mean, theta, "pes-analytic")
+        pes = PESState(particles, accumulator, jnp.float32(self.sigma))
+        return PESAnalyticState(pes, mean)
+
+    def estimate(
+        self,
+        rollout: Rollout,
+        theta: jax.Array,
+        state: PESAnalyticState,
+        key: jax.Array,
+    ) -> tuple[jax.Array, PESAnalyticState, Report]:
+        analytic, mean, mean_segment = unroll_gradient(
+            rollout, state.mean, theta, self.truncation_length, single_episode=True
+        )
+        perturbation = antithetic_perturbations(
+            key, self.num_pairs, theta.size, self.sigma
+        )
+        particles, segment = rollout.unroll(
+            state.pes.particles,
+            theta[None] + perturbation,
+            self.truncation_length,
+            single_episode=True,
+        )
+        before = state.pes.accumulator * (self.sigma / state.pes.sigma) ** 2
+        contributions = pes_analytic_gradient(
+            segment, before, perturbation, jnp.repeat(analytic, 2, axis=0), self.sigma
+        )
+        accumulator = accumulate(segment, before, perturbation)
+        report = describe(
+            state.pes.particles, particles, segment, contributions, accumulator
+        )
+        mean_steps = mean_segment.simulated.sum(dtype=jnp.int32)
+        report = replace(report, env_steps=report.env_steps + mean_steps)
+        pes = PESState(particles, accumulator, jnp.float32(self.sigma))
+        return contributions.sum(0), PESAnalyticState(pes, mean), report
+
+
+@jax.jit
+def pes_analytic_gradient(
+    segment: Segment,
+    accumulator: jax.Array,
+    perturbation: jax.Array,
+    analytic: jax.Array,
+    sigma: Any,
+) -> jax.Array:
+    """Each particle's part: (p_i + xi_i (L_i - e_i . p_i) / sigma^2) / N.
+
+    Args:
+        segment: An unroll of K steps by N particles, of a single episode each.
+        accumulator: xi before the unroll. # shape=(N, D)
+        perturbation: e of this unroll. # shape=(N, D)
+        analytic: p of each particle. # shape=(N, D)
+        sigma: Standard deviation of the perturbations.
+
+    Returns:
+        The parts, whose sum is the gradient. # shape=(N, D)
+    """
+    explained = jnp.sum(perturbation * analytic, axis=1)
+    unexplained = segment.loss.sum(0) - explained
+    parts = analytic + accumulator * unexplained[:, None] / sigma**2
+    return parts / perturbation.shape[0]

@@ -1,0 +1,132 @@
+"""Random search: the best of many parameters drawn around the first ones.
+
+    centre = theta, best = theta, best loss = infinity
+    repeat:
+        draw theta_i, each coordinate uniform in centre +- radius, for each particle i
+        L_i = loss of one whole episode under theta_i
+        best, best loss = the lowest of these and the best so far
+        gradient = theta - best
+
+What an optimiser descends here is no gradient of the loss: the "gradient" is the way
+from theta to the best parameters, so that plain SGD of learning rate 1 goes there, and
+theta is the best so far. No other step has a meaning.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pes_rl.agents.derivatives import check_num_particles
+from pes_rl.agents.es import play_episodes
+from pes_rl.agents.estimator import Report, check_whole_episodes, describe
+from pes_rl.envs.episodes import Segment
+from pes_rl.envs.rollout import Particles, Rollout
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RandomSearchState:
+    """Particles, and what the search has found.
+
+    Attributes:
+        particles: N particles.
+        centre: Middle of the range searched. # shape=(D,), dtype=float32
+        best: Parameters with the lowest loss so far. # shape=(D,), dtype=float32
+        best_loss: Their loss; infinity before the first. # shape=(), dtype=float32
+    """
+
+    particles: Particles
+    centre: jax.Array
+    best: jax.Array
+    best_loss: jax.Array
+
+
+@dataclass(frozen=True)
+class RandomSearch:
+    """One whole episode for each of N new parameters an update.
+
+    Each is judged by a single episode, so where episodes are random the best loss so
+    far is lucky as well as good. Parameters whose simulation diverged are never best.
+    A resumed run whose simulations could not be saved searches anew, around the best.
+
+    Attributes:
+        num_particles: Parameters N drawn in an update.
+        search_radius: How far each coordinate may lie from where theta began; for
+            ranges of different widths an array. # shape=() or (D,)
+    """
+
+    num_particles: int
+    search_radius: Any
+
+    def __post_init__(self) -> None:
+        check_num_particles(self.num_particles)
+        if isinstance(self.search_radius, int | float) and not self.search_radius > 0:
+            raise ValueError(
+                f"search_radius={self.search_radius} must be above 0; "
+                "use 1.0, for example"
+            )
+
+    def max_steps(self, horizon: int | None) -> int:
+        assert horizon is not None  # init refuses a rollout without one
+        return self.num_particles * horizon
+
+    def init(
+        self, rollout: Rollout, theta: jax.Array, key: jax.Array
+    ) -> RandomSearchState:
+        check_whole_episodes("random-search", rollout.horizon)
+        particles = rollout.reset(key, self.num_particles, members=1)
+        return RandomSearchState(particles, theta, theta, jnp.float32(jnp.inf))
+
+    def estimate(
+        self,
+        rollout: Rollout,
+        theta: jax.Array,
+        state: RandomSearchState,
+        key: jax.Array,
+    ) -> tuple[jax.Array, RandomSearchState, Report]:
+        thetas = draw_uniformly(
+            key, state.centre, self.search_radius, self.num_particles
+        )
+        particles, segment = play_episodes(rollout, state.particles, thetas)
+        best, best_loss, winner = choose(segment, thetas, state.best, state.best_loss)
+        gradient = theta - best
+        # One particle's doing, if any's: nothing of it averages over the population.
+        contributions = jnp.zeros_like(thetas).at[winner].set(gradient)
+        report = describe(state.particles, particles, segment, contributions)
+        after = RandomSearchState(particles, state.centre, best, best_loss)
+        return gradient, after, report
+
+
+@partial(jax.jit, static_argnames="num_draws")
+def draw_uniformly(
+    key: jax.Array, centre: jax.Array, radius: Any, num_draws: int
+) -> jax.Array:
+    """Uniform draws from the box centre +- radius. Shape (num_draws, D)."""
+    low = jnp.broadcast_to(centre - radius, (num_draws, centre.size))
+    high = jnp.broadcast_to(centre + radius, (num_draws, centre.size))
+    return jax.random.uniform(key, low.shape, minval=low, maxval=high)
+
+
+@jax.jit
+def choose(
+    segment: Segment, thetas: jax.Array, best: jax.Array, best_loss: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The best parameters after the segment's episodes, their loss, and the winner.
+
+    Args:
+        segment: One whole episode of each particle.
+        thetas: Parameters of each particle. # shape=(N, D)
+        best: Best parameters before. # shape=(D,)
+        best_loss: Their loss. # shape=()
+
+    Returns:
+        (best [D], best loss, index of the particle with the lowest loss).
+    """
+    loss = jnp.where(segment.diverged.any(0), jnp.inf, segment.loss.sum(0))
+    winner = jnp.argmin(loss)
+    improves = loss[winner] < best_loss
+    best = jnp.where(improves, thetas[winner], best)
+    return best, jnp.where(improves, loss[winner], best_loss), winner

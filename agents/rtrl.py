@@ -1,0 +1,88 @@
+"""Real-time recurrent learning (Williams and Zipser 1989), by partial unrolls.
+
+    for each particle i: s_i = first state, J_i = 0
+    repeat:
+        s'_i, L_i = unroll(s_i, theta, K steps)
+        gradient = 1 / N sum_i (dL_i/ds_i J_i + dL_i/dtheta)
+        J_i = ds'_i/ds_i J_i + ds'_i/dtheta
+        s_i = s'_i
+
+J_i, the derivative of the particle's state by the theta of all steps of its episode, is
+carried forwards, so that nothing is truncated. K = 1 is the paper's algorithm; a larger
+K takes a step along theta less often and changes nothing else.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pes_rl.agents.derivatives import (
+    MeanUnrolls,
+    drop_diverged,
+    split_floats,
+)
+from pes_rl.agents.estimator import Report, describe
+from pes_rl.envs.rollout import Particles, Rollout
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RTRLState:
+    """Particles and how their states depend on theta.
+
+    Attributes:
+        particles: N particles.
+        sensitivity: Derivatives J of each of the state's leaves that have any, by each
+            parameter. # shape=(D, N, ...)
+    """
+
+    particles: Particles
+    sensitivity: list[jax.Array]
+
+
+@dataclass(frozen=True)
+class RTRL(MeanUnrolls):
+    """Exact gradients from partial unrolls, by forward mode.
+
+    Unbiased for the loss itself, at D forward derivatives and a memory of D states a
+    particle. As PES it looks back on older thetas while theta moves. Where an episode
+    ends inside an unroll, the next begins in it, with J = 0.
+    """
+
+    def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> RTRLState:
+        particles = self.first_particles(rollout, key, "rtrl")
+        floats, _ = split_floats(particles.state)
+        zeros = [jnp.zeros((theta.size, *leaf.shape), leaf.dtype) for leaf in floats]
+        return RTRLState(particles, zeros)
+
+    def estimate(
+        self, rollout: Rollout, theta: jax.Array, state: RTRLState, key: jax.Array
+    ) -> tuple[jax.Array, RTRLState, Report]:
+        del key  # Nothing is drawn.
+        floats, join = split_floats(state.particles.state)
+        shape = (self.num_particles, theta.size)
+
+        def unroll(thetas: jax.Array, floats: list[jax.Array]) -> Any:
+            start = replace(state.particles, state=join(floats))
+            after, segment = rollout.unroll(start, thetas, self.truncation_length)
+            outcome = split_floats(after.state)[0], segment.loss.sum(0)
+            return outcome, (after, segment)
+
+        def push(direction: jax.Array, sensitivity: list[jax.Array]) -> Any:
+            """Derivatives of states and losses along one parameter."""
+            _, along, after = jax.jvp(
+                unroll,
+                (jnp.broadcast_to(theta, shape), floats),
+                (jnp.broadcast_to(direction, shape), sensitivity),
+                has_aux=True,
+            )
+            return along, after
+
+        (sensitivity, slopes), (particles, segment) = jax.vmap(
+            push, out_axes=(0, None)
+        )(jnp.eye(theta.size), state.sensitivity)
+        contributions = drop_diverged(slopes.T, segment) / self.num_particles
+        report = describe(state.particles, particles, segment, contributions)
+        return contributions.sum(0), RTRLState(particles, sensitivity), report
