@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
+from pes_rl.agents import AGENTS
 from pes_rl.assembly import Environments, make_environment
 from pes_rl.config import TrainConfig, make_config
 from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
@@ -48,7 +49,7 @@ def train(
     if isinstance(options.get("env_kwargs"), dict):
         options["env_kwargs"] = json.dumps(options["env_kwargs"])
     if isinstance(env, VectorEnv):
-        options.setdefault("num_pairs", _pairs(env))
+        options = {**_population(env, agent), **options}
     name = env if isinstance(env, str) else HANDED_OVER + _name(env)
     logdir = None if logdir is None else str(logdir)
     config = make_config(name, agent, logdir=logdir, **options)
@@ -81,13 +82,16 @@ def _maker(env: str | Maker | VectorEnv) -> str | Maker:
     )
 
 
-def _pairs(env: VectorEnv) -> int:
+def _population(env: VectorEnv, agent: str) -> dict[str, int]:
+    """The setting that makes each simulation a particle of the agent's."""
+    if agent in AGENTS and "num_particles" in AGENTS[agent].__dataclass_fields__:
+        return {"num_particles": env.num_envs}
     if env.num_envs % 2:
         raise ValueError(
             f"a VectorEnv of {env.num_envs} simulations cannot be cut into pairs; "
             f"make one of {env.num_envs + 1}"
         )
-    return env.num_envs // 2
+    return {"num_pairs": env.num_envs // 2}
 
 
 def _name(env: Maker | VectorEnv) -> str:

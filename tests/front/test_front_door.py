@@ -67,6 +67,15 @@ def test_steps_that_a_vector_env_drags_along_use_up_the_budget(tmp_path):
     assert config["settings"]["num_pairs"] == 2
 
 
+def test_an_agent_without_pairs_takes_a_vector_env_of_any_number(tmp_path):
+    options = {k: v for k, v in QUICK.items() if k != "truncation_length"}
+    result = pes_rl.train(
+        counting_vector(3), "random-search", logdir=tmp_path / "run", **options
+    )
+    config = json.loads((result.folder / "config.json").read_text())
+    assert config["settings"]["num_particles"] == 3
+
+
 def test_the_folder_is_that_of_the_command_and_always_a_new_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folders = [

@@ -35,7 +35,6 @@ OPTIONS = {
     "pes": "--env swimmer --num-pairs 2 --truncation-length 10",
     "gpes": "--env swimmer --num-pairs 2 --truncation-length 10 --noise-period 20",
     "nres": "--env swimmer --num-pairs 2 --truncation-length 10",
-    "pes-analytic": "--env jax:swimmer --num-pairs 2 --truncation-length 10",
     "es": "--env swimmer --num-pairs 2",
     "truncated-es": "--env swimmer --num-pairs 2 --truncation-length 10",
     "ars": "--env swimmer --num-pairs 2 --num-top-pairs 1",
