@@ -72,7 +72,7 @@ class ClassifierProblem(UnrolledProblem):
     def minibatches(self, key_data: jax.Array, t: jax.Array) -> tuple[Batch, Batch]:
         """What step t of the episode with this key learns from and is measured on."""
         key = jax.random.fold_in(jax.random.wrap_key_data(key_data), t + 1)
-        learn, test = jax.random.bits(key, (2, self.batch_size))
+        learn, test = jax.random.bits(key, (2, self.batch_size), "uint32")
         part = "training" if self.objective == "training-loss" else "validation"
         return self.images.batch(learn, "training"), self.images.batch(test, part)
 
@@ -81,7 +81,8 @@ class ClassifierProblem(UnrolledProblem):
         inputs, labels = batch
         logits = apply_network(network, inputs, masks)
         if self.objective == "validation-accuracy":
-            return -jnp.mean((logits.argmax(1) == labels).astype(logits.dtype))
+            right = logits.argmax(1).astype(labels.dtype) == labels
+            return -right.astype(logits.dtype).mean()
         return self.mean_loss(cross_entropy(logits, labels))
 
     def mean_loss(self, losses: jax.Array) -> jax.Array:

@@ -70,10 +70,10 @@ def read_idx(path: Path, md5: str) -> np.ndarray:
             f"{path} is torn or not gzipped ({error}); fetch the original file again"
         ) from error
     _check_md5(path, content, md5)
-    num_axes = content[3] if content[:3] == bytes([0, 0, _UNSIGNED_BYTES]) else 0
-    start = 4 + 4 * num_axes
-    shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
-    if num_axes == 0 or math.prod(shape) != len(content) - start:
+    start = 4 + 4 * content[3] if content[:3] == bytes([0, 0, _UNSIGNED_BYTES]) else 0
+    is_whole = 4 < start <= len(content)
+    shape = np.frombuffer(content[4:start], ">u4").tolist() if is_whole else []
+    if not is_whole or math.prod(shape) != len(content) - start:
         raise ValueError(f"{path} holds no idx array of bytes; fetch the original file")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 

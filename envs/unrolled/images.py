@@ -35,18 +35,10 @@ _SEGMENTS = {
     "f": np.s_[:4, 0],
     "g": np.s_[3, :],
 }
-_DIGITS = [
-    "abcdef",
-    "bc",
-    "abdeg",
-    "abcdg",
-    "bcfg",
-    "acdfg",
-    "acdefg",
-    "abc",
-    "abcdefg",
-    "abcdfg",
-]
+_DIGITS = (
+    *("abcdef", "bc", "abdeg", "abcdg", "bcfg"),
+    *("acdfg", "acdefg", "abc", "abcdefg", "abcdfg"),
+)
 
 
 @dataclass(frozen=True)
