@@ -56,8 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     half_width = 1.96 * returns.std(ddof=1) / np.sqrt(len(returns))
     print(
-        f"{config.env}: return {returns.mean():.5g} +- {half_width:.3g} (95% interval "
-        f"of the mean), standard deviation {returns.std(ddof=1):.3g}, lowest "
+        f"{config.env}: return {returns.mean():.5g} +- {half_width:.5g} (95% interval "
+        f"of the mean), standard deviation {returns.std(ddof=1):.5g}, lowest "
         f"{returns.min():.5g}, highest {returns.max():.5g}, over {len(returns)} "
         f"episodes of {lengths.mean():.0f} steps"
     )

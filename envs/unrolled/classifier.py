@@ -14,6 +14,8 @@ from pes_rl.envs.unrolled.problem import UnrolledProblem
 
 Layer = tuple[jax.Array, jax.Array]  # weights [inputs, units], bias [units]
 Network = tuple[Layer, ...]
+# Key data of the episode, step t, the network, its momenta.
+TrainingState = tuple[jax.Array, jax.Array, Network, Network]
 Batch = tuple[jax.Array, jax.Array]  # inputs [batch, inputs], labels [batch]
 Masks = tuple[jax.Array, ...] | None  # one number a unit of each hidden layer
 
@@ -68,6 +70,14 @@ class ClassifierProblem(UnrolledProblem):
     def layer_sizes(self, hidden_sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Units of each layer, from the pixels to the classes."""
         return (self.images.num_pixels, *hidden_sizes, NUM_CLASSES)
+
+    def start_training(
+        self, key: jax.Array, hidden_sizes: tuple[int, ...]
+    ) -> TrainingState:
+        """Before the first step of SGD with momentum."""
+        key_data = jax.random.key_data(key)
+        network = first_network(key_data, self.layer_sizes(hidden_sizes))
+        return key_data, jnp.int32(0), network, jax.tree.map(jnp.zeros_like, network)
 
     def minibatches(self, key_data: jax.Array, t: jax.Array) -> tuple[Batch, Batch]:
         """What step t of the episode with this key learns from and is measured on."""

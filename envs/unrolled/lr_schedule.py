@@ -14,8 +14,7 @@ import jax.numpy as jnp
 
 from pes_rl.envs.unrolled.classifier import (
     ClassifierProblem,
-    Network,
-    first_network,
+    TrainingState,
     training_gradient,
 )
 
@@ -23,14 +22,12 @@ MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-10
 DECAY_STEPS = 5000  # the scale of t; the published horizon
 
-State = tuple[jax.Array, jax.Array, Network, Network]  # key data, t, weights, momenta
-
 
 @dataclass(frozen=True)
 class LearningRateSchedule(ClassifierProblem):
     """First rate and decay of a schedule.
 
-    Published: MNIST or the like, two hidden layers of 100 units, T = 5000.
+    Published: MNIST, two hidden layers of 100 units, T = 5000.
 
     Attributes:
         hidden_sizes: Units of each hidden layer.
@@ -48,16 +45,12 @@ class LearningRateSchedule(ClassifierProblem):
         del key
         return jnp.array([math.log(0.003), math.log(30.0)])
 
-    def init(self, key: jax.Array) -> State:
-        key_data = jax.random.key_data(key)
-        sizes = self.layer_sizes(self.hidden_sizes)
-        network = first_network(key_data, sizes)
-        momenta = jax.tree.map(jnp.zeros_like, network)
-        return key_data, jnp.int32(0), network, momenta
+    def init(self, key: jax.Array) -> TrainingState:
+        return self.start_training(key, self.hidden_sizes)
 
     def step(
-        self, theta: jax.Array, state: State
-    ) -> tuple[State, jax.Array, jax.Array]:
+        self, theta: jax.Array, state: TrainingState
+    ) -> tuple[TrainingState, jax.Array, jax.Array]:
         key, t, network, momenta = state
         learn, test = self.minibatches(key, t)
         gradient = training_gradient(network, learn)

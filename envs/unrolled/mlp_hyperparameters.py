@@ -22,11 +22,9 @@ from pes_rl.envs.unrolled.classifier import (
     Masks,
     Network,
     Objective,
-    first_network,
+    TrainingState,
     training_gradient,
 )
-
-State = tuple[jax.Array, jax.Array, Network, Network]  # key data, t, weights, momenta
 
 # First values are uniform, before exp and sigmoid, between those that give these.
 FIRST_RATE = (1e-4, 1e-2)
@@ -89,16 +87,12 @@ class MLPHyperparameters(ClassifierProblem):
         low, high = jnp.array(kinds).T
         return jax.random.uniform(key, low.shape, minval=low, maxval=high)
 
-    def init(self, key: jax.Array) -> State:
-        key_data = jax.random.key_data(key)
-        sizes = self.layer_sizes((self.hidden_units,) * self.hidden_layers)
-        network = first_network(key_data, sizes)
-        momenta = jax.tree.map(jnp.zeros_like, network)
-        return key_data, jnp.int32(0), network, momenta
+    def init(self, key: jax.Array) -> TrainingState:
+        return self.start_training(key, (self.hidden_units,) * self.hidden_layers)
 
     def step(
-        self, theta: jax.Array, state: State
-    ) -> tuple[State, jax.Array, jax.Array]:
+        self, theta: jax.Array, state: TrainingState
+    ) -> tuple[TrainingState, jax.Array, jax.Array]:
         key, t, network, momenta = state
         learn, test = self.minibatches(key, t)
         masks = self._masks(theta)

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,7 +53,7 @@ def test_an_endless_problem_is_evaluated_by_its_last_loss():
 
 
 def test_options_reach_the_problem():
-    problem = make(
+    problem: Any = make(
         "unrolled:lr-schedule", env_kwargs={"hidden_sizes": [5], "horizon": 7}
     )
     assert problem == PROBLEMS["lr-schedule"](hidden_sizes=(5,), horizon=7)
