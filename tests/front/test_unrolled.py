@@ -15,6 +15,7 @@ from pes_rl.config import make_config
 from pes_rl.defaults import DEFAULTS
 from pes_rl.envs.registry import UNROLLED_NAMES, make
 from pes_rl.envs.unrolled import PROBLEMS
+from pes_rl.envs.unrolled.lr_schedule import LearningRateSchedule
 from pes_rl.policy_files import load_parameters
 
 TOY = "--env unrolled:toy-regression --horizon 20 --num-pairs 2 --total-timesteps 240"
@@ -53,10 +54,9 @@ def test_an_endless_problem_is_evaluated_by_its_last_loss():
 
 
 def test_options_reach_the_problem():
-    problem: Any = make(
-        "unrolled:lr-schedule", env_kwargs={"hidden_sizes": [5], "horizon": 7}
-    )
-    assert problem == PROBLEMS["lr-schedule"](hidden_sizes=(5,), horizon=7)
+    options = {"hidden_sizes": [5], "horizon": 7}
+    problem: Any = make("unrolled:lr-schedule", env_kwargs=options)
+    assert problem == LearningRateSchedule(hidden_sizes=(5,), horizon=7)
     assert problem.diverged_loss == pytest.approx(7 * math.log(10))
 
 
