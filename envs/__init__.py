@@ -18,3 +18,4 @@ from pes_rl.envs.registry import (
     make as make,
 )
 from pes_rl.envs.rollout import Particles as Particles, Rollout as Rollout
+from pes_rl.envs.unrolled.problem import UnrolledProblem as UnrolledProblem

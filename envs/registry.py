@@ -1,10 +1,12 @@
 """Environments by name."""
 
 import difflib
+from dataclasses import fields
 from typing import Any, Literal
 
 from pes_rl.envs.device import DeviceEnvironment
 from pes_rl.envs.host import HostEnvironment
+from pes_rl.envs.unrolled.problem import UnrolledProblem
 
 NATIVE_NAMES = (
     "ant",
@@ -21,6 +23,15 @@ NATIVE_NAMES = (
 )
 CLOSED_FORM_NAMES = ("swimmer",)
 BRAX_NAMES = tuple(sorted((*NATIVE_NAMES, "fast")))
+UNROLLED_NAMES = (
+    "influence-balancing",
+    "l2-regression",
+    "learned-optimizer",
+    "lr-schedule",
+    "lstm",
+    "mlp-hyperparameters",
+    "toy-regression",
+)
 
 
 HANDED_OVER = "python:"
@@ -29,7 +40,11 @@ HANDED_OVER = "python:"
 
 def environment_names() -> list[str]:
     """Every name that `make` knows, but for those of Gymnasium, `gym:ID`."""
-    families = {"jax": CLOSED_FORM_NAMES, "brax": BRAX_NAMES}
+    families = {
+        "jax": CLOSED_FORM_NAMES,
+        "brax": BRAX_NAMES,
+        "unrolled": UNROLLED_NAMES,
+    }
     prefixed = (f"{family}:{name}" for family in families for name in families[family])
     return [*NATIVE_NAMES, *prefixed]
 
@@ -41,17 +56,18 @@ def make(
     backend: str | None = None,
     env_kwargs: dict[str, Any] | None = None,
     vectorization: Literal["auto", "sync", "async", "envpool"] = "auto",
-) -> HostEnvironment | DeviceEnvironment:
-    """Make an environment.
+) -> HostEnvironment | DeviceEnvironment | UnrolledProblem:
+    """Make an environment, or an unrolled problem.
 
     Args:
         name: A native MuJoCo task (`swimmer`, `hopper`, ...), `jax:NAME` for one in
-            closed form, `brax:NAME`, or `gym:ID` for any environment of Gymnasium's
-            (`gym:package:Id` imports the package first).
+            closed form, `brax:NAME`, `unrolled:NAME`, or `gym:ID` for any environment
+            of Gymnasium's (`gym:package:Id` imports the package first).
         num_threads: Threads that step a native MuJoCo batch or EnvPool's, or worker
             processes; 0 takes every CPU.
         backend: Physics backend of a Brax environment; None takes its default.
-        env_kwargs: Keyword arguments of a Gymnasium environment.
+        env_kwargs: Keyword arguments of a Gymnasium environment, or the options of an
+            unrolled problem.
         vectorization: How a Gymnasium environment is stepped, as of
             `GymnasiumEnvironment`.
 
@@ -65,8 +81,10 @@ def make(
             "again; to name it here, register it with Gymnasium and use gym:ID"
         )
     family, _, task = name.partition(":") if ":" in name else ("", "", name)
-    if env_kwargs and family != "gym":
-        raise ValueError(f"env_kwargs={env_kwargs} are for gym:ID; drop them")
+    if env_kwargs and family not in ("gym", "unrolled"):
+        raise ValueError(
+            f"env_kwargs={env_kwargs} are for gym:ID and unrolled:NAME; drop them"
+        )
     if vectorization != "auto" and family != "gym":
         raise ValueError(
             f"vectorization={vectorization!r} is for gym:ID; drop it for {name}"
@@ -81,6 +99,8 @@ def make(
         raise ValueError(
             f"backend={backend!r} is for Brax environments; drop it, or use brax:{task}"
         )
+    if family == "unrolled":
+        return _make_unrolled(task, env_kwargs or {})
     if family == "gym":
         from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 
@@ -92,6 +112,27 @@ def make(
     from pes_rl.envs.native_mujoco import MujocoEnvironment
 
     return MujocoEnvironment(task, num_threads)
+
+
+def _make_unrolled(name: str, options: dict[str, Any]) -> UnrolledProblem:
+    from pes_rl.envs.unrolled import PROBLEMS
+
+    kind = PROBLEMS[name]
+    known = [field.name for field in fields(kind)]
+    for option in options:
+        if option not in known:
+            raise ValueError(unknown_name(f"option of unrolled:{name}", option, known))
+    # JSON knows lists only.
+    values: dict[str, Any] = {
+        option: tuple(value) if isinstance(value, list) else value
+        for option, value in options.items()
+    }
+    return kind(**values)
+
+
+def is_unrolled(name: str) -> bool:
+    """Whether the name is that of an unrolled problem."""
+    return name.startswith("unrolled:")
 
 
 def native_twin(name: str) -> str | None:

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from pes_rl.agents import AGENTS, Estimator, Policy
@@ -15,10 +17,13 @@ from pes_rl.envs import (
     ObservationMoments,
     PolicyProblem,
     Rollout,
+    UnrolledProblem,
     make,
 )
 from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
+from pes_rl.envs.registry import is_unrolled
 from pes_rl.learner import Learner, Step
+from pes_rl.policy_files import TrainedParameters, TrainedPolicy
 
 
 @dataclass(frozen=True)
@@ -34,19 +39,26 @@ class Assembly:
     """The parts of a run.
 
     Attributes:
-        policy: The policy.
-        learner: Trains it.
+        init_theta: First parameters of the policy, or of the unrolled problem, by key.
+        describe: What is saved of the parameters, and of the moments that observations
+            are normalised by, None where they are not.
+        learner: Trains them.
         evaluation: A rollout of its own, so that evaluation and training never share
             simulations.
         final_evaluation: The same, or one in the environment of the last evaluation.
         vectorization: How Gymnasium simulations are stepped, in words; None elsewhere.
+        counts: Whether an evaluation sums an episode's losses or takes the last.
     """
 
-    policy: Policy
+    init_theta: Callable[[jax.Array], jax.Array]
+    describe: Callable[
+        [jax.Array, ObservationMoments | None], TrainedPolicy | TrainedParameters
+    ]
     learner: Learner
     evaluation: Rollout
     final_evaluation: Rollout
-    vectorization: str | None
+    vectorization: str | None = None
+    counts: Literal["sum", "last"] = "sum"
 
 
 def assemble(config: TrainConfig, environments: Environments | None = None) -> Assembly:
@@ -60,30 +72,20 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
             make_environment(config, config.env), make_environment(config, config.env)
         )
     environment, twin = environments.training, environments.evaluation
+    if isinstance(environment, UnrolledProblem):
+        return _assemble_problem(config, environment)
     policy = make_policy(config, environment)
-    is_gymnasium = isinstance(environment, GymnasiumEnvironment)
-    learner = Learner(
-        make_rollout(config, environment, policy.act, config.reward_shift),
-        make_estimator(config),
-        Step(
-            config.optimizer,
-            config.learning_rate,
-            config.learning_rate_decay,
-            config.normalize_returns,
-            config.weight_decay,
-        ),
-        config.total_timesteps,
-        config.final_sigma,
-        ObservationMoments.empty(policy.observation_size)
-        if config.normalize_observations
-        else None,
-        (lambda: environment.dragged_steps) if is_gymnasium else None,
-    )
     if make_policy(config, twin) != policy:
         raise ValueError(
             "the environment for evaluation has other observations or actions than "
             "that for training; use one with the same"
         )
+    observations = None
+    if config.normalize_observations:
+        observations = ObservationMoments.empty(policy.observation_size)
+    is_gymnasium = isinstance(environment, GymnasiumEnvironment)
+    dragged_steps = (lambda: environment.dragged_steps) if is_gymnasium else None
+    rollout = make_rollout(config, environment, policy.act, config.reward_shift)
     evaluation = final = make_rollout(config, twin, policy.act)
     if config.final_eval_env is not None:
         other = make_environment(config, config.final_eval_env)
@@ -93,27 +95,114 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
                 f"actions than {config.env}; use one with the same, or None"
             )
         final = make_rollout(config, other, policy.act)
-    vectorization = environment.vectorization if is_gymnasium else None
-    return Assembly(policy, learner, evaluation, final, vectorization)
+    return Assembly(
+        init_theta=policy.init,
+        describe=partial(_describe_policy, policy),
+        learner=_make_learner(config, rollout, observations, dragged_steps),
+        evaluation=evaluation,
+        final_evaluation=final,
+        vectorization=environment.vectorization if is_gymnasium else None,
+    )
+
+
+def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly:
+    for name, default in _FOR_POLICIES.items():
+        value = getattr(config, name)
+        if value != default:
+            raise ValueError(
+                f"{name}={value!r} has no meaning for {config.env}, which has no "
+                "policy; drop it"
+            )
+    rollout = DeviceRollout(problem, problem.horizon, _diverged_loss(config, problem))
+    evaluation = make_evaluation_rollout(config, problem)
+    return Assembly(
+        init_theta=problem.init_theta,
+        describe=partial(_describe_parameters, problem),
+        learner=_make_learner(config, rollout),
+        evaluation=evaluation,
+        final_evaluation=evaluation,
+        counts=problem.meta_loss,
+    )
+
+
+_FOR_POLICIES: dict[str, Any] = {
+    "policy": "linear",
+    "normalize_observations": False,
+    "reward_shift": 0.0,
+    "final_eval_env": None,
+}
+
+
+def _describe_policy(
+    policy: Policy, theta: jax.Array, observations: ObservationMoments | None
+) -> TrainedPolicy:
+    moments = observations or ObservationMoments.empty(policy.observation_size)
+    arrays = (np.asarray(array) for array in (theta, moments.mean, moments.std))
+    return TrainedPolicy(policy, *arrays)
+
+
+def _describe_parameters(
+    problem: UnrolledProblem, theta: jax.Array, observations: ObservationMoments | None
+) -> TrainedParameters:
+    del observations
+    return TrainedParameters(problem.parameter_names, np.asarray(theta))
+
+
+def _make_learner(
+    config: TrainConfig,
+    rollout: Rollout,
+    observations: ObservationMoments | None = None,
+    dragged_steps: Callable[[], int] | None = None,
+) -> Learner:
+    step = Step(
+        config.optimizer,
+        config.learning_rate,
+        config.learning_rate_decay,
+        config.normalize_returns,
+        config.weight_decay,
+        config.adam_b1,
+    )
+    return Learner(
+        rollout,
+        make_estimator(config),
+        step,
+        config.total_timesteps,
+        config.final_sigma,
+        observations,
+        dragged_steps,
+    )
 
 
 def make_environment(config: TrainConfig, name: str) -> Any:
-    """The named environment, with the settings' options.
+    """The named environment or unrolled problem, with the settings' options.
 
     Raises:
         ValueError: If it cannot be made with them.
     """
+    options = json.loads(config.env_kwargs)
+    if is_unrolled(name) and config.horizon is not None:
+        # The problem's own schedules depend on it.
+        options["horizon"] = config.horizon
     return make(
         name,
         num_threads=config.num_threads,
         backend=config.backend,
-        env_kwargs=json.loads(config.env_kwargs),
+        env_kwargs=options,
         vectorization=config.vectorization,
     )
 
 
 def make_policy(config: TrainConfig, environment: Any) -> Policy:
-    """The policy that the settings ask for, with the environment's sizes."""
+    """The policy that the settings ask for, with the environment's sizes.
+
+    Raises:
+        ValueError: If it is an unrolled problem, which has none.
+    """
+    if isinstance(environment, UnrolledProblem):
+        raise ValueError(
+            f"{config.env} has parameters of its own and no policy; use it with "
+            "pes_rl.train, pes_rl.evaluate and pes_rl.compare"
+        )
     return Policy(
         observation_size=environment.observation_size,
         action_low=tuple(np.asarray(environment.action_low).tolist()),
@@ -134,10 +223,25 @@ def make_rollout(
     horizon = config.horizon or environment.horizon
     if horizon is None:
         raise ValueError(f"{config.env} has no time limit; set horizon, to 1000 say")
+    diverged_loss = config.diverged_loss or 0.0
     if environment.on_device:
         problem = PolicyProblem(environment, act, reward_shift)
-        return DeviceRollout(problem, horizon, config.diverged_loss)
-    return HostRollout(environment, act, horizon, config.diverged_loss, reward_shift)
+        return DeviceRollout(problem, horizon, diverged_loss)
+    return HostRollout(environment, act, horizon, diverged_loss, reward_shift)
+
+
+def make_evaluation_rollout(
+    config: TrainConfig, problem: UnrolledProblem
+) -> DeviceRollout:
+    """The rollout of an evaluation, which ends even where the problem does not."""
+    diverged_loss = _diverged_loss(config, problem)
+    return DeviceRollout(problem, problem.evaluation_steps, diverged_loss)
+
+
+def _diverged_loss(config: TrainConfig, problem: UnrolledProblem) -> float:
+    if config.diverged_loss is None:
+        return problem.diverged_loss
+    return config.diverged_loss
 
 
 def make_estimator(config: TrainConfig) -> Estimator:

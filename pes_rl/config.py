@@ -19,7 +19,8 @@ class TrainConfig:
 
     env: str
     """Environment: a native MuJoCo task (swimmer, hopper, ...), jax:swimmer, brax:NAME,
-    or gym:ID for any of Gymnasium's with continuous actions."""
+    or gym:ID for any of Gymnasium's with continuous actions; or unrolled:NAME, a
+    computation graph with parameters of its own, whose returns are minus its losses."""
     agent: str
     """Gradient estimator: pes, gpes (new noise every noise_period steps), nres (noise
     reuse), pes-analytic, es (full episodes), truncated-es, ars, random-search; or, on
@@ -55,6 +56,8 @@ class TrainConfig:
     """Make the pairs' perturbations of gpes, nres or es orthogonal: less variance."""
     optimizer: Literal["sgd", "adam"] = "adam"
     """Optimiser (optax) that takes the step."""
+    adam_b1: float = 0.9
+    """How much of its running mean of the gradient adam keeps in a step."""
     learning_rate: float = 0.01
     """Learning rate at the start."""
     learning_rate_decay: Literal["constant", "linear"] = "constant"
@@ -84,11 +87,13 @@ class TrainConfig:
     """Taken from the reward of every training step; what is reported is unshifted.
     With 1 where survival brings 1 a step, standing still brings nothing. The estimates
     stay unbiased, for the shifted reward."""
-    diverged_loss: float = 0.0
+    diverged_loss: float | None = None
     """Loss of the step at which a simulation diverges, which ends its episode: a part
-    of the loss that the estimates are for."""
+    of the loss that the estimates are for. None takes an unrolled problem's own, and 0
+    in an environment."""
     env_kwargs: str = "{}"
-    """Keyword arguments of a gym:ID environment, as a JSON object."""
+    """Keyword arguments of a gym:ID environment, or options of an unrolled:NAME
+    problem (such as data, data_folder, objective), as a JSON object."""
     backend: str | None = None
     """Physics backend of a Brax environment."""
     vectorization: Literal["auto", "sync", "async", "envpool"] = "auto"
@@ -127,6 +132,8 @@ class TrainConfig:
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value} must be above 0")
         _check_json_object(self.env_kwargs)
+        if not 0 <= self.adam_b1 < 1:
+            raise ValueError(f"adam_b1={self.adam_b1} must be at least 0 and below 1")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay={self.weight_decay} must be 0 or more")
         self._check_agent_options()

@@ -147,6 +147,112 @@ DEFAULTS["swimmer"]["ars"] = {
     "orthogonal": False,
 }
 
+# Unrolled problems. Published settings, from the PES paper's code; it counts particles,
+# N = 2P, and its budgets are in updates: total_timesteps = updates N K. Ends never
+# depend on theta, so beginning at once is unbiased, and no step is idle. Where a run is
+# the same in every episode, one episode evaluates it.
+_INFLUENCE: Settings = {
+    "total_timesteps": 3_000_000,
+    "num_pairs": 500,
+    "sigma": 0.1,
+    "optimizer": "sgd",
+    "learning_rate": 1e-4,
+    "eval_interval": 100_000,
+    "eval_episodes": 1,
+    "final_eval_episodes": 1,
+    "log_interval": 50,
+    "checkpoint_interval": 1_000_000,
+    "threshold": -1e-9,
+}
+_TOY: Settings = {
+    "total_timesteps": 20_000_000,
+    "num_pairs": 50,
+    "sigma": 0.3,
+    "optimizer": "adam",
+    "adam_b1": 0.99,
+    "learning_rate": 0.01,
+    "eval_interval": 100_000,
+    "eval_episodes": 1,
+    "final_eval_episodes": 1,
+    "log_interval": 100,
+    "checkpoint_interval": 5_000_000,
+    "threshold": -600.0,
+}
+# MNIST needs its data: --env-kwargs '{"data": "mnist"}'.
+_LR_SCHEDULE: Settings = {
+    "total_timesteps": 50_000_000,  # published: 5000 updates, K = 10
+    "num_pairs": 500,
+    "sigma": 0.1,
+    "optimizer": "adam",
+    "learning_rate": 0.01,
+    "eval_interval": 1_000_000,
+    "eval_episodes": 4,
+    "final_eval_episodes": 10,
+    "log_interval": 10,
+    "checkpoint_interval": 1_000_000,
+}
+_MLP: Settings = {
+    "total_timesteps": 5_000_000,
+    "num_pairs": 5,
+    "sigma": 0.3,
+    "optimizer": "adam",
+    "learning_rate": 0.01,
+    "eval_interval": 50_000,
+    "eval_episodes": 10,
+    "final_eval_episodes": 10,
+    "log_interval": 50,
+    "checkpoint_interval": 500_000,
+}
+_L2: Settings = {
+    "total_timesteps": 200_000,
+    "num_pairs": 2,
+    "sigma": 0.01,
+    "optimizer": "adam",
+    "learning_rate": 0.003,
+    "eval_interval": 10_000,
+    "eval_episodes": 1,
+    "final_eval_episodes": 1,
+    "log_interval": 500,
+    "checkpoint_interval": 100_000,
+}
+# The noise-reuse paper's, for its optimiser; the PES paper's are not known.
+_LEARNED: Settings = {
+    "total_timesteps": 10_000_000,
+    "num_pairs": 100,
+    "sigma": 0.01,
+    "optimizer": "adam",
+    "learning_rate": 3e-4,
+    "eval_interval": 500_000,
+    "eval_episodes": 4,
+    "final_eval_episodes": 10,
+    "log_interval": 50,
+    "checkpoint_interval": 1_000_000,
+}
+# Untuned: the published study measures gradients at a fixed theta and trains nothing.
+_LSTM: Settings = {**_LEARNED, "eval_episodes": 1, "final_eval_episodes": 1}
+
+
+def _unrolled(
+    settings: Settings, truncation_length: int, endless: bool = False
+) -> dict[str, Settings]:
+    partial = {**settings, "truncation_length": truncation_length}
+    agents = {"pes": {**partial, "restart_at_once": True}, "truncated-es": partial}
+    if not endless:
+        agents |= {"nres": partial, "es": {**settings, "log_interval": 1}}
+    return agents
+
+
+DEFAULTS |= {
+    "unrolled:influence-balancing": _unrolled(_INFLUENCE, 1, endless=True),
+    "unrolled:toy-regression": _unrolled(_TOY, 10),
+    "unrolled:lr-schedule": _unrolled(_LR_SCHEDULE, 10),
+    "unrolled:mlp-hyperparameters": _unrolled(_MLP, 10),
+    "unrolled:l2-regression": _unrolled(_L2, 1, endless=True),
+    "unrolled:learned-optimizer": _unrolled(_LEARNED, 10),
+    "unrolled:lstm": _unrolled(_LSTM, 10),
+}
+DEFAULTS["unrolled:toy-regression"]["truncated-es"]["sigma"] = 1.0  # as published
+
 # The same task, stepped otherwise.
 DEFAULTS["jax:swimmer"] = DEFAULTS["swimmer"]
 

@@ -1,4 +1,4 @@
-"""Evaluate a trained policy: `python -m pes_rl.evaluate RUN --episodes 100`."""
+"""Evaluate what training found: `python -m pes_rl.evaluate RUN --episodes 100`."""
 
 import dataclasses
 import sys
@@ -11,16 +11,25 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from pes_rl.assembly import make_environment, make_policy, make_rollout
+from pes_rl.assembly import (
+    make_environment,
+    make_evaluation_rollout,
+    make_policy,
+    make_rollout,
+)
 from pes_rl.config import TrainConfig
+from pes_rl.envs import Rollout, UnrolledProblem
 from pes_rl.evaluation import make_evaluator
-from pes_rl.policy_files import load_policy
+from pes_rl.policy_files import load_parameters, load_policy
 from pes_rl.run_folder import read_settings
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Play whole fresh episodes with a trained policy and print its return."""
+    """Play whole fresh episodes with a trained policy and print its return.
+
+    Of an unrolled problem, whose parameters training found, it is minus the meta-loss.
+    """
 
     run: tyro.conf.Positional[str]
     """Folder of the run."""
@@ -30,7 +39,7 @@ class EvaluateOptions:
     """Episodes to play."""
     env: str | None = None
     """Another environment with the same observations and actions, such as swimmer
-    for a run on jax:swimmer; None takes that of the run."""
+    for a run on jax:swimmer; None takes that of the run. Not for unrolled problems."""
     seed: int = 0
     """Seed of the episodes; training draws its own from its seed in another way."""
 
@@ -47,9 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     half_width = 1.96 * returns.std(ddof=1) / np.sqrt(len(returns))
     print(
-        f"{config.env}: return {returns.mean():.1f} +- {half_width:.1f} (95% interval "
-        f"of the mean), standard deviation {returns.std(ddof=1):.1f}, lowest "
-        f"{returns.min():.1f}, highest {returns.max():.1f}, over {len(returns)} "
+        f"{config.env}: return {returns.mean():.5g} +- {half_width:.5g} (95% interval "
+        f"of the mean), standard deviation {returns.std(ddof=1):.5g}, lowest "
+        f"{returns.min():.5g}, highest {returns.max():.5g}, over {len(returns)} "
         f"episodes of {lengths.mean():.0f} steps"
     )
     return 0
@@ -69,18 +78,29 @@ def evaluate(
     if options.episodes < 2:
         raise ValueError(f"episodes={options.episodes} must be at least 2; use 100")
     config = TrainConfig(**read_settings(Path(options.run)))
-    trained = load_policy(options.run, options.which)
     if options.env is not None:
         config = dataclasses.replace(config, env=options.env)
     environment = make_environment(config, config.env)
-    if make_policy(config, environment) != trained.policy:
-        raise ValueError(
-            f"{config.env} has other observations or actions than the run's "
-            "environment; use one with the same"
-        )
-    rollout = make_rollout(config, environment, trained.act)
-    play = make_evaluator(rollout, options.episodes)
-    evaluation = play(jnp.asarray(trained.theta), None, jax.random.key(options.seed))
+    if isinstance(environment, UnrolledProblem):
+        theta = load_parameters(options.run, options.which).theta
+        if len(theta) != len(environment.parameter_names):
+            raise ValueError(
+                f"{config.env} has {len(environment.parameter_names)} parameters and "
+                f"the run {len(theta)}; use its own environment"
+            )
+        rollout: Rollout = make_evaluation_rollout(config, environment)
+        play = make_evaluator(rollout, options.episodes, environment.meta_loss)
+    else:
+        trained = load_policy(options.run, options.which)
+        if make_policy(config, environment) != trained.policy:
+            raise ValueError(
+                f"{config.env} has other observations or actions than the run's "
+                "environment; use one with the same"
+            )
+        theta = trained.theta
+        rollout = make_rollout(config, environment, trained.act)
+        play = make_evaluator(rollout, options.episodes)
+    evaluation = play(jnp.asarray(theta), None, jax.random.key(options.seed))
     return config, evaluation.returns, evaluation.lengths
 
 

@@ -1,7 +1,8 @@
-"""Evaluation of a policy: whole fresh episodes with the mean parameters."""
+"""Evaluation: whole fresh episodes with the mean parameters."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +22,15 @@ class Evaluation:
     lengths: np.ndarray
 
 
-def make_evaluator(rollout: Rollout, num_episodes: int) -> Evaluator:
+def make_evaluator(
+    rollout: Rollout, num_episodes: int, counts: Literal["sum", "last"] = "sum"
+) -> Evaluator:
     """A function (theta [D], observations, key) -> `Evaluation` of fresh episodes.
 
     It plays on `rollout`, which training must not use; its steps are not training's.
-    `observations` are what training normalises by, and None where it does not.
+    `observations` are what training normalises by, and None where it does not. An
+    episode's return is minus the sum of its losses, or minus the last of them where it
+    is the last that counts.
     """
     horizon = rollout.horizon
     assert horizon is not None  # the trainer's environments all have one
@@ -37,7 +42,10 @@ def make_evaluator(rollout: Rollout, num_episodes: int) -> Evaluator:
         particles = rollout.reset(key, num_episodes, members=1)
         thetas = jnp.broadcast_to(theta, (num_episodes, theta.size))
         _, segment = played.unroll(particles, thetas, horizon, single_episode=True)
-        return -segment.loss.sum(0), segment.simulated.sum(0, dtype=jnp.int32)
+        lengths = segment.simulated.sum(0, dtype=jnp.int32)
+        if counts == "last":
+            return -jnp.take_along_axis(segment.loss, lengths[None] - 1, 0)[0], lengths
+        return -segment.loss.sum(0), lengths
 
     play_once = jax.jit(play) if rollout.on_device else play
 

@@ -58,6 +58,7 @@ class Step:
         weight_decay: Added to the direction, times theta, after the optimiser (as in
             AdamW): the optimum moves towards 0, to that of the loss plus
             weight_decay / 2 |theta|^2 where the direction is the gradient.
+        adam_b1: How much of its running mean of the gradient `adam` keeps in a step.
     """
 
     optimizer: Literal["sgd", "adam"]
@@ -65,6 +66,7 @@ class Step:
     decay: Literal["constant", "linear"] = "constant"
     normalize_returns: bool = False
     weight_decay: float = 0.0
+    adam_b1: float = 0.9
 
     def direction(self) -> optax.GradientTransformation:
         """The optimiser without its learning rate.
@@ -72,7 +74,9 @@ class Step:
         optax's schedules count updates; ours follows environment steps, so the rate is
         multiplied in by the learner.
         """
-        return {"sgd": optax.identity, "adam": optax.scale_by_adam}[self.optimizer]()
+        if self.optimizer == "adam":
+            return optax.scale_by_adam(b1=self.adam_b1)
+        return optax.identity()
 
     def learning_rate_at(self, progress: jax.Array) -> jax.Array:
         """Learning rate when `progress` of the budget is used."""

@@ -80,6 +80,44 @@ class TrainedPolicy:
         return self(observation), None
 
 
+@dataclass(frozen=True)
+class TrainedParameters:
+    """What training on an unrolled problem found.
+
+    Attributes:
+        names: Name of each parameter, D in all.
+        theta: The parameters. # shape=(D,)
+    """
+
+    names: tuple[str, ...]
+    theta: np.ndarray
+
+
+def save_parameters(path: Path, trained: TrainedParameters) -> None:
+    """Write the parameters: arrays `theta` and `names`."""
+    with path.open("wb") as file:
+        np.savez(file, theta=trained.theta, names=np.array(trained.names))
+
+
+def load_parameters(
+    run: str | Path, which: Literal["best", "last"] = "best"
+) -> TrainedParameters:
+    """Read the parameters that training on an unrolled problem saved.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    path = Path(run) / "policy" / f"{which}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return TrainedParameters(tuple(file["names"].tolist()), file["theta"])
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no parameters of an unrolled problem ({error}); use a run "
+            "folder of unrolled:NAME"
+        ) from error
+
+
 def save_policy(path: Path, trained: TrainedPolicy) -> None:
     """Write the policy."""
     description = {"format": FORMAT, **dataclasses.asdict(trained.policy)}

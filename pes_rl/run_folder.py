@@ -17,7 +17,12 @@ from tensorboardX import SummaryWriter
 
 from pes_rl import __version__
 from pes_rl.config import TrainConfig
-from pes_rl.policy_files import TrainedPolicy, save_policy
+from pes_rl.policy_files import (
+    TrainedParameters,
+    TrainedPolicy,
+    save_parameters,
+    save_policy,
+)
 
 COLUMNS: tuple[str, ...] = (
     "time/total_timesteps",
@@ -120,11 +125,16 @@ class RunFolder:
         """Write `summary.json`."""
         self._write_json("summary.json", summary)
 
-    def save_policy(self, name: str, trained: TrainedPolicy) -> None:
+    def save_policy(
+        self, name: str, trained: TrainedPolicy | TrainedParameters
+    ) -> None:
         """Write `policy/NAME.npz`, whole or not at all."""
         path = self.path / "policy" / f"{name}.npz"
         unfinished = path.with_suffix(".unfinished")
-        save_policy(unfinished, trained)
+        if isinstance(trained, TrainedPolicy):
+            save_policy(unfinished, trained)
+        else:
+            save_parameters(unfinished, trained)
         os.replace(unfinished, path)
 
     def close(self) -> None:

@@ -72,7 +72,8 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None]:
         default=default,
         args=arguments,
         prog="python -m pes_rl.train",
-        description="Train a policy by evolution strategies on partial unrolls. "
+        description="Train a policy, or the parameters of an unrolled problem, by "
+        "evolution strategies on partial unrolls. "
         "Defaults are those of the given --env and --agent.",
     )
     settings = dataclasses.asdict(parsed)
@@ -104,7 +105,7 @@ def _print_result(result: Result) -> None:
     if summary["interrupted"]:
         print(f"stopped; continue with --resume {result.folder}")
     print(
-        f"return {summary['final_return']:.1f} +- {summary['final_return_std']:.1f} "
+        f"return {summary['final_return']:.5g} +- {summary['final_return_std']:.3g} "
         f"over {summary['final_episodes']} episodes after "
         f"{summary['total_timesteps']:,} environment steps in "
         f"{summary['wall_seconds']:.0f} s"

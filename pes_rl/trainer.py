@@ -13,9 +13,8 @@ from pes_rl.agents import Report
 from pes_rl.assembly import Environments, assemble
 from pes_rl.checkpoints import Checkpoints
 from pes_rl.config import TrainConfig
-from pes_rl.envs import ObservationMoments
 from pes_rl.evaluation import Evaluation, make_evaluator
-from pes_rl.policy_files import TrainedPolicy
+from pes_rl.policy_files import TrainedParameters, TrainedPolicy
 from pes_rl.progress import Progress
 from pes_rl.run_folder import RunFolder
 
@@ -27,16 +26,17 @@ class Result:
     Attributes:
         folder: The run's folder.
         summary: Content of its `summary.json`.
-        policy: The last policy, ready to act: `policy(observation)`.
+        policy: The last policy, ready to act: `policy(observation)`; of an unrolled
+            problem, its last `TrainedParameters`.
     """
 
     folder: Path
     summary: dict[str, Any]
-    policy: TrainedPolicy
+    policy: Any
 
     @property
     def theta(self) -> np.ndarray:
-        """Parameters of the policy. # shape=(D,), dtype=float32."""
+        """Parameters of the policy or problem. # shape=(D,), dtype=float32."""
         return self.policy.theta
 
 
@@ -86,15 +86,17 @@ class Trainer:
         self._stop_requested = False
         parts = assemble(config, environments)
         self.vectorization = parts.vectorization
-        self._policy, self._learner = parts.policy, parts.learner
-        self._evaluate = make_evaluator(parts.evaluation, config.eval_episodes)
+        self._describe, self._learner = parts.describe, parts.learner
+        self._evaluate = make_evaluator(
+            parts.evaluation, config.eval_episodes, parts.counts
+        )
         self._evaluate_finally = make_evaluator(
-            parts.final_evaluation, config.final_eval_episodes
+            parts.final_evaluation, config.final_eval_episodes, parts.counts
         )
         policy_key, learner_key, self._eval_key = jax.random.split(
             jax.random.key(config.seed), 3
         )
-        self._state = self._learner.init(self._policy.init(policy_key), learner_key)
+        self._state = self._learner.init(parts.init_theta(policy_key), learner_key)
         self._counters = _Counters(next_checkpoint=config.checkpoint_interval)
         if not resume:
             self._folder = RunFolder(folder)
@@ -201,7 +203,7 @@ class Trainer:
         counters.last_return_std = float(evaluation.returns.std())
         if counters.best_return is None or mean > counters.best_return:
             counters.best_return = mean
-            self._folder.save_policy("best", self._trained_policy())
+            self._folder.save_policy("best", self._trained())
         if (
             threshold is not None
             and mean >= threshold
@@ -221,7 +223,7 @@ class Trainer:
         self._folder.log({**clock, **row})
         progress.update(
             counters.timesteps,
-            f"return {counters.last_return:.1f} (best {counters.best_return:.1f})",
+            f"return {counters.last_return:.5g} (best {counters.best_return:.5g})",
         )
 
     def _save_checkpoint(self, progress: Progress) -> None:
@@ -229,7 +231,7 @@ class Trainer:
         self._counters.wall_seconds = self._wall_seconds()
         counters = dataclasses.asdict(self._counters)
         try:
-            self._folder.save_policy("last", self._trained_policy())
+            self._folder.save_policy("last", self._trained())
             self._checkpoints.save(self._counters.timesteps, self._state, counters)
         except (OSError, ValueError) as error:
             progress.say(f"checkpoint not saved, training goes on: {error}")
@@ -246,18 +248,10 @@ class Trainer:
         self._folder.write_summary(summary)
         self._folder.close()
         self._checkpoints.close()
-        return Result(self._folder.path, summary, self._trained_policy())
+        return Result(self._folder.path, summary, self._trained())
 
-    def _trained_policy(self) -> TrainedPolicy:
-        observations = self._state.observations or ObservationMoments.empty(
-            self._policy.observation_size
-        )
-        return TrainedPolicy(
-            self._policy,
-            np.asarray(self._state.theta),
-            np.asarray(observations.mean),
-            np.asarray(observations.std),
-        )
+    def _trained(self) -> TrainedPolicy | TrainedParameters:
+        return self._describe(self._state.theta, self._state.observations)
 
     def _summary(self) -> dict[str, Any]:
         config, counters = self._config, self._counters

@@ -1,0 +1,204 @@
+"""Sets of small images with labels, for problems that train a classifier."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pes_rl.envs.unrolled.image_files import (
+    CIFAR_10_MD5,
+    IDX_MD5,
+    read_cifar_10,
+    read_idx_pair,
+    write_idx,
+)
+
+ImageSet = Literal["mnist", "fashion-mnist", "cifar-10", "digits", "generated"]
+Part = Literal["training", "validation"]
+
+NUM_CLASSES = 10
+
+_OPENML = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST"}
+_CACHE = Path.home() / ".cache" / "pes_rl"
+
+# Segments of a seven-segment digit in 7 rows of 4 pixels: the slices that each fills.
+_SEGMENTS = {
+    "a": np.s_[0, :],
+    "b": np.s_[:4, 3],
+    "c": np.s_[3:, 3],
+    "d": np.s_[6, :],
+    "e": np.s_[3:, 0],
+    "f": np.s_[:4, 0],
+    "g": np.s_[3, :],
+}
+_DIGITS = (
+    *("abcdef", "bc", "abdeg", "abcdg", "bcfg"),
+    *("acdfg", "acdefg", "abc", "abcdefg", "abcdfg"),
+)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A labelled set, of which the last sixth is for validation.
+
+    Of MNIST's 60,000 that leaves 50,000 for training, as published.
+
+    Attributes:
+        pixels: One image a row, colour by colour. # shape=(n, pixels), dtype=uint8
+        labels: # shape=(n,), dtype=int32
+        mean: Of each place's colour in the training images.
+            # shape=(1, pixels), dtype=float32
+        deviation: The same, standard deviation.
+    """
+
+    pixels: jax.Array
+    labels: jax.Array
+    mean: jax.Array
+    deviation: jax.Array
+
+    @property
+    def num_pixels(self) -> int:
+        """Numbers in an image."""
+        return self.pixels.shape[1]
+
+    def batch(self, bits: jax.Array, part: Part) -> tuple[jax.Array, jax.Array]:
+        """Images drawn with replacement, each colour of mean 0 and deviation 1.
+
+        Args:
+            bits: Random numbers that choose the rows. # shape=(batch,), dtype=uint32
+            part: What to draw from.
+
+        Returns:
+            (inputs [batch, pixels], labels [batch]).
+        """
+        first, last = part_bounds(self.labels.shape[0])[part]
+        rows = first + (bits % jnp.uint32(last - first)).astype(jnp.int32)
+        # Converted after the choice: the set stays in bytes, once for all particles.
+        inputs = self.pixels[rows].astype(float)
+        mean, deviation = (x.astype(inputs.dtype) for x in (self.mean, self.deviation))
+        return (inputs - mean) / deviation, self.labels[rows]
+
+
+def part_bounds(num_images: int) -> dict[Part, tuple[int, int]]:
+    """First row of each part of a set, and the one after its last."""
+    num_training = num_images - num_images // 6
+    return {
+        "training": (0, num_training),
+        "validation": (num_training, num_images),
+    }
+
+
+@cache
+def load_images(name: ImageSet, folder: str | None = None) -> Images:
+    """A set, read once in a process.
+
+    Args:
+        name: `mnist`, `fashion-mnist` and `cifar-10` are the original training images.
+            `digits` are scikit-learn's 1797 of 8 x 8. `generated` are 6000 drawn ones
+            of 8 x 8, in seven segments with noise, that need nothing.
+        folder: Of the original files. Without one MNIST and Fashion-MNIST are
+            downloaded, once, into a cache folder.
+
+    Raises:
+        ValueError: If the files are missing, torn or others.
+    """
+    channels = 1
+    if name == "cifar-10":
+        channels = 3
+        pixels, labels = read_cifar_10(_named(name, folder), CIFAR_10_MD5)
+    elif name in IDX_MD5:
+        where = Path(folder) if folder is not None else download(name)
+        pixels, labels = read_idx_pair(where, IDX_MD5[name])
+    elif folder is not None:
+        raise ValueError(f"data_folder={folder!r} has no meaning for {name}; drop it")
+    else:
+        pixels, labels = _load_digits() if name == "digits" else _generate_digits()
+    return _as_images(pixels, labels, channels)
+
+
+def _named(name: str, folder: str | None) -> Path:
+    if folder is None:
+        raise ValueError(
+            f"{name} is not downloaded; set data_folder to the folder with its "
+            f"original files ({', '.join(CIFAR_10_MD5)})"
+        )
+    return Path(folder)
+
+
+def _as_images(pixels: np.ndarray, labels: np.ndarray, channels: int) -> Images:
+    first, last = part_bounds(len(labels))["training"]
+    colours = pixels[first:last].reshape(last - first, channels, -1)
+    size = colours.shape[2]
+    mean, deviation = (
+        np.repeat(statistic, size)[None].astype(np.float32)
+        for statistic in (colours.mean((0, 2)), colours.std((0, 2)))
+    )
+    # Arrays, not traced values, even if the first to ask is being traced.
+    with jax.ensure_compile_time_eval():
+        return Images(
+            jnp.asarray(pixels),
+            jnp.asarray(labels, jnp.int32),
+            jnp.asarray(mean),
+            jnp.asarray(deviation),
+        )
+
+
+def download(name: str, cache_folder: Path = _CACHE) -> Path:
+    """Folder with the original files, fetched from OpenML unless they are there.
+
+    They are read and checked like any others. scikit-learn, which knows OpenML's form,
+    takes about a minute to parse it.
+
+    Raises:
+        ValueError: If the download fails.
+    """
+    folder = cache_folder / name
+    images, labels = (folder / file for file in IDX_MD5[name])
+    if images.exists() and labels.exists():
+        return folder
+    fetch = _scikit_learn().fetch_openml
+    try:
+        found: Any = fetch(_OPENML[name], version=1, as_frame=False, parser="liac-arff")
+        folder.mkdir(parents=True, exist_ok=True)
+        # The training images come first.
+        pixels = found.data[:60_000].astype(np.uint8).reshape(-1, 28, 28)
+        write_idx(images, pixels)
+        write_idx(labels, found.target[:60_000].astype(np.uint8))
+    except OSError as error:
+        raise ValueError(
+            f"{name} could not be downloaded ({error}); set data_folder to a folder "
+            f"with the original {images.name} and {labels.name}"
+        ) from error
+    return folder
+
+
+def _scikit_learn() -> Any:
+    try:
+        import sklearn.datasets
+    except ImportError as error:
+        raise ValueError(
+            "digits, and downloads, need scikit-learn; pip install 'pes-rl[data]', or "
+            "use the data set generated"
+        ) from error
+    return sklearn.datasets
+
+
+def _load_digits() -> tuple[np.ndarray, np.ndarray]:
+    digits = _scikit_learn().load_digits()
+    return (15 * digits.data).astype(np.uint8), digits.target  # of 16 levels
+
+
+def _generate_digits(num_images: int = 6000) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(NUM_CLASSES, size=num_images)
+    images = 40 * np.abs(generator.normal(size=(num_images, 8, 8)))
+    for image, label in zip(images, labels, strict=True):
+        top, left = generator.integers((2, 5))
+        place = image[top : top + 7, left : left + 4]
+        for segment in _DIGITS[label]:
+            place[_SEGMENTS[segment]] += generator.uniform(60, 220)
+    return np.minimum(images, 255).astype(np.uint8).reshape(num_images, -1), labels
