@@ -18,9 +18,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from pes_rl.agreement import measure_agreement
 from pes_rl.assembly import make_environment, make_policy, make_rollout
 from pes_rl.config import make_config
 from pes_rl.envs import Particles, Rollout, Segment
+from pes_rl.envs.registry import NATIVE_NAMES
 
 Verdict = Literal["yes", "no", "note"]
 Finding = tuple[str, Verdict, str]  # question, answer, what it means
@@ -54,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.num_pairs < 1:
             raise ValueError(f"num_pairs={options.num_pairs} must be at least 1; use 4")
         findings = list(check(*_parts(options), options.num_pairs))
+        if options.env in NATIVE_NAMES:
+            findings.append(_agreement(options.env))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -120,6 +124,13 @@ def check(rollout: Rollout, num_parameters: int, num_pairs: int) -> Iterator[Fin
     yield _copies(rollout, unroll, after, thetas)
     yield from _episodes(segment, horizon)
     yield "engine, steps a second", "note", f"{_speed(rollout, unroll, thetas):,.0f}"
+
+
+def _agreement(env: str) -> Finding:
+    agreement = measure_agreement(env)
+    holds = agreement.difference < 1e-9 and agreement.ends_agree
+    found = f"to {agreement.difference:.0e} over {agreement.steps} steps"
+    return _finding("it steps as Gymnasium's environment", holds, found, found)
 
 
 def _finding(question: str, holds: bool, good: str, bad: str) -> Finding:

@@ -6,10 +6,10 @@
 from typing import Any
 
 import gymnasium
-import mujoco
 import numpy as np
 import pytest
 
+from pes_rl.agreement import measure_agreement
 from pes_rl.envs.mujoco_tasks import TASKS
 from pes_rl.envs.native_mujoco import MujocoEnvironment
 from pes_rl.envs.registry import NATIVE_NAMES, native_twin
@@ -24,54 +24,16 @@ ENDS_EARLY = {
 }
 
 
-def put_theirs_where_ours_is(theirs: Any, ours: MujocoEnvironment, index: int) -> Any:
-    """Gymnasium's environment at the start of the same episode; its observation."""
-    data = mujoco.MjData(ours.model)
-    rows, _ = ours.save()
-    mujoco.mj_setState(
-        ours.model, data, rows[index], mujoco.mjtState.mjSTATE_INTEGRATION
-    )
-    theirs.reset(seed=0)
-    theirs.unwrapped.set_state(data.qpos.copy(), data.qvel.copy())
-    return theirs.unwrapped._get_obs()
-
-
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_steps_as_gymnasiums_over_whole_episodes(name):
     """Same states and actions, some beyond the bounds, ends and resets: within 1e-9.
 
     Three simulations, of which the middle one is followed: two episodes, or 300 steps.
     """
-    ours = MujocoEnvironment(name, num_threads=2)
-    theirs: Any = gymnasium.make(TASKS[name].gymnasium_id)
-    keys = np.arange(6, dtype=np.uint32).reshape(3, 2)
-    ours.allocate(3)
-    expected = put_theirs_where_ours_is(theirs, ours, 1)  # Any state will do for this.
-    observations = ours.reset(np.arange(3), keys)
-    expected = put_theirs_where_ours_is(theirs, ours, 1)
-    np.testing.assert_allclose(observations[1], expected, rtol=1e-9, atol=1e-9)
-    generator = np.random.default_rng(0)
-    low, high = 1.3 * ours.action_low, 1.3 * ours.action_high
-    ends = []
-    for step in range(300):
-        actions = generator.uniform(low, high, (3, len(low)))
-        observations, rewards, terminated = ours.step(actions, None)
-        expected, reward, ended, cut, _ = theirs.step(actions[1])
-        np.testing.assert_allclose(observations[1], expected, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(rewards[1], reward, rtol=1e-9, atol=1e-9)
-        assert terminated[1] == ended
-        if ended or cut:
-            ends.append(ended)
-            if len(ends) == 2:
-                break
-            observations = ours.reset(np.array([1]), keys[1:2] + np.uint32(step + 1))
-            expected = put_theirs_where_ours_is(theirs, ours, 1)
-            np.testing.assert_allclose(observations[0], expected, rtol=1e-9, atol=1e-9)
-    if name in ENDS_EARLY:
-        assert any(ends)
-    else:
-        assert not any(ends)
-    theirs.close()
+    agreement = measure_agreement(name, max_steps=300)
+    assert agreement.difference < 1e-9
+    assert agreement.ends_agree
+    assert (agreement.early_ends > 0) == (name in ENDS_EARLY)
 
 
 def test_every_task_has_its_name_in_the_registry():

@@ -1,6 +1,7 @@
 """The command `python -m pes_rl.bench`: what it measures and writes, not how fast."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from mujoco.batch import Batch
 
-from pes_rl import bench
+from pes_rl import bench, bench_engines
 from pes_rl.assembly import make_policy, make_rollout
 from pes_rl.config import make_config
 from pes_rl.envs import make
@@ -41,6 +42,23 @@ def test_a_native_task_is_measured_against_its_peers(tmp_path, capsys) -> None:
     assert "1.00 times" in table
 
 
+def test_several_native_tasks_share_a_table(tmp_path, capsys, monkeypatch) -> None:
+    def no_peers(*_: Any) -> Any:
+        yield from ()
+
+    monkeypatch.setattr(bench_engines, "_peers", no_peers)
+    arguments = ["--num-threads", "1", "--env", "swimmer", "reacher"]
+    rows = measure(tmp_path / "rows.json", *arguments)
+    assert [row["env"] for row in rows] == ["swimmer"] * 2 + ["reacher"] * 2
+    table = capsys.readouterr().out
+    for task in ("swimmer", "reacher"):
+        (line,) = re.findall(rf"^\| {task} .*", table, re.MULTILINE)
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert float(cells[1]) < 1e-9
+        assert float(cells[3]) > 0
+        assert cells[4:] == ["-", "-"]
+
+
 @pytest.mark.filterwarnings("default")  # of the packages that Brax imports
 def test_a_brax_environment_is_measured_against_its_physics_in_a_scan(tmp_path) -> None:
     rows = measure(tmp_path / "rows.json", "--env", "brax:fast")
@@ -70,14 +88,14 @@ def test_the_open_loop_steps_the_trajectories_of_the_closed_loop(monkeypatch) ->
         batches.append(Batch(*arguments, **keywords))
         return batches[-1]
 
-    monkeypatch.setattr(bench, "Batch", make_batch)
+    monkeypatch.setattr(bench_engines, "Batch", make_batch)
     config, environment = make_config("swimmer", "pes"), make("swimmer")
     policy = make_policy(config, environment)
     rollout = make_rollout(config, environment, policy.act)
     particles = rollout.reset(jax.random.key(0), 4, stagger=True)
     thetas = 0.1 * jax.random.normal(jax.random.key(1), (8, policy.num_parameters))
-    bench._open_loop(rollout, particles, thetas, threads=2)()
-    after, segment = rollout.unroll(particles, thetas, bench.STEPS)
+    bench_engines.open_loop(rollout, particles, thetas, threads=2)()
+    after, segment = rollout.unroll(particles, thetas, bench_engines.STEPS)
     assert not segment.ended.any()
     np.testing.assert_array_equal(batches[0].state, after.state.simulation[0])
 
