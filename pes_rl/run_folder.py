@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -80,12 +81,11 @@ class RunFolder:
     def _open_csv(self, resume_at: int | None) -> Any:
         path = self.path / "progress.csv"
         if resume_at is not None and path.exists():
-            kept = [
-                line
-                for row, line in enumerate(path.read_text().splitlines(keepends=True))
-                if row == 0 or int(line.split(",")[0]) <= resume_at
-            ]
-            path.write_text("".join(kept))
+            header, *rows = _whole_lines(path) or [""]
+            kept = [row for row in rows if int(row.split(",")[0]) <= resume_at]
+            unfinished = path.with_suffix(".unfinished")
+            unfinished.write_text("".join([header, *kept]), newline="")
+            os.replace(unfinished, path)
         return path.open("a", newline="")
 
     def log(self, row: dict[str, float]) -> None:
@@ -98,12 +98,16 @@ class RunFolder:
                 self._tensorboard.add_scalar(tag, value, timesteps)
 
     def write_config(self, settings: dict[str, Any], vectorization: str | None) -> None:
-        """Write `config.json`: settings, versions and the command.
+        """Write `config.json`: settings, what made the run, versions and the command.
+
+        A resumed run keeps what made it before.
 
         Args:
             settings: Of the run.
             vectorization: How Gymnasium simulations are stepped, in words.
         """
+        resumed = (self.path / "config.json").exists()
+        made_by = read_makers(self.path) if resumed else []
         packages = {name: version(name) for name in _PACKAGES}
         packages["pes-rl"] = __version__
         self._write_json(
@@ -111,6 +115,7 @@ class RunFolder:
             {
                 "settings": settings,
                 "vectorization": vectorization,
+                "made_by": list(dict.fromkeys([*made_by, maker()])),
                 "versions": {"python": platform.python_version(), **packages},
                 "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
             },
@@ -150,6 +155,22 @@ def default_folder(config: TrainConfig) -> Path:
     return folder
 
 
+def maker() -> str:
+    """Version of this package and, where it is a git checkout, its commit."""
+    checkout = Path(__file__).parents[1]
+    shown = f"pes-rl {__version__}"
+    if not (checkout / ".git").exists():
+        return shown
+    describe = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        commit = subprocess.run(
+            describe, cwd=checkout, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or not its owner
+        return shown
+    return f"{shown} at {commit.replace('-dirty', ' with changes')}"
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings of the run in `path`.
 
@@ -166,8 +187,32 @@ def read_settings(path: Path) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
 
 
+def read_summary(path: Path) -> dict[str, Any]:
+    """The summary of the run in `path`, which must have ended."""
+    return json.loads((path / "summary.json").read_text())
+
+
+def read_makers(path: Path) -> list[str]:
+    """What made the run in `path`: version and, from a checkout, commit.
+
+    More than one where it was resumed with another; none if it does not say.
+    """
+    return json.loads((path / "config.json").read_text()).get("made_by", [])
+
+
 def read_curve(path: Path, columns: Iterable[str]) -> dict[str, np.ndarray]:
     """Columns of a run's `progress.csv`, at the rows where all of them have a value."""
-    with (path / "progress.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if all(row[c] for c in columns)]
+    reader = csv.DictReader(_whole_lines(path / "progress.csv"))
+    rows = [row for row in reader if all(row[c] for c in columns)]
     return {c: np.array([float(row[c]) for row in rows]) for c in columns}
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """A CSV file's lines without those that a kill or a full disk has cut short.
+
+    A line is whole if it ends in a line break and has as many commas as the header;
+    no field of ours holds one.
+    """
+    with path.open(newline="") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    return [line for line in lines if line.count(",") == lines[0].count(",")]
