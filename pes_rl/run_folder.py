@@ -1,6 +1,8 @@
 """What a run leaves on disk: settings, log, TensorBoard events, policies, summary."""
 
 import csv
+import errno
+import io
 import json
 import os
 import platform
@@ -8,17 +10,17 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from pes_rl import __version__
 from pes_rl.config import TrainConfig
 from pes_rl.policy_files import TrainedPolicy, save_policy
+from pes_rl.tensorboard import EventLog
 
 COLUMNS: tuple[str, ...] = (
     "time/total_timesteps",
@@ -41,6 +43,13 @@ COLUMNS: tuple[str, ...] = (
 )
 """Columns of `progress.csv` and tags in TensorBoard, in Stable-Baselines3's words."""
 
+_RESULTS = (
+    "final_return",
+    "best_return",
+    "timesteps_to_threshold",
+    "total_timesteps",
+    "wall_seconds",
+)
 _PACKAGES = ("jax", "jaxlib", "optax", "mujoco", "brax", "gymnasium", "numpy")
 
 
@@ -67,18 +76,16 @@ class RunFolder:
         try:
             (path / "policy").mkdir(parents=True, exist_ok=True)
             self._csv = self._open_csv(resume_at)
-            self._tensorboard = SummaryWriter(str(path))
+            self._tensorboard = EventLog(path)
+            if self._csv.tell() == 0:
+                self._write_line(COLUMNS)
         except OSError as error:
             raise ValueError(
                 f"the log folder {path} cannot be written ({error.strerror}); "
                 "choose another --logdir"
             ) from error
-        self._rows = csv.DictWriter(self._csv, COLUMNS)
-        if self._csv.tell() == 0:
-            self._rows.writeheader()
-            self._csv.flush()
 
-    def _open_csv(self, resume_at: int | None) -> Any:
+    def _open_csv(self, resume_at: int | None) -> io.FileIO:
         path = self.path / "progress.csv"
         if resume_at is not None and path.exists():
             header, *rows = _whole_lines(path) or [""]
@@ -86,16 +93,41 @@ class RunFolder:
             unfinished = path.with_suffix(".unfinished")
             unfinished.write_text("".join([header, *kept]), newline="")
             os.replace(unfinished, path)
-        return path.open("a", newline="")
+        return path.open("ab", buffering=0)
 
-    def log(self, row: dict[str, float]) -> None:
-        """Append a row to the CSV and to TensorBoard; keys are among `COLUMNS`."""
-        self._rows.writerow(row)
-        self._csv.flush()
+    def log(
+        self,
+        row: dict[str, float],
+        distributions: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Append a row to the CSV and to TensorBoard, and distributions to the latter.
+
+        Args:
+            row: Keys are among `COLUMNS`.
+            distributions: Values by tag, of any shape.
+
+        Raises:
+            OSError: If it cannot be written, wholly or in part; the next one may be.
+        """
+        self._write_line([row.get(name, "") for name in COLUMNS])
         timesteps = int(row["time/total_timesteps"])
-        for tag, value in row.items():
-            if tag != "time/total_timesteps" and np.isfinite(value):
-                self._tensorboard.add_scalar(tag, value, timesteps)
+        scalars = {k: v for k, v in row.items() if k != "time/total_timesteps"}
+        self._tensorboard.add_scalars(scalars, timesteps)
+        for tag, values in (distributions or {}).items():
+            self._tensorboard.add_histogram(tag, values, timesteps)
+
+    def _write_line(self, cells: Sequence[Any]) -> None:
+        """Append a line to the CSV, whole or not at all."""
+        line = io.StringIO()
+        csv.writer(line).writerow(cells)
+        data = line.getvalue().encode()
+        end = self._csv.seek(0, os.SEEK_END)
+        try:
+            if self._csv.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self._csv.truncate(end)
+            raise
 
     def write_config(self, settings: dict[str, Any], vectorization: str | None) -> None:
         """Write `config.json`: settings, what made the run, versions and the command.
@@ -106,6 +138,7 @@ class RunFolder:
             settings: Of the run.
             vectorization: How Gymnasium simulations are stepped, in words.
         """
+        self._settings = settings
         resumed = (self.path / "config.json").exists()
         made_by = read_makers(self.path) if resumed else []
         packages = {name: version(name) for name in _PACKAGES}
@@ -122,8 +155,11 @@ class RunFolder:
         )
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write `summary.json`."""
+        """Write `summary.json` and TensorBoard's hyperparameter tab."""
         self._write_json("summary.json", summary)
+        results = {f"result/{name}": summary.get(name) for name in _RESULTS}
+        metrics = {k: float(v) for k, v in results.items() if v is not None}
+        self._tensorboard.add_hyperparameters(self._settings, metrics)
 
     def save_policy(self, name: str, trained: TrainedPolicy) -> None:
         """Write `policy/NAME.npz`, whole or not at all."""
