@@ -111,7 +111,8 @@ class BraxEnvironment:
     @property
     def step_seconds(self) -> float:
         """Simulated time of a step, seconds; of an environment with a `system`."""
-        return float(self._environment.dt)
+        environment: Any = self._environment
+        return float(environment.dt)
 
     def reset(self, key: jax.Array) -> tuple[envs.State, jax.Array]:
         """First state of an episode and its observation, float32 [O]."""

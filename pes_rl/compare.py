@@ -97,7 +97,7 @@ def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
     with (
         Progress(study.title, len(study.runs), "runs") as progress,
         ProcessPoolExecutor(
-            jobs, context, _share_compilations, (runs_folder.absolute(),)
+            jobs, context, share_compilations, (runs_folder.absolute(),)
         ) as pool,
     ):
         progress.update(done, "")
@@ -123,7 +123,7 @@ def _is_complete(run: StudyRun, runs_folder: Path) -> bool:
     return settings_that_matter(made_with) == settings_that_matter(run.config)
 
 
-def _share_compilations(runs_folder: Path) -> None:
+def share_compilations(runs_folder: Path) -> None:
     """Let the study's processes share compilations: seeds differ in numbers only."""
     jax.config.update("jax_compilation_cache_dir", str(runs_folder / "compilations"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -49,7 +49,7 @@ def draw_learning_curves(path: Path, panels: Sequence[Panel], columns: int = 1) 
     for axes, panel in zip(grid, panels, strict=True):
         for name, runs in panel.curves.items():
             color = f"C{names.index(name) % 10}"
-            lines[name] = _draw_band(axes, runs, color, _count(name, runs))
+            lines[name] = _draw_band(axes, runs, color, _labelled(name, panels))
         if panel.threshold is not None:
             axes.axhline(panel.threshold, color="gray", linestyle="--", linewidth=1)
         _dress(axes, panel, "evaluation return")
@@ -140,8 +140,11 @@ def _draw_band(axes: Axes, runs: Sequence[Curve], color: str, label: str) -> Lin
     return line
 
 
-def _count(name: str, runs: Sequence[Curve]) -> str:
-    return f"{name} ({len(runs)} seed{'s' if len(runs) > 1 else ''})"
+def _labelled(name: str, panels: Sequence[Panel]) -> str:
+    """The arm's name and how many seeds it has, in each panel that shows it."""
+    counts = {len(panel.curves[name]) for panel in panels if name in panel.curves}
+    seeds = " or ".join(map(str, sorted(counts)))
+    return f"{name} ({seeds} seed{'' if counts == {1} else 's'})"
 
 
 def _dress(axes: Axes, panel: Panel, y_label: str) -> None:

@@ -87,14 +87,14 @@ def read_study(path: Path) -> Study:
     for arm in arms:
         settings = {**content, **arm}
         name = settings.pop("name", settings.get("agent"))
-        seeds = _read_seeds(settings.pop("seeds", []))
+        seeds = read_seeds(settings.pop("seeds", []))
         if "env" not in settings or "agent" not in settings:
             raise ValueError(f"arm {name!r} of {path} needs an env and an agent")
         runs += _arm_runs(name, seeds, settings)
     return Study(title, tuple(runs))
 
 
-def _read_seeds(seeds: Any) -> Any:
+def read_seeds(seeds: Any) -> Any:
     """A list as it is; "0-49" is the seeds 0 to 49."""
     if not isinstance(seeds, str):
         return seeds

@@ -5,6 +5,9 @@ to it then fills, and training would wait on it for ever. Here an error is raise
 caller, and the next call begins a new file, for the old one may end in half a record.
 """
 
+# The generated protocol buffers have no stubs.
+# pyright: reportAttributeAccessIssue=false
+
 import contextlib
 import time
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -104,7 +104,7 @@ def _pictures(
     stride: int,
     returns: list[float],
     progress: Progress,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray]:
     """The pictures of all episodes; each episode's return is appended to `returns`."""
     for number in range(options.episodes):
         returns.append(0.0)

@@ -135,7 +135,7 @@ def test_runs_of_different_grids_meet_where_all_have_been():
     assert common_steps(runs).tolist() == [0, 10, 20]
 
 
-def outcome(arm, env, final, steps, seconds, threshold=340.0):
+def outcome(arm, env, final, steps, seconds, threshold: float | None = 340.0):
     summary = {
         "env": env,
         "final_return": final,
