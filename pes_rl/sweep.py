@@ -33,7 +33,7 @@ class SweepOptions:
     space: tyro.conf.Positional[str]
     """TOML file of the space (see pes_rl/space.py)."""
     trials: int = 40
-    """Settings to try in all; when a sweep goes on, its earlier ones count."""
+    """Settings to try in all; of a sweep that goes on, the earlier count."""
     out: str | None = None
     """Folder of the sweep; None makes runs/sweep/NAME. A folder with a sweep goes on."""
     jobs: int = os.cpu_count() or 1

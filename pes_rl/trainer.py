@@ -305,8 +305,11 @@ class Trainer:
         if final is not None:
             self._note_evaluation(final, progress)
         summary = self._summary(final)
-        self._folder.write_summary(summary)
-        self._folder.close()
+        try:
+            self._folder.write_summary(summary)
+            self._folder.close()
+        except OSError as error:
+            progress.say(f"summary not written: {error}")
         self._checkpoints.close()
         return Result(self._folder.path, summary, self._trained_policy())
 

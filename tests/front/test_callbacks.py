@@ -167,6 +167,7 @@ def test_a_full_disk_costs_what_was_to_be_written_and_nothing_else(small_disk, c
     assert left == {"40", "200", "240"}  # and nothing of those that failed
     resumed = Trainer(config, run, resume=True)
     assert resumed.timesteps == 240
+    assert not resumed.run().summary["interrupted"]
 
 
 def test_a_disk_that_is_full_between_two_saves(tmp_path, monkeypatch, capsys):
