@@ -35,7 +35,7 @@ class SweepOptions:
     trials: int = 40
     """Settings to try in all; of a sweep that goes on, the earlier count."""
     out: str | None = None
-    """Folder of the sweep; None makes runs/sweep/NAME. A folder with a sweep goes on."""
+    """Folder of the sweep; None makes runs/sweep/NAME. An old one goes on."""
     jobs: int = os.cpu_count() or 1
     """Trials at the same time, each on one thread."""
 
