@@ -69,7 +69,7 @@ def test_callbacks_see_what_is_logged_and_change_nothing(tmp_path):
     recorder = Recorder()
     seen = make_trainer(tmp_path / "seen", [recorder, Callback()]).run()
     plain = make_trainer(tmp_path / "plain").run()
-    np.testing.assert_array_equal(seen.theta, plain.theta)
+    np.testing.assert_array_equal(seen.policy.theta, plain.policy.theta)
     log = rows(tmp_path / "seen")
     value = "eval/mean_reward"
     assert [row[value] for row in log] == [row[value] for row in rows(plain.folder)]
@@ -103,13 +103,13 @@ def test_a_failing_evaluation_is_shown_and_training_goes_on(
     trainer = make_trainer(tmp_path / "run")
     calls, sound = [], trainer._evaluate
 
-    def evaluate(theta, key):
+    def evaluate(theta, observations, key):
         calls.append(key)
         if len(calls) <= 2:
             raise RuntimeError("a lost worker")
-        return sound(theta, key)
+        return sound(theta, observations, key)
 
-    def evaluate_finally(theta, key):
+    def evaluate_finally(theta, observations, key):
         raise MemoryError("too many episodes")
 
     monkeypatch.setattr(trainer, "_evaluate", evaluate)

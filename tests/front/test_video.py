@@ -11,18 +11,24 @@ from PIL import GifImagePlugin, Image
 from pes_rl import rendering, video
 from pes_rl.assembly import make_environment, make_policy
 from pes_rl.config import make_config
+from pes_rl.policy_files import TrainedPolicy
 from pes_rl.run_folder import RunFolder
 
 SMALL = ["--size", "64", "--steps", "6"]
 
 
-def make_run(path, env, **options):
-    """A run folder with a policy of zeros."""
-    config = make_config(env, "pes", **options)
-    policy = make_policy(config, make_environment(config, env))
+def policy_of_zeros(config):
+    policy = make_policy(config, make_environment(config, config.env))
+    size = policy.observation_size
+    zeros = np.zeros(policy.num_parameters)
+    return TrainedPolicy(policy, zeros, np.zeros(size), np.ones(size))
+
+
+def make_run(path, env):
+    config = make_config(env, "pes")
     folder = RunFolder(path)
     folder.write_config(dataclasses.asdict(config))
-    folder.save_policy("best", policy, np.zeros(policy.num_parameters))
+    folder.save_policy("best", policy_of_zeros(config))
     folder.close()
     return str(path)
 
@@ -63,6 +69,8 @@ def test_a_gif_shows_the_episode(tmp_path, quick, capsys, env):
     assert all(picture.std() > 5 for picture in pictures)
 
 
+# JAX warns of every fork; imageio's is ffmpeg's, which runs no JAX.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_an_mp4_can_be_read(tmp_path, quick):
     pytest.importorskip("imageio_ffmpeg")
     run = make_run(tmp_path / "run", "swimmer")
@@ -74,10 +82,8 @@ def test_an_mp4_can_be_read(tmp_path, quick):
 def test_a_film_ends_with_its_episode_and_shows_a_part_of_fast_steps(quick):
     film = rendering.make_film(make_config("hopper", "pes", horizon=9), 64)
     assert film.fps == 125
-    config = make_config("hopper", "pes")
-    policy = make_policy(config, make_environment(config, "hopper"))
-    theta = np.zeros(policy.num_parameters)
-    steps = list(film.play(video.TrainedPolicy(policy, theta), 0, 5))
+    act = policy_of_zeros(make_config("hopper", "pes"))
+    steps = list(film.play(act, 0, 5))
     shown = [number for number, (_, picture) in enumerate(steps) if picture is not None]
     assert len(steps) == 9
     assert shown == [0, 5]
