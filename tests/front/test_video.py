@@ -1,6 +1,7 @@
 """Films of policies: what is written, what is drawn, what cannot be."""
 
 import dataclasses
+import gc
 import os
 
 import imageio.v2 as imageio
@@ -69,14 +70,17 @@ def test_a_gif_shows_the_episode(tmp_path, quick, capsys, env):
     assert all(picture.std() > 5 for picture in pictures)
 
 
-# JAX warns of every fork; imageio's is ffmpeg's, which runs no JAX.
+# JAX warns of every fork; imageio's is ffmpeg's, which runs no JAX. And imageio leaves
+# the pipes to ffmpeg for the garbage collector to close.
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_an_mp4_can_be_read(tmp_path, quick):
     pytest.importorskip("imageio_ffmpeg")
     run = make_run(tmp_path / "run", "swimmer")
     assert video.main([run, *SMALL]) == 0
     film = np.asarray(imageio.mimread(tmp_path / "run" / "video" / "best.mp4"))
     assert film.shape == (6, 64, 64, 3)
+    gc.collect()
 
 
 def test_a_film_ends_with_its_episode_and_shows_a_part_of_fast_steps(quick):
