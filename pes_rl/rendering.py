@@ -20,6 +20,7 @@ from gymnasium.wrappers import FlattenObservation
 
 from pes_rl.assembly import make_environment
 from pes_rl.config import TrainConfig
+from pes_rl.envs.registry import HANDED_OVER
 from pes_rl.policy_files import TrainedPolicy
 
 _TRY_BACKEND = """
@@ -107,6 +108,11 @@ def make_film(config: TrainConfig, size: int) -> Film:
     if family == "brax":
         choose_gl_backend()
         return _film_brax(config, size)
+    if config.env.startswith(HANDED_OVER):
+        raise ValueError(
+            f"{config.env} was handed over by a program, which alone can make it "
+            "again; film it there, with pes_rl.load_policy"
+        )
     if family not in ("", "jax"):
         raise ValueError(f"{config.env} has nothing to see; use a run on another task")
     choose_gl_backend()

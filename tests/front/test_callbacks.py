@@ -2,19 +2,21 @@
 
 import csv
 import os
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
 
+import pes_rl
 from pes_rl.callbacks import Callback
 from pes_rl.checkpoints import Checkpoints
 from pes_rl.config import make_config
 from pes_rl.run_folder import RunFolder
 from pes_rl.trainer import Trainer
 
-QUICK = {
+QUICK: dict[str, Any] = {
     "total_timesteps": 240,
     "num_pairs": 2,
     "truncation_length": 10,
@@ -77,6 +79,12 @@ def test_callbacks_see_what_is_logged_and_change_nothing(tmp_path):
     assert [at for at, _ in recorder.rows] == steps == [0, 40, 80, 120, 160, 200, 240]
     assert [at for at, _ in recorder.evaluations] == [0, 80, 160, 240]
     assert len({*recorder.extra, *(mean for _, mean in recorder.evaluations)}) == 12
+
+
+def test_the_front_door_takes_callbacks(tmp_path):
+    recorder = Recorder()
+    pes_rl.train("swimmer", logdir=tmp_path / "run", callbacks=[recorder], **QUICK)
+    assert [at for at, _ in recorder.evaluations] == [0, 80, 160, 240]
 
 
 def test_a_callback_stops_the_run_and_saves_it(tmp_path):

@@ -211,7 +211,7 @@ def test_each_environment_has_its_table_and_panel(tmp_path):
     study = make_study(("swimmer", "hopper"), ("es",), (0, 1), {})
     for run in study.runs:
         folder = RunFolder(tmp_path / run.folder_name)
-        folder.write_config({"env": run.config.env})
+        folder.write_config({"env": run.config.env}, None)
         for number in range(3):
             folder.log(
                 {

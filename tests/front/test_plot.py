@@ -15,7 +15,7 @@ from pes_rl.run_folder import COLUMNS, RunFolder, read_curve
 def make_run(path, returns, env="swimmer", agent="pes", **options):
     """A run folder with an evaluation every 100 steps and 2 seconds."""
     folder = RunFolder(path)
-    folder.write_config(dataclasses.asdict(make_config(env, agent, **options)))
+    folder.write_config(dataclasses.asdict(make_config(env, agent, **options)), None)
     for number, value in enumerate(returns):
         folder.log(
             {

@@ -28,7 +28,7 @@ def policy_of_zeros(config):
 def make_run(path, env):
     config = make_config(env, "pes")
     folder = RunFolder(path)
-    folder.write_config(dataclasses.asdict(config))
+    folder.write_config(dataclasses.asdict(config), None)
     folder.save_policy("best", policy_of_zeros(config))
     folder.close()
     return str(path)
