@@ -103,6 +103,17 @@ class BraxEnvironment:
         """1 for each actuator, as float32 [A]; see `action_low`."""
         return np.ones(self._environment.action_size, np.float32)
 
+    @property
+    def system(self) -> Any:
+        """Brax's description of the bodies; None where there are none ("fast")."""
+        return getattr(self._environment, "sys", None)
+
+    @property
+    def step_seconds(self) -> float:
+        """Simulated time of a step, seconds; of an environment with a `system`."""
+        environment: Any = self._environment
+        return float(environment.dt)
+
     def reset(self, key: jax.Array) -> tuple[envs.State, jax.Array]:
         """First state of an episode and its observation, float32 [O]."""
         with _default_promotion():

@@ -1,22 +1,37 @@
 """Figures of learning curves and of how surely they rise."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 Curve = tuple[np.ndarray, np.ndarray]
-"""Environment steps and evaluation returns of one run, of equal length."""
+"""Environment steps (or seconds) and evaluation returns of one run, of equal length."""
 
 
-def draw_learning_curves(
-    path: Path,
-    curves: Mapping[str, Sequence[Curve]],
-    title: str,
-    threshold: float | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Panel:
+    """What one panel of a figure shows.
+
+    Attributes:
+        title: Heading.
+        curves: The runs of each arm, by the arm's name.
+        threshold: A return to mark, if any.
+        x_label: What the curves are drawn against.
+    """
+
+    title: str
+    curves: Mapping[str, Sequence[Curve]]
+    threshold: float | None = None
+    x_label: str = "environment steps"
+
+
+def draw_learning_curves(path: Path, panels: Sequence[Panel], columns: int = 1) -> None:
     """Draw return against environment steps, a line and a band an arm, to a PNG.
 
     The line is the mean over seeds and the band reaches from the lowest to the highest
@@ -25,66 +40,66 @@ def draw_learning_curves(
 
     Args:
         path: The PNG file.
-        curves: The runs of each arm, by the arm's name.
-        title: What is shown.
-        threshold: A return to mark, if any.
+        panels: The panels, row by row; an arm has one colour in all of them.
+        columns: Panels beside each other.
     """
-    figure = Figure(figsize=(8, 5.4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name, runs in curves.items():
-        steps = common_steps(runs)
-        returns = np.array([np.interp(steps, *run) for run in runs])
-        (line,) = axes.plot(steps, returns.mean(0), label=f"{name} ({len(runs)} seeds)")
-        ends = (0.1, 0.9) if len(runs) > 20 else (0.0, 1.0)
-        low, high = np.quantile(returns, ends, axis=0)
-        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.15)
-    if threshold is not None:
-        axes.axhline(threshold, color="gray", linestyle="--", linewidth=1)
-    axes.set_title(title)
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel("evaluation return")
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2)
+    figure, grid = _figure(len(panels), columns)
+    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
+    lines = {}
+    for axes, panel in zip(grid, panels, strict=True):
+        for name, runs in panel.curves.items():
+            color = f"C{names.index(name) % 10}"
+            lines[name] = _draw_band(axes, runs, color, _labelled(name, panels))
+        if panel.threshold is not None:
+            axes.axhline(panel.threshold, color="gray", linestyle="--", linewidth=1)
+        _dress(axes, panel, "evaluation return")
+    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=2)
     figure.savefig(path)
 
 
-def draw_reliability(
-    path: Path, curves: Mapping[str, Sequence[Curve]], title: str, threshold: float
-) -> None:
-    """Draw the share of seeds that have reached a threshold against steps, to a PNG.
+def draw_reliability(path: Path, panels: Sequence[Panel], columns: int = 1) -> None:
+    """Draw the share of seeds that have reached the threshold against steps, to a PNG.
 
     A seed counts from its first evaluation at the threshold or above.
 
     Args:
         path: The PNG file.
-        curves: The runs of each arm, by the arm's name.
-        title: What is shown.
-        threshold: The return to reach.
+        panels: The panels, row by row; each has a threshold.
+        columns: Panels beside each other.
     """
-    figure = Figure(figsize=(8, 5.4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, grid = _figure(len(panels), columns)
+    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
     # Of many arms the second half is dashed: two agents at the same settings compare.
-    colors = len(curves) if len(curves) <= 5 else -(-len(curves) // 2)
-    for number, (name, runs) in enumerate(curves.items()):
-        steps = common_steps(runs)
-        axes.step(
-            steps,
-            100 * share_reached(runs, steps, threshold),
-            where="post",
-            linestyle="-" if number < colors else "--",
-            color=f"C{number % colors}",
-            label=name,
-        )
+    colors = len(names) if len(names) <= 5 else -(-len(names) // 2)
+    lines = {}
+    for axes, panel in zip(grid, panels, strict=True):
+        assert panel.threshold is not None
+        for name, runs in panel.curves.items():
+            number = names.index(name)
+            steps = common_steps(runs)
+            (lines[name],) = axes.step(
+                steps,
+                100 * share_reached(runs, steps, panel.threshold),
+                where="post",
+                linestyle="-" if number < colors else "--",
+                color=f"C{number % colors}",
+                label=name,
+            )
+        axes.set_ylim(0, 102)
+        _dress(axes, panel, f"% of seeds that have reached {panel.threshold:g}")
+    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=2)
+    figure.savefig(path)
+
+
+def draw_bars(path: Path, values: Mapping[str, float], title: str, label: str) -> None:
+    """Draw a horizontal bar for each name, the first on top, to a PNG."""
+    figure, (axes,) = _figure(1, 1)
+    bars = axes.barh(list(values), list(values.values()))
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.invert_yaxis()
     axes.set_title(title)
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel(f"% of seeds that have reached {threshold:g}")
-    axes.set_ylim(0, 102)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2)
+    axes.set_xlabel(label)
+    axes.margins(x=0.12)
     figure.savefig(path)
 
 
@@ -100,6 +115,41 @@ def share_reached(
 
 
 def common_steps(runs: Sequence[Curve]) -> np.ndarray:
-    """Steps at which any of the runs was evaluated, up to where the shortest ends."""
+    """Steps at which any of the runs was evaluated, where all of them have values."""
     every = np.unique(np.concatenate([steps for steps, _ in runs]))
-    return every[every <= min(steps[-1] for steps, _ in runs)]
+    begin = max(steps[0] for steps, _ in runs)
+    end = min(steps[-1] for steps, _ in runs)
+    return every[(every >= begin) & (every <= end)]
+
+
+def _figure(panels: int, columns: int) -> tuple[Figure, list[Axes]]:
+    rows = -(-panels // columns)
+    size = (8 if columns == 1 else 6 * columns, 5.4 if rows == 1 else 4.2 * rows + 0.6)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
+
+
+def _draw_band(axes: Axes, runs: Sequence[Curve], color: str, label: str) -> Line2D:
+    steps = common_steps(runs)
+    returns = np.array([np.interp(steps, *run) for run in runs])
+    (line,) = axes.plot(steps, returns.mean(0), color=color, label=label)
+    ends = (0.1, 0.9) if len(runs) > 20 else (0.0, 1.0)
+    low, high = np.quantile(returns, ends, axis=0)
+    axes.fill_between(steps, low, high, color=color, alpha=0.15)
+    return line
+
+
+def _labelled(name: str, panels: Sequence[Panel]) -> str:
+    """The arm's name and how many seeds it has, in each panel that shows it."""
+    counts = {len(panel.curves[name]) for panel in panels if name in panel.curves}
+    seeds = " or ".join(map(str, sorted(counts)))
+    return f"{name} ({seeds} seed{'' if counts == {1} else 's'})"
+
+
+def _dress(axes: Axes, panel: Panel, y_label: str) -> None:
+    axes.set_title(panel.title)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(y_label)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.grid(alpha=0.3)

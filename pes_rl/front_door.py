@@ -1,7 +1,7 @@
 """The Python front door: `pes_rl.train`."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from pes_rl.agents import AGENTS
 from pes_rl.assembly import Environments, make_environment
+from pes_rl.callbacks import Callback
 from pes_rl.config import TrainConfig, make_config
 from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 from pes_rl.envs.registry import HANDED_OVER
@@ -25,6 +26,7 @@ def train(
     *,
     eval_env: str | Maker | None = None,
     logdir: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> Result:
     """Train a policy, with the defaults of `python -m pes_rl.train`.
@@ -37,6 +39,8 @@ def train(
             a name or a function. A `VectorEnv` that is neither a `SyncVectorEnv` nor an
             `AsyncVectorEnv` cannot be made again, and needs it.
         logdir: Folder of the run; None makes one as the command does.
+        callbacks: See every row of the log and every evaluation, and may stop the run,
+            evaluate, or ask for a checkpoint; see `pes_rl.callbacks`.
         options: Any other setting, see `pes_rl.config.TrainConfig`; `env_kwargs` may be
             a dictionary.
 
@@ -58,7 +62,7 @@ def train(
         _environment(config, _maker(env) if eval_env is None else eval_env),
     )
     folder = Path(config.logdir or default_folder(config))
-    return Trainer(config, folder, environments=environments).run()
+    return Trainer(config, folder, environments=environments, callbacks=callbacks).run()
 
 
 def _environment(config: TrainConfig, given: str | Maker | VectorEnv) -> Any:

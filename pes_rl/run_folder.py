@@ -1,19 +1,21 @@
 """What a run leaves on disk: settings, log, TensorBoard events, policies, summary."""
 
 import csv
+import errno
+import io
 import json
 import os
 import platform
 import re
+import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from pes_rl import __version__
 from pes_rl.config import TrainConfig
@@ -23,6 +25,7 @@ from pes_rl.policy_files import (
     save_parameters,
     save_policy,
 )
+from pes_rl.tensorboard import EventLog
 
 COLUMNS: tuple[str, ...] = (
     "time/total_timesteps",
@@ -45,6 +48,13 @@ COLUMNS: tuple[str, ...] = (
 )
 """Columns of `progress.csv` and tags in TensorBoard, in Stable-Baselines3's words."""
 
+_RESULTS = (
+    "final_return",
+    "best_return",
+    "timesteps_to_threshold",
+    "total_timesteps",
+    "wall_seconds",
+)
 _PACKAGES = ("jax", "jaxlib", "optax", "mujoco", "brax", "gymnasium", "numpy")
 
 
@@ -71,44 +81,71 @@ class RunFolder:
         try:
             (path / "policy").mkdir(parents=True, exist_ok=True)
             self._csv = self._open_csv(resume_at)
-            self._tensorboard = SummaryWriter(str(path))
+            self._tensorboard = EventLog(path)
+            if self._csv.tell() == 0:
+                self._write_line(COLUMNS)
         except OSError as error:
             raise ValueError(
                 f"the log folder {path} cannot be written ({error.strerror}); "
                 "choose another --logdir"
             ) from error
-        self._rows = csv.DictWriter(self._csv, COLUMNS)
-        if self._csv.tell() == 0:
-            self._rows.writeheader()
-            self._csv.flush()
 
-    def _open_csv(self, resume_at: int | None) -> Any:
+    def _open_csv(self, resume_at: int | None) -> io.FileIO:
         path = self.path / "progress.csv"
         if resume_at is not None and path.exists():
-            kept = [
-                line
-                for row, line in enumerate(path.read_text().splitlines(keepends=True))
-                if row == 0 or int(line.split(",")[0]) <= resume_at
-            ]
-            path.write_text("".join(kept))
-        return path.open("a", newline="")
+            header, *rows = _whole_lines(path) or [""]
+            kept = [row for row in rows if int(row.split(",")[0]) <= resume_at]
+            unfinished = path.with_suffix(".unfinished")
+            unfinished.write_text("".join([header, *kept]), newline="")
+            os.replace(unfinished, path)
+        return path.open("ab", buffering=0)
 
-    def log(self, row: dict[str, float]) -> None:
-        """Append a row to the CSV and to TensorBoard; keys are among `COLUMNS`."""
-        self._rows.writerow(row)
-        self._csv.flush()
+    def log(
+        self,
+        row: dict[str, float],
+        distributions: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Append a row to the CSV and to TensorBoard, and distributions to the latter.
+
+        Args:
+            row: Keys are among `COLUMNS`.
+            distributions: Values by tag, of any shape.
+
+        Raises:
+            OSError: If it cannot be written, wholly or in part; the next one may be.
+        """
+        self._write_line([row.get(name, "") for name in COLUMNS])
         timesteps = int(row["time/total_timesteps"])
-        for tag, value in row.items():
-            if tag != "time/total_timesteps" and np.isfinite(value):
-                self._tensorboard.add_scalar(tag, value, timesteps)
+        scalars = {k: v for k, v in row.items() if k != "time/total_timesteps"}
+        self._tensorboard.add_scalars(scalars, timesteps)
+        for tag, values in (distributions or {}).items():
+            self._tensorboard.add_histogram(tag, values, timesteps)
+
+    def _write_line(self, cells: Sequence[Any]) -> None:
+        """Append a line to the CSV, whole or not at all."""
+        line = io.StringIO()
+        csv.writer(line).writerow(cells)
+        data = line.getvalue().encode()
+        end = self._csv.seek(0, os.SEEK_END)
+        try:
+            if self._csv.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self._csv.truncate(end)
+            raise
 
     def write_config(self, settings: dict[str, Any], vectorization: str | None) -> None:
-        """Write `config.json`: settings, versions and the command.
+        """Write `config.json`: settings, what made the run, versions and the command.
+
+        A resumed run keeps what made it before.
 
         Args:
             settings: Of the run.
             vectorization: How Gymnasium simulations are stepped, in words.
         """
+        self._settings = settings
+        resumed = (self.path / "config.json").exists()
+        made_by = read_makers(self.path) if resumed else []
         packages = {name: version(name) for name in _PACKAGES}
         packages["pes-rl"] = __version__
         self._write_json(
@@ -116,14 +153,18 @@ class RunFolder:
             {
                 "settings": settings,
                 "vectorization": vectorization,
+                "made_by": list(dict.fromkeys([*made_by, maker()])),
                 "versions": {"python": platform.python_version(), **packages},
                 "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
             },
         )
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write `summary.json`."""
+        """Write `summary.json` and TensorBoard's hyperparameter tab."""
         self._write_json("summary.json", summary)
+        results = {f"result/{name}": summary.get(name) for name in _RESULTS}
+        metrics = {k: float(v) for k, v in results.items() if v is not None}
+        self._tensorboard.add_hyperparameters(self._settings, metrics)
 
     def save_policy(
         self, name: str, trained: TrainedPolicy | TrainedParameters
@@ -160,6 +201,22 @@ def default_folder(config: TrainConfig) -> Path:
     return folder
 
 
+def maker() -> str:
+    """Version of this package and, where it is a git checkout, its commit."""
+    checkout = Path(__file__).parents[1]
+    shown = f"pes-rl {__version__}"
+    if not (checkout / ".git").exists():
+        return shown
+    describe = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        commit = subprocess.run(
+            describe, cwd=checkout, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or not its owner
+        return shown
+    return f"{shown} at {commit.replace('-dirty', ' with changes')}"
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings of the run in `path`.
 
@@ -176,8 +233,32 @@ def read_settings(path: Path) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
 
 
+def read_summary(path: Path) -> dict[str, Any]:
+    """The summary of the run in `path`, which must have ended."""
+    return json.loads((path / "summary.json").read_text())
+
+
+def read_makers(path: Path) -> list[str]:
+    """What made the run in `path`: version and, from a checkout, commit.
+
+    More than one where it was resumed with another; none if it does not say.
+    """
+    return json.loads((path / "config.json").read_text()).get("made_by", [])
+
+
 def read_curve(path: Path, columns: Iterable[str]) -> dict[str, np.ndarray]:
     """Columns of a run's `progress.csv`, at the rows where all of them have a value."""
-    with (path / "progress.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if all(row[c] for c in columns)]
+    reader = csv.DictReader(_whole_lines(path / "progress.csv"))
+    rows = [row for row in reader if all(row[c] for c in columns)]
     return {c: np.array([float(row[c]) for row in rows]) for c in columns}
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """A CSV file's lines without those that a kill or a full disk has cut short.
+
+    A line is whole if it ends in a line break and has as many commas as the header;
+    no field of ours holds one.
+    """
+    with path.open(newline="") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    return [line for line in lines if line.count(",") == lines[0].count(",")]

@@ -1,7 +1,7 @@
 """A study: arms (settings with a name) times seeds, read from a TOML file or options.
 
-env = "swimmer"
 title = "Swimmer-v5"
+env = "swimmer"                    # or several: ["swimmer", "hopper"]
 total_timesteps = 500_000          # any setting of pes_rl.train, for every arm
 
 [[arm]]
@@ -28,16 +28,13 @@ class StudyRun:
     Attributes:
         arm: Name of the arm that it belongs to.
         config: Its settings.
+        folder_name: The arm's name as a folder, and the seed; the environment before
+            them where the arm is run on several.
     """
 
     arm: str
     config: TrainConfig
-
-    @property
-    def folder_name(self) -> str:
-        """The arm's name as a folder, and the seed."""
-        arm = re.sub(r"[^a-z0-9]+", "-", self.arm.lower()).strip("-")
-        return f"{arm}-s{self.config.seed}"
+    folder_name: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,11 @@ class Study:
         """The arms' names, in order."""
         return list(dict.fromkeys(run.arm for run in self.runs))
 
+    @property
+    def envs(self) -> list[str]:
+        """The environments' names, in order."""
+        return list(dict.fromkeys(run.config.env for run in self.runs))
+
 
 def read_study(path: Path) -> Study:
     """Read a study's TOML file.
@@ -85,14 +87,14 @@ def read_study(path: Path) -> Study:
     for arm in arms:
         settings = {**content, **arm}
         name = settings.pop("name", settings.get("agent"))
-        seeds = _read_seeds(settings.pop("seeds", []))
+        seeds = read_seeds(settings.pop("seeds", []))
         if "env" not in settings or "agent" not in settings:
             raise ValueError(f"arm {name!r} of {path} needs an env and an agent")
         runs += _arm_runs(name, seeds, settings)
     return Study(title, tuple(runs))
 
 
-def _read_seeds(seeds: Any) -> Any:
+def read_seeds(seeds: Any) -> Any:
     """A list as it is; "0-49" is the seeds 0 to 49."""
     if not isinstance(seeds, str):
         return seeds
@@ -103,21 +105,38 @@ def _read_seeds(seeds: Any) -> Any:
 
 
 def make_study(
-    env: str, agents: tuple[str, ...], seeds: tuple[int, ...], options: dict[str, Any]
+    envs: tuple[str, ...],
+    agents: tuple[str, ...],
+    seeds: tuple[int, ...],
+    options: dict[str, Any],
 ) -> Study:
-    """Agents times seeds on one environment, each agent with the task's defaults."""
+    """Agents times environments times seeds, with each task's and agent's defaults."""
     runs: list[StudyRun] = []
     for agent in agents:
-        runs += _arm_runs(agent, seeds, {"env": env, "agent": agent, **options})
-    return Study(env, tuple(runs))
+        settings = {"env": list(envs), "agent": agent, **options}
+        runs += _arm_runs(agent, seeds, settings)
+    return Study(", ".join(envs), tuple(runs))
 
 
 def _arm_runs(name: str, seeds: Any, settings: dict[str, Any]) -> list[StudyRun]:
+    env = settings["env"]
+    envs = env if isinstance(env, list) else [env]
     options: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in settings.items()
+        if key != "env"
     }
-    return [StudyRun(name, make_config(seed=seed, **options)) for seed in seeds]
+    runs = []
+    for env in envs:
+        folder = _as_folder(f"{env} {name}" if len(envs) > 1 else name)
+        for seed in seeds:
+            config = make_config(env, seed=seed, **options)
+            runs.append(StudyRun(name, config, f"{folder}-s{seed}"))
+    return runs
+
+
+def _as_folder(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def settings_that_matter(config: TrainConfig) -> dict[str, Any]:

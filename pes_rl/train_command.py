@@ -104,6 +104,10 @@ def _print_result(result: Result) -> None:
     summary: dict[str, Any] = result.summary
     if summary["interrupted"]:
         print(f"stopped; continue with --resume {result.folder}")
+    if summary["final_return"] is None:
+        print("no evaluation succeeded, so there is no return to show")
+        print(f"run folder: {result.folder}")
+        return
     print(
         f"return {summary['final_return']:.5g} +- {summary['final_return_std']:.3g} "
         f"over {summary['final_episodes']} episodes after "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import numpy as np
 
 from pes_rl.agents import Report
 from pes_rl.assembly import Environments, assemble
+from pes_rl.callbacks import Callback
 from pes_rl.checkpoints import Checkpoints
 from pes_rl.config import TrainConfig
-from pes_rl.evaluation import Evaluation, make_evaluator
+from pes_rl.envs import Particles
+from pes_rl.evaluation import Evaluation, Evaluator, make_evaluator
 from pes_rl.policy_files import TrainedParameters, TrainedPolicy
 from pes_rl.progress import Progress
 from pes_rl.run_folder import RunFolder
@@ -66,6 +69,7 @@ class Trainer:
         folder: Folder of the run.
         resume: Whether to go on from the folder's newest checkpoint.
         environments: To train and evaluate in; None makes those that `config` names.
+        callbacks: Called in this order; see pes_rl/callbacks.py.
 
     Attributes:
         vectorization: How Gymnasium simulations are stepped, in words; None elsewhere.
@@ -81,9 +85,13 @@ class Trainer:
         folder: Path,
         resume: bool = False,
         environments: Environments | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         self._config = config
+        self._callbacks = callbacks
         self._stop_requested = False
+        self._asked_evaluations = 0
+        self._particle_returns = np.empty(0)  # of the last unroll
         parts = assemble(config, environments)
         self.vectorization = parts.vectorization
         self._describe, self._learner = parts.describe, parts.learner
@@ -93,6 +101,7 @@ class Trainer:
         self._evaluate_finally = make_evaluator(
             parts.final_evaluation, config.final_eval_episodes, parts.counts
         )
+        self._horizon = parts.evaluation.horizon
         policy_key, learner_key, self._eval_key = jax.random.split(
             jax.random.key(config.seed), 3
         )
@@ -113,6 +122,22 @@ class Trainer:
     def request_stop(self) -> None:
         """Let the run end after the update it is in; safe in a signal handler."""
         self._stop_requested = True
+
+    @property
+    def timesteps(self) -> int:
+        """Environment steps so far."""
+        return self._counters.timesteps
+
+    def request_checkpoint(self) -> None:
+        """Let the run save a checkpoint after the update it is in."""
+        self._counters.next_checkpoint = self._counters.timesteps
+
+    def evaluate(self) -> Evaluation:
+        """Play fresh episodes with the mean policy as it is; the run is unaffected."""
+        self._asked_evaluations += 1
+        key = jax.random.fold_in(self._eval_key, self._counters.evaluations)
+        key = jax.random.fold_in(key, self._asked_evaluations)
+        return self._evaluate(self._state.theta, self._state.observations, key)
 
     def run(self) -> Result:
         """Train until the budget, the threshold or a requested stop."""
@@ -147,6 +172,7 @@ class Trainer:
         counters.timesteps += int(reports.env_steps.sum(dtype=np.int64))
         counters.iterations += len(reports.env_steps)
         counters.dropped_simulations += int(reports.diverged.sum())
+        self._particle_returns = -reports.particle_loss[-1]
         row = self._training_row(reports)
         if counters.timesteps >= counters.next_evaluation:
             self._evaluate_and_log(row, progress)
@@ -182,28 +208,46 @@ class Trainer:
 
     def _evaluate_and_log(self, row: dict[str, float], progress: Progress) -> None:
         counters = self._counters
-        evaluation = self._evaluate(
-            self._state.theta, self._state.observations, self._next_eval_key()
-        )
         counters.next_evaluation = _next_multiple(
             counters.timesteps, self._config.eval_interval
         )
-        self._note_evaluation(evaluation)
-        self._log({**row, **_evaluation_row(evaluation)}, progress)
+        evaluation = self._try(self._evaluate, progress)
+        if evaluation is None:
+            self._log(row, progress)
+            return
+        self._note_evaluation(evaluation, progress)
+        self._log(
+            {**row, **_evaluation_row(evaluation)}, progress, self._distributions()
+        )
+        for callback in self._callbacks:
+            callback.on_evaluation(self, evaluation)
+
+    def _try(self, evaluate: Evaluator, progress: Progress) -> Evaluation | None:
+        """An evaluation; a failure, of whatever kind, is shown and the run goes on."""
+        try:
+            return evaluate(
+                self._state.theta, self._state.observations, self._next_eval_key()
+            )
+        except Exception as error:
+            progress.say(f"evaluation failed, training goes on: {error!r}")
+            return None
 
     def _next_eval_key(self) -> jax.Array:
         self._counters.evaluations += 1
         return jax.random.fold_in(self._eval_key, self._counters.evaluations)
 
-    def _note_evaluation(self, evaluation: Evaluation) -> None:
+    def _note_evaluation(self, evaluation: Evaluation, progress: Progress) -> None:
         """Update the best return and policy, and whether the task is solved."""
         counters, threshold = self._counters, self._config.threshold
         mean = float(evaluation.returns.mean())
         counters.last_return = mean
         counters.last_return_std = float(evaluation.returns.std())
         if counters.best_return is None or mean > counters.best_return:
-            counters.best_return = mean
-            self._folder.save_policy("best", self._trained())
+            try:
+                self._folder.save_policy("best", self._trained())
+                counters.best_return = mean
+            except OSError as error:
+                progress.say(f"best policy not saved, training goes on: {error}")
         if (
             threshold is not None
             and mean >= threshold
@@ -211,7 +255,21 @@ class Trainer:
         ):
             counters.timesteps_to_threshold = counters.timesteps
 
-    def _log(self, row: dict[str, float], progress: Progress) -> None:
+    def _distributions(self) -> dict[str, np.ndarray]:
+        """Of the particles: returns in the last unroll, phases of their episodes."""
+        values = {"particles/return": self._particle_returns}
+        for part in jax.tree.leaves(self._state.estimator, is_leaf=_is_particles):
+            if _is_particles(part):
+                elapsed = np.asarray(part.clock.elapsed)
+                values["particles/phase"] = elapsed / self._horizon
+        return values
+
+    def _log(
+        self,
+        row: dict[str, float],
+        progress: Progress,
+        distributions: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         counters = self._counters
         counters.wall_seconds = self._wall_seconds()
         clock = {
@@ -220,11 +278,18 @@ class Trainer:
             "time/time_elapsed": round(counters.wall_seconds, 3),
             "time/fps": round(self._steps_per_second(), 1),
         }
-        self._folder.log({**clock, **row})
+        row = {**clock, **row}
+        try:
+            self._folder.log(row, distributions)
+        except OSError as error:
+            progress.say(f"row of the log not written, training goes on: {error}")
+        last, best = counters.last_return, counters.best_return
+        note = "no evaluation yet" if last is None else f"return {last:.5g}"
         progress.update(
-            counters.timesteps,
-            f"return {counters.last_return:.5g} (best {counters.best_return:.5g})",
+            counters.timesteps, note if best is None else f"{note} (best {best:.5g})"
         )
+        for callback in self._callbacks:
+            callback.on_log(self, row)
 
     def _save_checkpoint(self, progress: Progress) -> None:
         """Save the run; a failure is shown and the run goes on."""
@@ -239,21 +304,24 @@ class Trainer:
     def _finish(self, progress: Progress) -> Result:
         """Last checkpoint, final evaluation (unless stopped early) and summary."""
         self._save_checkpoint(progress)
+        final = None
         if not self._stop_requested:
-            evaluation = self._evaluate_finally(
-                self._state.theta, self._state.observations, self._next_eval_key()
-            )
-            self._note_evaluation(evaluation)
-        summary = self._summary()
-        self._folder.write_summary(summary)
-        self._folder.close()
+            final = self._try(self._evaluate_finally, progress)
+        if final is not None:
+            self._note_evaluation(final, progress)
+        summary = self._summary(final)
+        try:
+            self._folder.write_summary(summary)
+            self._folder.close()
+        except OSError as error:
+            progress.say(f"summary not written: {error}")
         self._checkpoints.close()
         return Result(self._folder.path, summary, self._trained())
 
     def _trained(self) -> TrainedPolicy | TrainedParameters:
         return self._describe(self._state.theta, self._state.observations)
 
-    def _summary(self) -> dict[str, Any]:
+    def _summary(self, final: Evaluation | None) -> dict[str, Any]:
         config, counters = self._config, self._counters
         return {
             "env": config.env,
@@ -265,9 +333,7 @@ class Trainer:
             "final_return": counters.last_return,
             "final_return_std": counters.last_return_std,
             "final_episodes": (
-                config.eval_episodes
-                if self._stop_requested
-                else config.final_eval_episodes
+                config.eval_episodes if final is None else config.final_eval_episodes
             ),
             "best_return": counters.best_return,
             "threshold": config.threshold,
@@ -282,6 +348,10 @@ class Trainer:
 
     def _wall_seconds(self) -> float:
         return self._resumed_wall_seconds + time.perf_counter() - self._started
+
+
+def _is_particles(part: Any) -> bool:
+    return isinstance(part, Particles)
 
 
 def _next_multiple(timesteps: int, interval: int) -> int:

@@ -8,7 +8,15 @@ import pytest
 
 from pes_rl import compare
 from pes_rl.figures import common_steps, share_reached
-from pes_rl.study import read_study
+from pes_rl.run_folder import RunFolder, maker
+from pes_rl.study import make_study, read_study
+from pes_rl.study_results import (
+    Outcome,
+    interquartile_mean,
+    interval,
+    make_table,
+    write_results,
+)
 
 STUDY = """
 title = "Two arms"
@@ -62,11 +70,14 @@ def test_a_study_leaves_its_results_and_is_not_run_twice(folder, capsys):
         "40",
         "80",
     }
-    for figure in ("curves.png", "reliability.png"):
+    for figure in ("curves.png", "wall_time.png", "reliability.png"):
         assert (folder / figure).read_bytes().startswith(b"\x89PNG")
     table = (folder / "table.md").read_text()
     assert "| PES, short | 2 |" in table
-    assert table in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert table in captured.out
+    assert f"Made by {maker()}." in table
+    assert "warning" not in captured.err
 
     made = folder.parent / "runs" / "compare"
     summaries = {path: path.stat().st_mtime_ns for path in made.rglob("summary.json")}
@@ -74,10 +85,18 @@ def test_a_study_leaves_its_results_and_is_not_run_twice(folder, capsys):
     cut_off = next(path for path in summaries if "full-es" in str(path))
     content = json.loads(cut_off.read_text())
     cut_off.write_text(json.dumps({**content, "interrupted": True}))
+    older = next(path.parent for path in summaries if path != cut_off) / "config.json"
+    older.write_text(older.read_text().replace(maker(), "pes-rl 0.0.9"))
     assert compare.main([str(folder / "study.toml"), "--jobs", "1"]) == 0
+    warning = capsys.readouterr().err
+    assert "warning: runs made by pes-rl" in warning
+    assert "pes-rl 0.0.9" in warning
     again = {path: path.stat().st_mtime_ns for path in made.rglob("summary.json")}
     assert [path for path in again if again[path] != summaries[path]] == [cut_off]
-    assert read(folder / "curves.csv") == curves
+    values = ("arm", "seed", "timesteps", "mean_reward")
+    assert [[row[key] for key in values] for row in read(folder / "curves.csv")] == [
+        [row[key] for key in values] for row in curves
+    ]
 
 
 def test_a_changed_setting_makes_a_run_again(folder):
@@ -116,24 +135,49 @@ def test_runs_of_different_grids_meet_where_all_have_been():
     assert common_steps(runs).tolist() == [0, 10, 20]
 
 
+def outcome(arm, env, final, steps, seconds, threshold: float | None = 340.0):
+    summary = {
+        "env": env,
+        "final_return": final,
+        "timesteps_to_threshold": steps,
+        "seconds_to_threshold": seconds,
+        "threshold": threshold,
+    }
+    return Outcome(arm, summary, *[np.zeros(1)] * 3)
+
+
 def test_the_table_says_how_many_seeds_reach_the_threshold():
     runs = [
-        {"final_return": 350.0, "timesteps_to_threshold": 1000},
-        {"final_return": 330.0, "timesteps_to_threshold": 3000},
-        {"final_return": 100.0, "timesteps_to_threshold": None},
+        outcome("an arm", "swimmer", 350.0, 1000, 2.0),
+        outcome("an arm", "swimmer", 330.0, 3000, 5.0),
+        outcome("an arm", "swimmer", 100.0, None, None),
+        outcome("one seed", "swimmer", 350.0, 1000, 2.0),
+        outcome("one seed", "hopper", 9.0, None, None, None),
     ]
-    table = compare.make_table("t", {"an arm": runs, "one seed": runs[:1]}, 340.0)
+    table = make_table("t", runs, ["pes-rl 1", "pes-rl 2"])
+    swimmer, hopper = table.split("## swimmer")[1].split("## hopper")
     assert (
-        "| an arm | 3 | 260.0 (100.0 to 350.0) | 100.0 to 350.0 | 1 | 2 | 2,000 |"
-        in (table)
+        "| an arm | 3 | 260.0 (100.0 to 350.0) | 260.0 (100.0 to 350.0) "
+        "| 100.0 to 350.0 | 1 (33%) | 2 | 2,000 | 3.5 |" in swimmer
     )
-    assert "| one seed | 1 | 350.0 (-) | 350.0 to 350.0 | 1 | 1 | 1,000 |" in table
+    assert (
+        "| one seed | 1 | 350.0 (-) | 350.0 (-) | 350.0 to 350.0 | 1 (100%) | 1 "
+        "| 1,000 | 2.0 |" in swimmer
+    )
+    assert "| one seed | 1 | 9.0 (-) | 9.0 (-) | 9.0 to 9.0 | - | 0 | - | - |" in hopper
+    assert "Made by pes-rl 1 and by pes-rl 2." in hopper
+
+
+def test_the_interquartile_mean_leaves_a_quarter_out_at_each_end():
+    values = np.array([[100.0, 1, 2, 3, 4, 5, 6, -50]])
+    assert interquartile_mean(values).tolist() == [(2 + 3 + 4 + 5) / 4]
+    assert interquartile_mean(values[0, :3]) == values[0, :3].mean()
 
 
 def test_the_interval_of_a_mean_is_that_of_the_bootstrap():
     """Near the normal interval where there are many values."""
     values = np.random.default_rng(0).normal(5.0, 1.0, 400)
-    low, high = map(float, compare._interval(values).split(" to "))
+    low, high = map(float, interval(values, np.mean).split(" to "))
     assert low == pytest.approx(values.mean() - 1.96 / 20, abs=0.06)
     assert high == pytest.approx(values.mean() + 1.96 / 20, abs=0.06)
 
@@ -150,3 +194,44 @@ def test_seeds_can_be_a_range(folder):
     study.write_text(STUDY.replace("[0, 1]", '"3-6"'))
     seeds = [run.config.seed for run in read_study(study).runs]
     assert seeds == [3, 4, 5, 6, 0]
+
+
+def test_an_arm_can_be_run_on_several_environments(folder):
+    study = folder / "study.toml"
+    study.write_text(STUDY.replace('"swimmer"', '["swimmer", "jax:swimmer"]'))
+    runs = read_study(study).runs
+    assert [run.folder_name for run in runs if run.arm == "full ES"] == [
+        "swimmer-full-es-s0",
+        "jax-swimmer-full-es-s0",
+    ]
+    assert {run.config.env for run in runs} == {"swimmer", "jax:swimmer"}
+
+
+def test_each_environment_has_its_table_and_panel(tmp_path):
+    study = make_study(("swimmer", "hopper"), ("es",), (0, 1), {})
+    for run in study.runs:
+        folder = RunFolder(tmp_path / run.folder_name)
+        folder.write_config({"env": run.config.env}, None)
+        for number in range(3):
+            folder.log(
+                {
+                    "time/total_timesteps": 100 * number,
+                    "time/time_elapsed": 2.0 * number,
+                    "eval/mean_reward": 200.0 * number,
+                }
+            )
+        keys = ("env", "agent", "seed", "total_timesteps", "threshold")
+        summary = {key: getattr(run.config, key) for key in keys}
+        numbers = ("final_return", "final_return_std", "best_return", "wall_seconds")
+        summary |= dict.fromkeys(numbers, 400.0)
+        folder.write_summary({**summary, "timesteps_to_threshold": 200})
+        folder.close()
+    write_results(study, tmp_path, tmp_path)
+    swimmer, hopper = (tmp_path / "table.md").read_text().split("## hopper")
+    assert "| 2 (100%) | 2 | 200 | 4.0 |" in swimmer
+    assert "| - | 2 | 200 | - |" in hopper  # it has no threshold
+    for figure in ("curves.png", "wall_time.png", "reliability.png"):
+        assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
+    assert [
+        (row["env"], row["seconds_to_threshold"]) for row in read(tmp_path / "runs.csv")
+    ] == 2 * [("swimmer", "4.0")] + 2 * [("hopper", "")]

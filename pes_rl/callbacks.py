@@ -1,0 +1,44 @@
+"""Callbacks: a user's own code at the rows of a run's log and at its evaluations."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from pes_rl.evaluation import Evaluation
+
+
+class Run(Protocol):
+    """What a callback sees of a run, and what it may ask of it."""
+
+    @property
+    def timesteps(self) -> int:
+        """Environment steps so far."""
+        ...
+
+    def request_stop(self) -> None:
+        """Let the run end after the row that is being logged, whole and resumable."""
+        ...
+
+    def request_checkpoint(self) -> None:
+        """Let the run save a checkpoint after the row that is being logged."""
+        ...
+
+    def evaluate(self) -> Evaluation:
+        """Play fresh episodes with the mean policy as it is now.
+
+        The run goes on as if they had not been played: they have randomness of their
+        own and count nowhere.
+        """
+        ...
+
+
+class Callback:
+    """Does nothing; subclasses do something in the methods that they override.
+
+    What a method raises ends the run as an error of the user's code.
+    """
+
+    def on_log(self, run: Run, row: Mapping[str, float]) -> None:
+        """Called after each row of the log; keys are those of `progress.csv`."""
+
+    def on_evaluation(self, run: Run, evaluation: Evaluation) -> None:
+        """Called after each evaluation during training, once its row is logged."""

@@ -1,0 +1,121 @@
+"""Draw learning curves: `python -m pes_rl.plot RUN...`."""
+
+import dataclasses
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from pes_rl.config import TrainConfig
+from pes_rl.figures import Curve, Panel, draw_learning_curves
+from pes_rl.run_folder import read_curve, read_settings
+from pes_rl.study import settings_that_matter
+
+_CLOCKS = {
+    "environment steps": "time/total_timesteps",
+    "seconds": "time/time_elapsed",
+}
+_RETURN = "eval/mean_reward"
+
+
+@dataclass(frozen=True)
+class PlotOptions:
+    """Draw evaluation returns of runs against environment steps and wall time."""
+
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Run folders, or folders that hold run folders at any depth."""
+    out: str = "curves.png"
+    """The PNG file."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = tyro.cli(PlotOptions, args=arguments, prog="python -m pes_rl.plot")
+    try:
+        folders = find_runs(options.runs)
+        panels, drawn = make_panels(folders)
+        draw_learning_curves(Path(options.out), panels, columns=len(_CLOCKS))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    left_out = len(folders) - drawn
+    note = f", {left_out} without an evaluation left out" if left_out else ""
+    print(f"{options.out}: {drawn} run{'s' if drawn > 1 else ''}{note}")
+    return 0
+
+
+def find_runs(places: Iterable[str]) -> list[Path]:
+    """The run folders in `places`, each once, in order.
+
+    Raises:
+        ValueError: If a place holds none.
+    """
+    found: dict[Path, Path] = {}
+    for place in places:
+        logs = sorted(Path(place).rglob("progress.csv"))
+        if not logs:
+            raise ValueError(
+                f"{place} holds no run (a folder with progress.csv); name a folder "
+                "that --logdir made, or one above it"
+            )
+        found.update({log.parent.resolve(): log.parent for log in logs})
+    return list(found.values())
+
+
+def make_panels(folders: list[Path]) -> tuple[list[Panel], int]:
+    """A row of panels an environment, one panel a clock; and the number of runs drawn.
+
+    Runs that differ in their seed alone are one arm.
+
+    Raises:
+        ValueError: If a folder is no run, or none has an evaluation yet.
+    """
+    columns = (*_CLOCKS.values(), _RETURN)
+    curves = {folder: read_curve(folder, columns) for folder in folders}
+    folders = [folder for folder in folders if len(curves[folder][_RETURN])]
+    if not folders:
+        raise ValueError("none of the runs has an evaluation yet; wait for the first")
+    configs = [TrainConfig(**read_settings(folder)) for folder in folders]
+    rows: dict[str, list[tuple[str, TrainConfig, Path]]] = defaultdict(list)
+    for name, config, folder in zip(name_arms(configs), configs, folders, strict=True):
+        rows[config.env].append((name, config, folder))
+    panels = []
+    for env, runs in rows.items():
+        for label, column in _CLOCKS.items():
+            arms: dict[str, list[Curve]] = defaultdict(list)
+            for name, _, folder in runs:
+                curve = curves[folder]
+                arms[name].append((curve[column], curve[_RETURN]))
+            panels.append(Panel(env, arms, runs[0][1].threshold, label))
+    return panels, len(folders)
+
+
+def name_arms(configs: list[TrainConfig]) -> list[str]:
+    """A name for each run: its agent, and the settings in which that one's runs differ.
+
+    Seeds are not named, nor is the environment.
+    """
+    settings = [settings_that_matter(config) for config in configs]
+    differing: dict[tuple[str, str], list[str]] = {}
+    for group in {(config.env, config.agent) for config in configs}:
+        of_group = [s for s in settings if (s["env"], s["agent"]) == group]
+        differing[group] = [
+            field.name
+            for field in dataclasses.fields(TrainConfig)
+            if field.name in of_group[0]
+            and field.name != "seed"
+            and any(s[field.name] != of_group[0][field.name] for s in of_group)
+        ]
+    return [
+        " ".join(
+            [s["agent"], *(f"{n}={s[n]}" for n in differing[s["env"], s["agent"]])]
+        )
+        for s in settings
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""Film what a policy does: `python -m pes_rl.video RUN`."""
+
+import contextlib
+import sys
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from pes_rl.config import TrainConfig
+from pes_rl.policy_files import TrainedPolicy, load_policy
+from pes_rl.progress import Progress
+from pes_rl.rendering import Film, make_film
+from pes_rl.run_folder import read_settings
+
+_FPS = 25
+"""Pictures a second at most; more would double the file and show no more."""
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """Film whole fresh episodes of a trained policy, at the speed of the simulation."""
+
+    run: tyro.conf.Positional[str]
+    """Folder of the run."""
+    which: Literal["best", "last"] = "best"
+    """The policy with the best evaluation of the run, or the last one."""
+    episodes: int = 1
+    """Episodes, one after another."""
+    steps: int | None = None
+    """Steps of an episode at most; None films it to its end."""
+    seed: int = 0
+    """Seed of the first episode; the next ones count on."""
+    size: int = 480
+    """Height and width in pixels; what is no MuJoCo or Brax task has its own."""
+    out: str | None = None
+    """An .mp4 or a .gif; None makes RUN/video/WHICH.mp4, or .gif without ffmpeg."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = tyro.cli(VideoOptions, args=arguments, prog="python -m pes_rl.video")
+    try:
+        returns, out = film_run(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    cut = "" if options.steps is None else f" of the first {options.steps} steps"
+    print(f"return{cut}: {', '.join(f'{value:.1f}' for value in returns)}")
+    print(out)
+    return 0
+
+
+def film_run(options: VideoOptions) -> tuple[list[float], Path]:
+    """Write the film; the episodes' returns and the file.
+
+    Raises:
+        ValueError: If the run cannot be read, or its environment cannot be drawn.
+    """
+    for name in ("episodes", "steps", "size"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value} must be at least 1")
+    config = TrainConfig(**read_settings(Path(options.run)))
+    policy = load_policy(options.run, options.which)
+    out = _choose_file(options)
+    film = make_film(config, options.size)
+    # Enough of the steps are shown for _FPS pictures a second.
+    stride = max(1, round(film.fps / _FPS))
+    returns: list[float] = []
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with Progress(config.env, options.episodes, "episodes") as progress:
+        pictures = _pictures(options, policy, film, stride, returns, progress)
+        with contextlib.closing(pictures):
+            write = _write_gif if out.suffix == ".gif" else _write_mp4
+            write(out, pictures, film.fps / stride)
+    return returns, out
+
+
+def _choose_file(options: VideoOptions) -> Path:
+    has_ffmpeg = find_spec("imageio_ffmpeg") is not None
+    if options.out is None:
+        suffix = "mp4" if has_ffmpeg else "gif"
+        return Path(options.run) / "video" / f"{options.which}.{suffix}"
+    out = Path(options.out)
+    if out.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"{out} must end in .mp4 or .gif")
+    if out.suffix == ".mp4" and not has_ffmpeg:
+        raise ValueError(
+            "an .mp4 needs imageio-ffmpeg; pip install 'pes-rl[video]', or write a .gif"
+        )
+    return out
+
+
+def _pictures(
+    options: VideoOptions,
+    policy: TrainedPolicy,
+    film: Film,
+    stride: int,
+    returns: list[float],
+    progress: Progress,
+) -> Generator[np.ndarray]:
+    """The pictures of all episodes; each episode's return is appended to `returns`."""
+    for number in range(options.episodes):
+        returns.append(0.0)
+        steps = film.play(policy, options.seed + number, stride)
+        for step, (reward, picture) in enumerate(steps, start=1):
+            returns[-1] += reward
+            if picture is not None:
+                yield picture
+            if step == options.steps:
+                break
+        progress.update(number + 1, f"return {returns[-1]:.1f}")
+
+
+def _write_gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
+    colors = Image.Palette.ADAPTIVE
+    frames = (Image.fromarray(p).convert("P", palette=colors) for p in pictures)
+    first = next(frames)
+    # A GIF counts hundredths of a second.
+    duration = 10 * max(2, round(100 / fps))
+    first.save(path, save_all=True, append_images=frames, duration=duration, loop=0)
+
+
+def _write_mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
+    import imageio.v2 as imageio
+
+    # Players need even sizes and 4:2:0 colours.
+    with imageio.get_writer(path, fps=fps, macro_block_size=2) as writer:
+        for picture in pictures:
+            writer.append_data(picture)  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

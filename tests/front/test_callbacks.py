@@ -1,0 +1,233 @@
+"""Callbacks, and what a run survives."""
+
+import csv
+import os
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
+
+import pes_rl
+from pes_rl.callbacks import Callback
+from pes_rl.checkpoints import Checkpoints
+from pes_rl.config import make_config
+from pes_rl.run_folder import RunFolder
+from pes_rl.trainer import Trainer
+
+QUICK: dict[str, Any] = {
+    "total_timesteps": 240,
+    "num_pairs": 2,
+    "truncation_length": 10,
+    "horizon": 40,
+    "eval_interval": 80,
+    "eval_episodes": 2,
+    "final_eval_episodes": 2,
+    "log_interval": 1,
+    "checkpoint_interval": 80,
+}
+
+
+def make_trainer(folder, callbacks=(), **options):
+    config = make_config("swimmer", "pes", **{**QUICK, **options})
+    return Trainer(config, folder, callbacks=callbacks)
+
+
+def rows(folder):
+    with (folder / "progress.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def events(folder):
+    """All events of a run, read record by record."""
+    found = []
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            size = int.from_bytes(data[at : at + 8], "little")
+            if at + 16 + size > len(data):
+                break  # cut within a record
+            event = Event()
+            event.ParseFromString(data[at + 12 : at + 12 + size])
+            found.append(event)
+            at += 16 + size
+    return found
+
+
+class Recorder(Callback):
+    def __init__(self):
+        self.rows, self.evaluations, self.extra = [], [], []
+
+    def on_log(self, run, row):
+        self.rows.append((run.timesteps, dict(row)))
+
+    def on_evaluation(self, run, evaluation):
+        self.evaluations.append((run.timesteps, evaluation.returns.mean()))
+        self.extra += [run.evaluate().returns.mean() for _ in range(2)]
+
+
+def test_callbacks_see_what_is_logged_and_change_nothing(tmp_path):
+    recorder = Recorder()
+    seen = make_trainer(tmp_path / "seen", [recorder, Callback()]).run()
+    plain = make_trainer(tmp_path / "plain").run()
+    np.testing.assert_array_equal(seen.policy.theta, plain.policy.theta)
+    log = rows(tmp_path / "seen")
+    value = "eval/mean_reward"
+    assert [row[value] for row in log] == [row[value] for row in rows(plain.folder)]
+    steps = [int(row["time/total_timesteps"]) for row in log]
+    assert [at for at, _ in recorder.rows] == steps == [0, 40, 80, 120, 160, 200, 240]
+    assert [at for at, _ in recorder.evaluations] == [0, 80, 160, 240]
+    assert len({*recorder.extra, *(mean for _, mean in recorder.evaluations)}) == 12
+
+
+def test_the_front_door_takes_callbacks(tmp_path):
+    recorder = Recorder()
+    pes_rl.train("swimmer", logdir=tmp_path / "run", callbacks=[recorder], **QUICK)
+    assert [at for at, _ in recorder.evaluations] == [0, 80, 160, 240]
+
+
+def test_a_callback_stops_the_run_and_saves_it(tmp_path):
+    class Stop(Callback):
+        def on_evaluation(self, run, evaluation):
+            if run.timesteps >= 80:
+                run.request_stop()
+
+        def on_log(self, run, row):
+            if run.timesteps == 40:
+                run.request_checkpoint()
+
+    result = make_trainer(tmp_path / "run", [Stop()], checkpoint_interval=10**6).run()
+    assert result.summary["interrupted"]
+    assert result.summary["total_timesteps"] == 80
+    checkpoints = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert checkpoints == {"40", "80"}
+
+
+def test_a_failing_evaluation_is_shown_and_training_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    """The first, the second and the last one fail."""
+    trainer = make_trainer(tmp_path / "run")
+    calls, sound = [], trainer._evaluate
+
+    def evaluate(theta, observations, key):
+        calls.append(key)
+        if len(calls) <= 2:
+            raise RuntimeError("a lost worker")
+        return sound(theta, observations, key)
+
+    def evaluate_finally(theta, observations, key):
+        raise MemoryError("too many episodes")
+
+    monkeypatch.setattr(trainer, "_evaluate", evaluate)
+    monkeypatch.setattr(trainer, "_evaluate_finally", evaluate_finally)
+    result = trainer.run()
+    assert result.summary["total_timesteps"] == 240
+    evaluated = [row["eval/mean_reward"] != "" for row in rows(tmp_path / "run")]
+    assert evaluated == [False, False, False, False, True, False, True]
+    shown = capsys.readouterr().out
+    assert shown.count("evaluation failed, training goes on") == 3
+    assert "a lost worker" in shown
+    assert result.summary["final_return"] is not None
+    assert result.summary["final_episodes"] == QUICK["eval_episodes"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MiB; only root may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.system(f"mount -t tmpfs -o size=2m tmpfs {disk} 2>/dev/null") != 0:
+        pytest.skip("no file system can be mounted here")
+    yield disk
+    os.system(f"umount -l {disk}")
+
+
+def test_a_full_disk_costs_what_was_to_be_written_and_nothing_else(small_disk, capsys):
+    """Full from 80 steps on, and emptied again at 200."""
+    ballast = small_disk / "ballast"
+
+    class Fill(Callback):
+        def on_log(self, run, row):
+            if run.timesteps == 80:
+                with ballast.open("wb", buffering=0) as file:
+                    try:
+                        while file.write(b"0" * 4096):
+                            pass
+                    except OSError:
+                        pass
+            if run.timesteps == 200:
+                ballast.unlink()
+
+    run = small_disk / "run"
+    result = make_trainer(run, [Fill()], checkpoint_interval=40).run()
+    assert result.summary["total_timesteps"] == 240
+    shown = capsys.readouterr().out
+    assert "checkpoint not saved, training goes on" in shown
+    assert "No space left on device" in shown
+    steps = [int(row["time/total_timesteps"]) for row in rows(run)]
+    assert {0, 40, 80, 240} <= set(steps)
+    assert steps == sorted(set(steps))
+    assert {event.step for event in events(run)} >= {40, 240}
+    config = make_config("swimmer", "pes", **QUICK)
+    left = {path.name for path in (run / "checkpoints").iterdir()}
+    assert left == {"40", "200", "240"}  # and nothing of those that failed
+    resumed = Trainer(config, run, resume=True)
+    assert resumed.timesteps == 240
+    assert not resumed.run().summary["interrupted"]
+
+
+def test_a_disk_that_is_full_between_two_saves(tmp_path, monkeypatch, capsys):
+    """The save that fails is shown; the next one succeeds and can be resumed from."""
+    sound, calls = Checkpoints.save, []
+
+    def save(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        sound(self, *arguments)
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    make_trainer(tmp_path / "run").run()
+    assert capsys.readouterr().out.count("training goes on") == 1
+    saved = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert saved == {"160", "240"}
+
+
+def test_tensorboard_shows_distributions_and_hyperparameters(tmp_path):
+    result = make_trainer(tmp_path / "run").run()
+    assert [path.name for path in result.folder.iterdir() if path.is_dir()] != []
+    assert len(list(result.folder.rglob("events.out.tfevents.*"))) == 1
+    found = events(result.folder)
+    values = {}
+    for event in found:
+        for value in event.summary.value:
+            values.setdefault(value.tag, []).append((event.step, value))
+    phases = values["particles/phase"]
+    assert [step for step, _ in phases] == [0, 80, 160, 240]
+    assert all(value.histo.num == 4 for _, value in phases)
+    # Particles start together at a phase that steps of 10 in 40 move on.
+    assert all(0 <= value.histo.min <= value.histo.max < 1 for _, value in phases)
+    assert [step for step, _ in values["particles/return"]] == [80, 160, 240]
+    assert values["eval/mean_reward"][-1][0] == 240
+    assert "_hparams_/session_start_info" in values
+    final = values["result/final_return"][0][1].simple_value
+    assert final == pytest.approx(result.summary["final_return"], rel=1e-6)
+
+
+def test_a_log_that_cannot_be_written_begins_a_new_file(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "run")
+    folder.log({"time/total_timesteps": 1, "time/fps": 1.0})
+
+    def full(self, event):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pes_rl.tensorboard.EventsWriter.write_event", full)
+        with pytest.raises(OSError, match="No space"):
+            folder.log({"time/total_timesteps": 2, "time/fps": float(jnp.ones(()))})
+    folder.log({"time/total_timesteps": 3, "time/fps": 3.0})
+    folder.close()
+    assert len(list((tmp_path / "run").glob("events.*"))) == 2
+    assert {event.step for event in events(tmp_path / "run")} == {0, 1, 3}

@@ -1,0 +1,114 @@
+"""Learning curves of run folders: what is found, how it is grouped, what is torn."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from pes_rl import plot
+from pes_rl.config import make_config
+from pes_rl.run_folder import COLUMNS, RunFolder, read_curve
+
+
+def make_run(path, returns, env="swimmer", agent="pes", **options):
+    """A run folder with an evaluation every 100 steps and 2 seconds."""
+    folder = RunFolder(path)
+    folder.write_config(dataclasses.asdict(make_config(env, agent, **options)), None)
+    for number, value in enumerate(returns):
+        folder.log(
+            {
+                "time/total_timesteps": 100 * number,
+                "time/time_elapsed": 2.0 * number,
+                "eval/mean_reward": value,
+            }
+        )
+    folder.close()
+    return path
+
+
+def test_runs_below_a_folder_become_one_png(tmp_path, capsys):
+    for seed in (0, 1):
+        make_run(tmp_path / "runs" / "a" / str(seed), [1, 2, 3 + seed], seed=seed)
+    make_run(tmp_path / "runs" / "b", [1, 5], agent="es")
+    make_run(tmp_path / "runs" / "empty", [])
+    out = tmp_path / "figure.png"
+    twice = [str(tmp_path / "runs"), str(tmp_path / "runs" / "b")]
+    assert plot.main([*twice, "--out", str(out)]) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert "3 runs, 1 without an evaluation left out" in capsys.readouterr().out
+
+
+def test_seeds_are_a_band_and_other_settings_an_arm(tmp_path):
+    folders = [
+        make_run(tmp_path / "0", [1, 2], seed=0),
+        make_run(tmp_path / "1", [3, 4], seed=1),
+        make_run(tmp_path / "2", [5, 6], seed=0, sigma=0.5),
+        make_run(tmp_path / "3", [7, 8], env="hopper"),
+    ]
+    panels, drawn = plot.make_panels(folders)
+    assert drawn == 4
+    assert [(panel.title, panel.x_label) for panel in panels] == [
+        ("swimmer", "environment steps"),
+        ("swimmer", "seconds"),
+        ("hopper", "environment steps"),
+        ("hopper", "seconds"),
+    ]
+    steps, seconds = panels[0].curves, panels[1].curves
+    assert {arm: len(runs) for arm, runs in steps.items()} == {
+        "pes sigma=0.3": 2,
+        "pes sigma=0.5": 1,
+    }
+    assert steps["pes sigma=0.5"][0][0].tolist() == [0, 100]
+    assert seconds["pes sigma=0.5"][0][0].tolist() == [0, 2]
+    assert panels[0].threshold == 340.0
+    assert list(panels[2].curves) == ["pes"]
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_line_that_was_cut_is_not_drawn(tmp_path, cut):
+    path = make_run(tmp_path / "run", [1.5, 2.5, 31.25])
+    log = path / "progress.csv"
+    log.write_bytes(log.read_bytes()[:-cut] if cut < 30 else b"")
+    curve = read_curve(path, ("eval/mean_reward",))["eval/mean_reward"]
+    assert curve.tolist() == ([1.5, 2.5] if cut < 30 else [])
+
+
+def test_a_resumed_run_drops_the_line_that_was_cut(tmp_path):
+    path = make_run(tmp_path / "run", [1.5, 2.5, 31.25])
+    log = path / "progress.csv"
+    log.write_bytes(log.read_bytes()[:-25])
+    folder = RunFolder(path, resume_at=200)
+    folder.log({"time/total_timesteps": 200, "eval/mean_reward": 7.0})
+    folder.close()
+    with log.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["eval/mean_reward"] for row in rows] == ["1.5", "2.5", "7.0"]
+    assert all(set(row) == set(COLUMNS) for row in rows)
+    log.write_bytes(log.read_bytes()[:10])  # within the header
+    RunFolder(path, resume_at=200).close()
+    assert log.read_text().strip() == ",".join(COLUMNS)
+
+
+def test_what_cannot_be_drawn_ends_in_one_line(tmp_path, capsys):
+    assert plot.main([str(tmp_path)]) == 2
+    assert "holds no run" in capsys.readouterr().err
+    path = make_run(tmp_path / "run", [])
+    assert plot.main([str(path)]) == 2
+    assert "has an evaluation yet" in capsys.readouterr().err
+    make_run(tmp_path / "other", [1.0])
+    target = str(tmp_path / "none" / "x.png")
+    assert plot.main([str(tmp_path / "other"), "--out", target]) == 2
+    assert "none/x.png" in capsys.readouterr().err
+    (path / "config.json").write_text(json.dumps({}))
+    with pytest.raises(ValueError, match="not a run folder"):
+        plot.make_panels([make_broken(path)])
+
+
+def make_broken(path):
+    values = dict.fromkeys(COLUMNS, "1")
+    with (path / "progress.csv").open("a", newline="") as file:
+        csv.DictWriter(file, COLUMNS).writerow(values)
+    assert np.isfinite(read_curve(path, COLUMNS)["time/fps"]).all()
+    return path
