@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from pes_rl.envs import (
 )
 from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 from pes_rl.envs.registry import is_unrolled
+from pes_rl.evaluation import Evaluator, make_evaluator
 from pes_rl.learner import Learner, Step
 from pes_rl.policy_files import TrainedParameters, TrainedPolicy
 
@@ -36,18 +37,18 @@ class Environments:
 
 @dataclass(frozen=True)
 class Assembly:
-    """The parts of a run.
+    """The parts of a run; runs that differ in their seeds alone can share them.
 
     Attributes:
         init_theta: First parameters of the policy, or of the unrolled problem, by key.
         describe: What is saved of the parameters, and of the moments that observations
             are normalised by, None where they are not.
         learner: Trains them.
-        evaluation: A rollout of its own, so that evaluation and training never share
-            simulations.
-        final_evaluation: The same, or one in the environment of the last evaluation.
+        evaluate: Plays the episodes of an evaluation during training, on simulations of
+            its own.
+        evaluate_finally: Plays those of the last one, maybe in another environment.
+        horizon: Steps of the longest episode of an evaluation.
         vectorization: How Gymnasium simulations are stepped, in words; None elsewhere.
-        counts: Whether an evaluation sums an episode's losses or takes the last.
     """
 
     init_theta: Callable[[jax.Array], jax.Array]
@@ -55,10 +56,10 @@ class Assembly:
         [jax.Array, ObservationMoments | None], TrainedPolicy | TrainedParameters
     ]
     learner: Learner
-    evaluation: Rollout
-    final_evaluation: Rollout
+    evaluate: Evaluator
+    evaluate_finally: Evaluator
+    horizon: int | None
     vectorization: str | None = None
-    counts: Literal["sum", "last"] = "sum"
 
 
 def assemble(config: TrainConfig, environments: Environments | None = None) -> Assembly:
@@ -99,8 +100,9 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
         init_theta=policy.init,
         describe=partial(_describe_policy, policy),
         learner=_make_learner(config, rollout, observations, dragged_steps),
-        evaluation=evaluation,
-        final_evaluation=final,
+        evaluate=make_evaluator(evaluation, config.eval_episodes),
+        evaluate_finally=make_evaluator(final, config.final_eval_episodes),
+        horizon=evaluation.horizon,
         vectorization=environment.vectorization if is_gymnasium else None,
     )
 
@@ -115,13 +117,14 @@ def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly
             )
     rollout = DeviceRollout(problem, problem.horizon, _diverged_loss(config, problem))
     evaluation = make_evaluation_rollout(config, problem)
+    evaluator = partial(make_evaluator, evaluation, counts=problem.meta_loss)
     return Assembly(
         init_theta=problem.init_theta,
         describe=partial(_describe_parameters, problem),
         learner=_make_learner(config, rollout),
-        evaluation=evaluation,
-        final_evaluation=evaluation,
-        counts=problem.meta_loss,
+        evaluate=evaluator(config.eval_episodes),
+        evaluate_finally=evaluator(config.final_eval_episodes),
+        horizon=evaluation.horizon,
     )
 
 

@@ -7,11 +7,13 @@ import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import jax
 import tyro
 
+from pes_rl.assembly import Assembly, assemble
 from pes_rl.config import TrainConfig
 from pes_rl.progress import Progress
 from pes_rl.run_folder import read_settings, read_summary
@@ -134,9 +136,17 @@ def _train(config: TrainConfig, folder: Path) -> float:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
+    config = replace(config, num_threads=1)
     with (folder / "output.txt").open("w") as file, contextlib.redirect_stdout(file):
-        result = Trainer(replace(config, num_threads=1), folder).run()
+        assembly = _assemble(replace(config, seed=0))
+        result = Trainer(config, folder, assembly=assembly).run()
     return result.summary["final_return"]
+
+
+@lru_cache(maxsize=1)
+def _assemble(config: TrainConfig) -> Assembly:
+    """The parts of the process's run, kept for the next seed with all they compiled."""
+    return assemble(config)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import gymnasium
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from pes_rl.agents import AGENTS
-from pes_rl.assembly import Environments, make_environment
+from pes_rl.assembly import Environments, assemble, make_environment
 from pes_rl.callbacks import Callback
 from pes_rl.config import TrainConfig, make_config
 from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
@@ -62,7 +62,8 @@ def train(
         _environment(config, _maker(env) if eval_env is None else eval_env),
     )
     folder = Path(config.logdir or default_folder(config))
-    return Trainer(config, folder, environments=environments, callbacks=callbacks).run()
+    assembly = assemble(config, environments)
+    return Trainer(config, folder, assembly=assembly, callbacks=callbacks).run()
 
 
 def _environment(config: TrainConfig, given: str | Maker | VectorEnv) -> Any:

@@ -11,12 +11,12 @@ import jax
 import numpy as np
 
 from pes_rl.agents import Report
-from pes_rl.assembly import Environments, assemble
+from pes_rl.assembly import Assembly, assemble
 from pes_rl.callbacks import Callback
 from pes_rl.checkpoints import Checkpoints
 from pes_rl.config import TrainConfig
 from pes_rl.envs import Particles
-from pes_rl.evaluation import Evaluation, Evaluator, make_evaluator
+from pes_rl.evaluation import Evaluation, Evaluator
 from pes_rl.policy_files import TrainedParameters, TrainedPolicy
 from pes_rl.progress import Progress
 from pes_rl.run_folder import RunFolder
@@ -68,7 +68,7 @@ class Trainer:
         config: The settings.
         folder: Folder of the run.
         resume: Whether to go on from the folder's newest checkpoint.
-        environments: To train and evaluate in; None makes those that `config` names.
+        assembly: Parts made for such settings; None makes them.
         callbacks: Called in this order; see pes_rl/callbacks.py.
 
     Attributes:
@@ -84,7 +84,7 @@ class Trainer:
         config: TrainConfig,
         folder: Path,
         resume: bool = False,
-        environments: Environments | None = None,
+        assembly: Assembly | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self._config = config
@@ -92,16 +92,12 @@ class Trainer:
         self._stop_requested = False
         self._asked_evaluations = 0
         self._particle_returns = np.empty(0)  # of the last unroll
-        parts = assemble(config, environments)
+        parts = assembly or assemble(config)
         self.vectorization = parts.vectorization
         self._describe, self._learner = parts.describe, parts.learner
-        self._evaluate = make_evaluator(
-            parts.evaluation, config.eval_episodes, parts.counts
-        )
-        self._evaluate_finally = make_evaluator(
-            parts.final_evaluation, config.final_eval_episodes, parts.counts
-        )
-        self._horizon = parts.evaluation.horizon
+        self._evaluate = parts.evaluate
+        self._evaluate_finally = parts.evaluate_finally
+        self._horizon = parts.horizon
         policy_key, learner_key, self._eval_key = jax.random.split(
             jax.random.key(config.seed), 3
         )

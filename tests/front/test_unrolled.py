@@ -47,9 +47,10 @@ def test_a_run_leaves_its_parameters(tmp_path, capsys, agent):
 
 def test_an_endless_problem_is_evaluated_by_its_last_loss():
     parts = assemble(make_config("unrolled:influence-balancing", "pes"))
-    assert parts.counts == "last"
-    assert parts.evaluation.horizon == 500
+    assert parts.horizon == 500
     theta = parts.init_theta(jax.random.key(0))
+    evaluation = parts.evaluate(theta, None, jax.random.key(1))
+    np.testing.assert_allclose(evaluation.returns, -8.0, rtol=1e-3)
     assert parts.describe(theta, None).theta == np.float32(0.5)
 
 
