@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from pes_rl import evaluate, train
+from pes_rl import evaluate, train_command
 from pes_rl.assembly import assemble
 from pes_rl.config import make_config
 from pes_rl.defaults import DEFAULTS
@@ -31,7 +31,7 @@ def test_the_registry_names_the_problems():
 def test_a_run_leaves_its_parameters(tmp_path, capsys, agent):
     folder = tmp_path / "run"
     arguments = [*TOY.split(), "--agent", agent, "--logdir", str(folder)]
-    assert train.main(arguments) == 0
+    assert train_command.main(arguments) == 0
     found = load_parameters(folder, "last")
     assert found.names == PROBLEMS["toy-regression"]().parameter_names
     assert found.theta.shape == (2,)
@@ -88,7 +88,7 @@ def test_bad_input_ends_in_one_clear_line(capsys, tmp_path, arguments, message):
     given = [*arguments.split(), "--logdir", str(tmp_path / "run")]
     if "--env" not in given:
         given = ["--env", "unrolled:toy-regression", *given]
-    assert train.main(given) == 2
+    assert train_command.main(given) == 2
     errors = capsys.readouterr().err.strip().split("\n")
     assert len(errors) == 1
     assert message in errors[0]
