@@ -136,7 +136,7 @@ class Learner:
         self._final_sigma = self._sigma if final_sigma is None else final_sigma
         self._step = step
         self._dragged_steps, self._dragged_before = dragged_steps, 0
-        self._total_timesteps = total_timesteps
+        self._total_timesteps = float(total_timesteps)  # May be above 2^31.
         self._direction = step.direction()
         self._descend_jitted = jax.jit(self._descend)
         self._scan_jitted = jax.jit(self._scan, static_argnames="num_updates")

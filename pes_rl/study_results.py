@@ -116,7 +116,7 @@ def _write_curves(path: Path, outcomes: list[Outcome]) -> None:
                 run.summary["seed"],
                 int(steps),
                 round(float(seconds), 1),
-                round(float(value), 3),
+                _rounded(float(value)),
             )
             for run in outcomes
             for steps, seconds, value in zip(
@@ -147,7 +147,8 @@ def _write_runs(path: Path, outcomes: list[Outcome]) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    return round(value, 3) if isinstance(value, float) else value
+    """A float to seven digits: losses of unrolled problems can be tiny."""
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def _write_csv(
@@ -199,9 +200,9 @@ def _arm_row(arm: str, runs: list[Outcome], threshold: float | None) -> str:
     cells = (
         arm,
         len(runs),
-        f"{final.mean():.1f} ({interval(final, np.mean)})",
-        f"{interquartile_mean(final):.1f} ({interval(final, interquartile_mean)})",
-        f"{final.min():.1f} to {final.max():.1f}",
+        f"{_short(final.mean())} ({interval(final, np.mean)})",
+        f"{_short(interquartile_mean(final))} ({interval(final, interquartile_mean)})",
+        f"{_short(final.min())} to {_short(final.max())}",
         above,
         len(steps),
         f"{np.median(steps):,.0f}" if steps else "-",
@@ -232,4 +233,9 @@ def interval(values: np.ndarray, statistic: Any) -> str:
         (values,), statistic, n_resamples=10_000, method="percentile", rng=0
     )
     low, high = drawn.confidence_interval
-    return f"{low:.1f} to {high:.1f}"
+    return f"{_short(low)} to {_short(high)}"
+
+
+def _short(value: Any) -> str:
+    """As people read returns: 355.4, but -1.6e-14."""
+    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"

@@ -34,3 +34,10 @@ def test_weight_decay_alone_shrinks_theta_by_the_learning_rate_times_itself():
     state, _ = learner.run(learner.init(theta, jax.random.key(0)), 3)
     kept = (1 - 0.5 * 0.2) * (1 - 0.375 * 0.2) * (1 - 0.25 * 0.2)
     np.testing.assert_allclose(state.theta, kept * theta, rtol=1e-5)
+
+
+def test_a_budget_above_what_int32_counts_is_a_budget():
+    rollout = DeviceRollout(Constant(), horizon=5)
+    learner = Learner(rollout, ES(1, 0.1), Step("sgd", 0.5), total_timesteps=10**11)
+    state, _ = learner.run(learner.init(jnp.zeros(2), jax.random.key(0)), 1)
+    np.testing.assert_allclose(state.progress, 1e-10, rtol=1e-5)
