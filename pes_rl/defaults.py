@@ -268,9 +268,35 @@ def _unrolled(
     settings: Settings, truncation_length: int, endless: bool = False
 ) -> dict[str, Settings]:
     partial = {**settings, "truncation_length": truncation_length}
-    agents = {"pes": {**partial, "restart_at_once": True}, "truncated-es": partial}
+    agents = {
+        "pes": {**partial, "restart_at_once": True},
+        "gpes": {**partial, "noise_period": 10 * truncation_length},
+        "pes-analytic": partial,
+        "truncated-es": partial,
+    }
+    # A single particle of theta itself, as in the published code, where RTRL and UORO
+    # step it once an update.
+    shared = {k: v for k, v in settings.items() if k not in ("num_pairs", "sigma")}
+    mean = {**shared, "num_particles": 1}
+    step_by_step = {**mean, "truncation_length": 1}
+    agents["tbptt"] = {**mean, "truncation_length": truncation_length}
+    agents |= {"rtrl": step_by_step, "uoro": step_by_step}
     if not endless:
-        agents |= {"nres": partial, "es": {**settings, "log_interval": 1}}
+        whole = {**settings, "log_interval": 1}
+        agents |= {
+            "nres": partial,
+            "es": whole,
+            "ars": {**whole, "num_top_pairs": max(settings["num_pairs"] // 2, 1)},
+            "bptt": mean,
+            "random-search": {
+                **mean,
+                "num_particles": 10,
+                "search_radius": 3.0,
+                "optimizer": "sgd",
+                "learning_rate": 1.0,
+                "log_interval": 1,
+            },
+        }
     return agents
 
 
@@ -284,6 +310,8 @@ DEFAULTS |= {
     "unrolled:lstm": _unrolled(_LSTM, 10),
 }
 DEFAULTS["unrolled:toy-regression"]["truncated-es"]["sigma"] = 1.0  # as published
+_UORO = DEFAULTS["unrolled:influence-balancing"]["uoro"]
+DEFAULTS["unrolled:influence-balancing"]["uoro"] = {**_UORO, "learning_rate": 1e-5}
 
 # The same task, stepped otherwise.
 DEFAULTS["jax:swimmer"] = DEFAULTS["swimmer"]

@@ -127,6 +127,42 @@ def nres(
     return gradients
 
 
+def gpes(
+    particles: list[Particle],
+    theta: np.ndarray,
+    noise: Callable[[int, int], np.ndarray],
+    sigma: float,
+    truncation_length: int,
+    noise_period: int,
+    num_updates: int,
+) -> list[np.ndarray]:
+    """GPES, where episodes may end at any step; arguments as in `pes`, and:
+
+    Args:
+        noise: Unit normal noise [N, D] of the particles' episodes of a given index, in
+            the period of a given index.
+        noise_period: M.
+    """
+    accumulator = np.zeros((len(particles), theta.size))
+    perturbation = np.zeros_like(accumulator)
+    gradients = []
+    for _ in range(num_updates):
+        gradient = np.zeros(theta.size)
+        for i, particle in enumerate(particles):
+            if particle.elapsed % noise_period == 0:
+                period = particle.elapsed // noise_period
+                perturbation[i] = sigma * noise(particle.episode, period)[i]
+                accumulator[i] += perturbation[i]
+            for _ in range(truncation_length):
+                loss, ended = particle.step(theta + perturbation[i])
+                gradient += accumulator[i] * loss
+                if ended:
+                    accumulator[i] = 0.0
+                    break
+        gradients.append(gradient / (len(particles) * sigma**2))
+    return gradients
+
+
 def full_es(
     particles: list[Particle],
     theta: np.ndarray,

@@ -1,4 +1,4 @@
-"""One table of every estimator, on both drivers, through the same tests."""
+"""The table of every estimator, on both drivers, through the same tests."""
 
 import dataclasses
 import logging
@@ -10,83 +10,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import recurrent
+from estimator_table import (
+    ESTIMATORS,
+    HORIZON,
+    NUM_PAIRS,
+    NUM_PARTICLES,
+    ON_HOST,
+    SIGMA,
+    THETA,
+    TRUNCATION_LENGTH,
+    every_estimator,
+    every_estimator_on_its_drivers,
+    every_estimator_on_the_host,
+    make_rollout,
+    theta_of,
+)
 from jax import lax
 
-from pes_rl.agents import (
-    AGENT_NAMES,
-    ARS,
-    BPTT,
-    ES,
-    GPES,
-    NRES,
-    PES,
-    RTRL,
-    TBPTT,
-    UORO,
-    Estimator,
-    PerturbingEstimator,
-    PESAnalytic,
-    RandomSearch,
-    Report,
-    TruncatedES,
-    antithetic_perturbations,
-    episode_noise,
-    orthogonal_rows,
-)
-from pes_rl.agents.estimator import signal_to_noise
-from pes_rl.envs import DeviceRollout, FinalLoss
-
-# As in test_reference.py, so that the two share compilations.
-NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, HORIZON = 4, 5, 0.7, 6
-NUM_PARTICLES = 2 * NUM_PAIRS
-THETA = jnp.array([0.25, -0.5])
-RECURRENT_THETA = recurrent.float32(recurrent.THETA)
-
-ESTIMATORS: dict[str, Estimator] = {
-    "pes": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
-    "pes, staggered": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger=True),
-    "pes, at once": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, restart_at_once=True),
-    "gpes": GPES(NUM_PAIRS, 2, 4, SIGMA),
-    "gpes, staggered": GPES(NUM_PAIRS, 2, 4, SIGMA, stagger=True),
-    "nres": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
-    "nres, staggered": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger=True),
-    "nres, orthogonal": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, orthogonal=True),
-    "es": ES(NUM_PAIRS, SIGMA),
-    "truncated-es": TruncatedES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
-    "ars": ARS(NUM_PAIRS, 3, SIGMA),
-    "random-search": RandomSearch(NUM_PARTICLES, 2.0),
-}
-DIFFERENTIATING: dict[str, Estimator] = {
-    "pes-analytic": PESAnalytic(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
-    "tbptt": TBPTT(NUM_PARTICLES, TRUNCATION_LENGTH),
-    "tbptt, staggered": TBPTT(NUM_PARTICLES, TRUNCATION_LENGTH, stagger=True),
-    "bptt": BPTT(NUM_PARTICLES),
-    "rtrl": RTRL(NUM_PARTICLES, TRUNCATION_LENGTH),
-    "uoro": UORO(NUM_PARTICLES, TRUNCATION_LENGTH),
-}
-"""Those that run on device problems with derivatives alone."""
-
-ON_HOST = list(ESTIMATORS)
-ESTIMATORS.update(DIFFERENTIATING)
-
-every_estimator = pytest.mark.parametrize("name", ESTIMATORS)
-every_estimator_on_the_host = pytest.mark.parametrize("name", ON_HOST)
-every_driver = pytest.mark.parametrize("driver", counting.ROLLOUTS)
-every_estimator_on_its_drivers = pytest.mark.parametrize(
-    ("name", "driver"),
-    [(name, "device") for name in ESTIMATORS] + [(name, "host") for name in ON_HOST],
-)
-
-
-def make_rollout(driver: str, name: str = "pes") -> Any:
-    if name in DIFFERENTIATING:
-        return counting.CompiledRollout(recurrent.Ending(curvature=0.5), HORIZON)
-    return counting.ROLLOUTS[driver](HORIZON, 2.5)
-
-
-def theta_of(name: str) -> jax.Array:
-    return RECURRENT_THETA if name in DIFFERENTIATING else THETA
+from pes_rl.agents import AGENT_NAMES, PES, PerturbingEstimator, Report
 
 
 def keys(num_updates: int) -> list[jax.Array]:
@@ -260,53 +201,6 @@ def test_truncated_es_keeps_the_state_that_the_mean_reached():
         jax.tree.map(np.testing.assert_array_equal, state, mean)
 
 
-def test_perturbations_come_in_adjacent_antithetic_pairs():
-    perturbation = antithetic_perturbations(jax.random.key(0), 5000, 3, 0.2)
-    assert perturbation.shape == (10_000, 3)
-    np.testing.assert_array_equal(perturbation[0::2], -perturbation[1::2])
-    assert len(np.unique(np.abs(perturbation))) > 14_900
-    # Five standard errors of a standard deviation and of a mean of 15 000 normals:
-    # probability 6e-7 each.
-    positive = np.asarray(perturbation[0::2])
-    assert positive.std() == pytest.approx(0.2, abs=5 * 0.2 / np.sqrt(2 * 15_000))
-    assert abs(positive.mean()) < 5 * 0.2 / np.sqrt(15_000)
-
-
-@pytest.mark.parametrize(("rows", "size"), [(5, 1), (3, 4), (4, 4), (7, 3)])
-def test_orthogonal_rows_are_gram_schmidts_with_their_lengths_kept(rows, size):
-    noise = np.random.default_rng(0).normal(size=(rows, size))
-    expected = noise.copy()
-    for i in range(rows):
-        for before in expected[i - i % size : i]:
-            expected[i] -= before * (before @ expected[i]) / (before @ before)
-        expected[i] *= np.linalg.norm(noise[i]) / np.linalg.norm(expected[i])
-    orthogonal = orthogonal_rows(jnp.asarray(noise, jnp.float32))
-    np.testing.assert_allclose(orthogonal, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_orthogonal_perturbations_are_antithetic_and_of_the_same_draws():
-    key, kinds = jax.random.key(0), (False, True)
-    plain, orthogonal = (
-        antithetic_perturbations(key, 5, 3, 0.2, orthogonal=kind) for kind in kinds
-    )
-    np.testing.assert_array_equal(orthogonal[0::2], -orthogonal[1::2])
-    rows = orthogonal_rows(plain[0::2])
-    np.testing.assert_allclose(orthogonal[0::2], rows, rtol=1e-5, atol=1e-6)
-
-
-def test_the_noise_of_an_episode_is_orthogonal_to_that_of_others_of_its_index():
-    """Whatever episodes the other particles are in."""
-    key = jax.random.key_data(jax.random.key(0))
-    episode = np.array([0, 0, 2, 1, 0, 0, 1, 1])
-    noise = episode_noise(key, episode, 3, orthogonal=True)
-    for index in range(3):
-        plain = episode_noise(key, np.full(8, index), 3)
-        rows = orthogonal_rows(plain[0::2])
-        whole = jnp.stack([rows, -rows], axis=1).reshape(8, 3)
-        there = episode == index
-        np.testing.assert_allclose(noise[there], whole[there], rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize("name", [n for n in ON_HOST if n != "random-search"])
 def test_antithetic_parts_of_equal_losses_cancel(name):
     """Where both members lose the same, whatever theta, nothing is learned."""
@@ -323,142 +217,3 @@ def test_antithetic_parts_of_equal_losses_cancel(name):
         gradient, state, report = estimator.estimate(rollout, THETA, state, key)
         assert report.particle_loss.min() < 0
         np.testing.assert_allclose(gradient, 0.0, atol=1e-5)
-
-
-def test_the_signal_to_noise_ratio_is_that_of_the_two_halves():
-    contributions = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
-    pairs = contributions[0::2] + contributions[1::2]
-    first, second = 2 * (pairs[0] + pairs[2]), 2 * (pairs[1] + pairs[3])
-    variance = np.sum((first - second) ** 2) / 4
-    expected = first @ second / variance
-    assert signal_to_noise(jnp.asarray(contributions)) == pytest.approx(expected, 1e-4)
-    assert np.isnan(signal_to_noise(jnp.asarray(contributions[:2])))
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda p, s: PES(p, 4, s),
-        lambda p, s: GPES(p, 4, 8, s),
-        lambda p, s: NRES(p, 4, s),
-        lambda p, s: PESAnalytic(p, 4, s),
-        lambda p, s: ARS(p, 1, s),
-        ES,
-        lambda p, s: TruncatedES(p, 4, s),
-    ],
-)
-@pytest.mark.parametrize(
-    ("num_pairs", "sigma", "message"),
-    [
-        (0, 0.1, "num_pairs=0 must be at least 1 .* use 10"),
-        (-3, 0.1, "num_pairs=-3"),
-        (2, 0.0, "sigma=0.0 must be above 0; use 0.1"),
-        (2, -1.0, "sigma=-1.0"),
-        (2, float("nan"), "sigma=nan"),
-    ],
-)
-def test_a_population_that_cannot_be_is_refused(make, num_pairs, sigma, message):
-    with pytest.raises(ValueError, match=message):
-        make(num_pairs, sigma)
-
-
-@pytest.mark.parametrize(
-    "kind", [BPTT, lambda n: TBPTT(n, 4), lambda n: RandomSearch(n, 1.0)]
-)
-def test_a_number_of_particles_below_one_is_refused(kind):
-    with pytest.raises(ValueError, match="num_particles=0 must be at least 1; use 8"):
-        kind(0)
-
-
-PARTIAL = [
-    lambda k: PES(2, k, 0.1),
-    lambda k: GPES(2, k, k, 0.1),
-    lambda k: NRES(2, k, 0.1),
-    lambda k: TruncatedES(2, k, 0.1),
-]
-PARTIAL_DIFFERENTIATING = [
-    lambda k: PESAnalytic(2, k, 0.1),
-    lambda k: TBPTT(2, k),
-    lambda k: RTRL(2, k),
-    lambda k: UORO(2, k),
-]
-
-
-@pytest.mark.parametrize("make", PARTIAL + PARTIAL_DIFFERENTIATING)
-def test_a_truncation_length_below_one_is_refused(make):
-    with pytest.raises(ValueError, match="truncation_length=0 must be at least 1 step"):
-        make(0)
-
-
-@pytest.mark.parametrize("make", PARTIAL_DIFFERENTIATING)
-def test_derivatives_refuse_a_truncation_length_beyond_the_horizon(make):
-    with pytest.raises(ValueError, match="=7 is longer than the horizon of 6 steps"):
-        make(7).init(make_rollout("device"), THETA, jax.random.key(0))
-
-
-@every_driver
-@pytest.mark.parametrize("make", PARTIAL)
-def test_a_truncation_length_beyond_the_horizon_is_refused(make, driver):
-    message = "truncation_length=7 is longer than the horizon of 6 steps; use 6 or less"
-    with pytest.raises(ValueError, match=message):
-        make(7).init(make_rollout(driver), THETA, jax.random.key(0))
-
-
-def test_truncated_es_is_refused_where_states_cannot_be_copied():
-    rollout = counting.host_rollout(HORIZON, can_copy=False)
-    with pytest.raises(ValueError, match="cannot be copied; use pes or es"):
-        ESTIMATORS["truncated-es"].init(rollout, THETA, jax.random.key(0))
-    for name in ("pes", "gpes", "nres", "es", "ars", "random-search"):
-        ESTIMATORS[name].init(rollout, THETA, jax.random.key(0))
-
-
-@pytest.mark.parametrize("name", DIFFERENTIATING)
-def test_derivatives_are_refused_where_there_are_none(name):
-    class InPieces(recurrent.Recurrent):
-        differentiable = False
-
-    message = f"{name.split(',')[0]} differentiates .* use pes, nres, gpes or es"
-    for rollout in (
-        make_rollout("host"),
-        DeviceRollout(InPieces(), HORIZON),
-        DeviceRollout(FinalLoss(InPieces()), HORIZON),
-    ):
-        with pytest.raises(ValueError, match=message):
-            ESTIMATORS[name].init(rollout, THETA, jax.random.key(0))
-        with pytest.raises(ValueError, match="derivatives"):
-            rollout.differentiable()
-
-
-@dataclasses.dataclass(frozen=True)
-class Looping(recurrent.Recurrent):
-    """With a loop in its step, which has a forward mode alone."""
-
-    def step(self, theta, state):
-        theta = lax.while_loop(lambda x: x[0] > 1, lambda x: x / 2, theta)
-        return super().step(theta, state)
-
-
-@pytest.mark.parametrize("name", DIFFERENTIATING)
-def test_reverse_mode_is_refused_where_there_is_none(name):
-    rollout, start = DeviceRollout(Looping(), HORIZON), jax.random.key(0)
-    if name == "rtrl":  # Goes forwards.
-        ESTIMATORS[name].init(rollout, RECURRENT_THETA, start)
-        return
-    message = f"{name.split(',')[0]} differentiates in reverse.* use rtrl, pes"
-    with pytest.raises(ValueError, match=message):
-        ESTIMATORS[name].init(rollout, RECURRENT_THETA, start)
-
-
-@pytest.mark.parametrize("name", ["es", "ars", "random-search", "bptt"])
-def test_whole_episodes_are_refused_where_they_have_no_end(name):
-    endless = DeviceRollout(make_rollout("device").problem, horizon=None)
-    with pytest.raises(
-        ValueError, match=f"{name} plays .* use pes or truncated-es, or"
-    ):
-        ESTIMATORS[name].init(endless, THETA, jax.random.key(0))
-
-
-def test_staggering_is_refused_where_episodes_have_no_end():
-    endless = DeviceRollout(make_rollout("device").problem, horizon=None)
-    with pytest.raises(ValueError, match="stagger needs a finite horizon"):
-        ESTIMATORS["pes, staggered"].init(endless, THETA, jax.random.key(0))

@@ -15,6 +15,7 @@ import reference
 
 from pes_rl.agents import (
     ES,
+    GPES,
     NRES,
     PES,
     Estimator,
@@ -129,6 +130,32 @@ def test_nres_is_its_transcription(world, stagger):
 
     expected = reference.nres(
         particles, THETA, noise, SIGMA, TRUNCATION_LENGTH, len(UPDATE_KEYS)
+    )
+    assert_same_gradients(gradients, expected)
+    assert_same_books(reports, particles)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("stagger", [False, True])
+def test_gpes_is_its_transcription(world, stagger):
+    """With two periods in the longest episodes, of two unrolls each."""
+    length, period = 2, 4
+    estimator = GPES(NUM_PAIRS, length, period, SIGMA, stagger)
+    rollout = counting.ROLLOUTS[WORLDS[world][0]](HORIZON, 2.5, **WORLDS[world][1])
+    key = estimator.init(rollout, jnp.asarray(THETA), START_KEY).key
+    gradients, reports = run(estimator, world)
+    limits = [1, 3, 4, 6] if stagger else None
+    reset_key, _ = jax.random.split(START_KEY)
+    particles = make_particles(
+        NUM_PAIRS, limits=limits, start_key=reset_key, **WORLDS[world][1]
+    )
+
+    def noise(episode: int, period: int) -> np.ndarray:
+        both = np.full((2, 2 * NUM_PAIRS), [[episode], [period]], np.int32)
+        return np.asarray(episode_noise(key, both[0], THETA.size, both[1]))
+
+    expected = reference.gpes(
+        particles, THETA, noise, SIGMA, length, period, len(UPDATE_KEYS)
     )
     assert_same_gradients(gradients, expected)
     assert_same_books(reports, particles)

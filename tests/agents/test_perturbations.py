@@ -1,0 +1,66 @@
+"""What the perturbing estimators share: their draws, and the noise seen in halves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pes_rl.agents import antithetic_perturbations, episode_noise, orthogonal_rows
+from pes_rl.agents.estimator import signal_to_noise
+
+
+def test_perturbations_come_in_adjacent_antithetic_pairs():
+    perturbation = antithetic_perturbations(jax.random.key(0), 5000, 3, 0.2)
+    assert perturbation.shape == (10_000, 3)
+    np.testing.assert_array_equal(perturbation[0::2], -perturbation[1::2])
+    assert len(np.unique(np.abs(perturbation))) > 14_900
+    # Five standard errors of a standard deviation and of a mean of 15 000 normals:
+    # probability 6e-7 each.
+    positive = np.asarray(perturbation[0::2])
+    assert positive.std() == pytest.approx(0.2, abs=5 * 0.2 / np.sqrt(2 * 15_000))
+    assert abs(positive.mean()) < 5 * 0.2 / np.sqrt(15_000)
+
+
+@pytest.mark.parametrize(("rows", "size"), [(5, 1), (3, 4), (4, 4), (7, 3)])
+def test_orthogonal_rows_are_gram_schmidts_with_their_lengths_kept(rows, size):
+    noise = np.random.default_rng(0).normal(size=(rows, size))
+    expected = noise.copy()
+    for i in range(rows):
+        for before in expected[i - i % size : i]:
+            expected[i] -= before * (before @ expected[i]) / (before @ before)
+        expected[i] *= np.linalg.norm(noise[i]) / np.linalg.norm(expected[i])
+    orthogonal = orthogonal_rows(jnp.asarray(noise, jnp.float32))
+    np.testing.assert_allclose(orthogonal, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_orthogonal_perturbations_are_antithetic_and_of_the_same_draws():
+    key, kinds = jax.random.key(0), (False, True)
+    plain, orthogonal = (
+        antithetic_perturbations(key, 5, 3, 0.2, orthogonal=kind) for kind in kinds
+    )
+    np.testing.assert_array_equal(orthogonal[0::2], -orthogonal[1::2])
+    rows = orthogonal_rows(plain[0::2])
+    np.testing.assert_allclose(orthogonal[0::2], rows, rtol=1e-5, atol=1e-6)
+
+
+def test_the_noise_of_an_episode_is_orthogonal_to_that_of_others_of_its_index():
+    """Whatever episodes the other particles are in."""
+    key = jax.random.key_data(jax.random.key(0))
+    episode = np.array([0, 0, 2, 1, 0, 0, 1, 1])
+    noise = episode_noise(key, episode, 3, orthogonal=True)
+    for index in range(3):
+        plain = episode_noise(key, np.full(8, index), 3)
+        rows = orthogonal_rows(plain[0::2])
+        whole = jnp.stack([rows, -rows], axis=1).reshape(8, 3)
+        there = episode == index
+        np.testing.assert_allclose(noise[there], whole[there], rtol=1e-5, atol=1e-6)
+
+
+def test_the_signal_to_noise_ratio_is_that_of_the_two_halves():
+    contributions = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    pairs = contributions[0::2] + contributions[1::2]
+    first, second = 2 * (pairs[0] + pairs[2]), 2 * (pairs[1] + pairs[3])
+    variance = np.sum((first - second) ** 2) / 4
+    expected = first @ second / variance
+    assert signal_to_noise(jnp.asarray(contributions)) == pytest.approx(expected, 1e-4)
+    assert np.isnan(signal_to_noise(jnp.asarray(contributions[:2])))
