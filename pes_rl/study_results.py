@@ -166,13 +166,14 @@ def make_table(title: str, outcomes: list[Outcome], makers: list[str]) -> str:
     lines = [f"# {title}"]
     for env, arms in by_env.items():
         threshold = next(iter(arms.values()))[0].summary["threshold"]
+        goal = "the threshold" if threshold is None else f"{threshold:g}"
         if len(by_env) > 1:
             lines += ["", f"## {env}"]
         lines += [
             "",
             "| arm | seeds | final return: mean (95% interval) "
             "| interquartile mean (95% interval) | lowest to highest "
-            f"| end at {threshold} or more | reach it "
+            f"| end at {goal} or more | reach it "
             "| median steps to it | median seconds to it |",
             "|---|---|---|---|---|---|---|---|---|",
             *(_arm_row(arm, runs, threshold) for arm, runs in arms.items()),
