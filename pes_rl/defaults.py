@@ -315,6 +315,7 @@ DEFAULTS["unrolled:influence-balancing"]["uoro"] = {**_UORO, "learning_rate": 1e
 
 # The same task, stepped otherwise.
 DEFAULTS["jax:swimmer"] = DEFAULTS["swimmer"]
+DEFAULTS["inverted_pendulum"] = DEFAULTS["brax:inverted_pendulum"]
 
 
 def task_defaults(env: str, agent: str) -> Settings:
