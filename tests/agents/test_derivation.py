@@ -145,7 +145,7 @@ def test_the_variance_falls_grows_or_stays_with_the_number_of_unrolls(
             total = total + gradient
         return total
 
-    keys = jax.random.split(jax.random.key(5), (8_000, num_unrolls + 1))
+    keys = jax.random.split(jax.random.key(5), (20_000, num_unrolls + 1))
     draws = np.asarray(jax.jit(jax.vmap(draw))(keys), np.float64)
     gradient = np.asarray(slope[:num_unrolls].sum(0), np.float64)
     squares = np.sum((draws - gradient) ** 2, axis=1) / np.sum(gradient**2)
