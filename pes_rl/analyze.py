@@ -4,9 +4,11 @@ import sys
 
 import tyro
 
+from pes_rl.analysis.bias import Bias
+from pes_rl.analysis.surface import Surface
 from pes_rl.analysis.variance import Variance
 
-_STUDIES = {"variance": Variance}
+_STUDIES = {"surface": Surface, "bias": Bias, "variance": Variance}
 
 
 def main(arguments: list[str] | None = None) -> int:

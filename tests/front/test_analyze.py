@@ -53,6 +53,34 @@ def test_the_prediction_has_the_published_regimes(unrolls):
     np.testing.assert_allclose(ratio, 1.01, rtol=1e-5)
 
 
+def test_unbiased_agents_have_no_bias_and_truncated_es_has_one(tmp_path):
+    # 5 standard errors of a normal: chance fails it less often than once in 1e6.
+    command = [
+        *("bias", "--horizon", "20", "--truncation-length", "2", "--num-pairs", "20"),
+        *("--agents", "pes", "truncated-es", "--sigma", "0.03", "--repeats", "500"),
+        *("--theta", "-1", "-1", "--out", str(tmp_path)),
+    ]
+    assert analyze.main(command) == 0
+    pes, truncated = read_rows(tmp_path / "bias.csv")
+    assert abs(float(pes["squared_bias"])) <= 5 * float(pes["standard_error"])
+    assert float(truncated["squared_bias"]) > 5 * float(truncated["standard_error"])
+
+
+def test_surface_has_the_known_losses_and_paths(tmp_path):
+    command = [
+        *("surface", "--points", "11", "--sigma", "1", "--agents", "pes"),
+        *("--updates", "2", "--path-points", "2", "--out", str(tmp_path)),
+    ]
+    assert analyze.main(command) == 0
+    surface = np.load(tmp_path / "surface.npz")
+    assert surface["raw"].shape == surface["smoothed"].shape == (11, 11)
+    # That of the published code at (-4, -4), the first theta.
+    np.testing.assert_allclose(surface["raw"][1, 1], 2487.8, rtol=1e-4)
+    paths = read_rows(tmp_path / "paths.csv")
+    assert [row["update"] for row in paths] == ["0", "1", "2"]
+    assert float(paths[0]["first"]) == -4
+
+
 def test_squared_norm_is_freed_of_the_means_own_variance():
     # Over 400 sets of 5 rows of mean (1, 0) and unit variance: z-score below 4.5, which
     # chance passes once in 1e5; the plain squared norm is 2 / 5 too high, 8 of them.
