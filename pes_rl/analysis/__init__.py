@@ -1,0 +1,1 @@
+"""Studies of the estimators and of the problems, rather than of trained policies."""

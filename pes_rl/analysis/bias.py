@@ -1,0 +1,127 @@
+"""Distance of the agents' mean estimates from the full-unroll gradient: `bias`.
+
+With m the mean over R episodes of an agent's estimates, r the reference's and v each
+one's variance of the mean, |m - r|^2 exceeds the squared bias by v_m + v_r on average,
+which is taken off: what is left can be negative where there is no bias.
+
+es smooths by one perturbation an episode, pes and gpes by one in each unroll or period:
+they are unbiased for slightly different losses, and that difference, which falls with
+sigma, stays in what is measured.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pes_rl.analysis.output import Row, print_table, write_csv
+from pes_rl.analysis.subject import episode_estimates, make_agent, make_subject
+from pes_rl.analysis.variance import total_variance
+
+
+@dataclass(frozen=True)
+class Bias:
+    """Distance of the mean estimates from the full-unroll gradient."""
+
+    env: str = "unrolled:toy-regression"
+    """A problem as for training, or linear:identical, linear:independent."""
+    agents: tuple[str, ...] = ("pes", "nres", "truncated-es")
+    """Estimators, each with the task's defaults but for the options below."""
+    reference: Literal["es", "bptt"] = "es"
+    """Whose mean counts as the gradient: es, of the smoothed loss, or bptt, of the
+    loss itself."""
+    truncation_length: int | None = None
+    """Steps K of an unroll, a divisor of the episode's; None takes the default."""
+    num_pairs: int | None = None
+    """Antithetic pairs; None takes the task's default."""
+    num_particles: int | None = None
+    """Particles of agents without pairs; None takes the task's default."""
+    sigma: float | None = None
+    """Standard deviation of the perturbations, of the reference too; None takes pes's
+    default."""
+    noise_period: int | None = None
+    """Steps of a perturbation of gpes; None takes the task's default."""
+    repeats: int = 1000
+    """Independent episodes, of the reference too."""
+    horizon: int | None = None
+    """Steps of an episode; None takes the problem's."""
+    theta: tuple[float, ...] | None = None
+    """The fixed parameters; None takes a run's first ones."""
+    env_kwargs: str = "{}"
+    """Options of the problem, as a JSON object."""
+    seed: int = 0
+    """Seed of all randomness."""
+    out: str = "runs/bias"
+    """Folder of bias.csv."""
+
+    def run(self) -> None:
+        """Measure, print and write.
+
+        Raises:
+            ValueError: If an agent cannot run on the problem.
+        """
+        subject = make_subject(
+            self.env, self.theta, self.horizon, self.env_kwargs, self.seed
+        )
+        # The defaults' sigma may differ between agents; what is smoothed must not.
+        default: Any = make_agent(self.env, "pes")
+        options = {
+            "truncation_length": self.truncation_length,
+            "num_pairs": self.num_pairs,
+            "num_particles": self.num_particles,
+            "sigma": self.sigma or default.sigma,
+            "noise_period": self.noise_period,
+        }
+        estimators = {
+            agent: make_agent(self.env, agent, **options)
+            for agent in (*self.agents, self.reference)
+        }
+        reference = episode_estimates(
+            subject, estimators[self.reference], self.repeats, self.seed
+        )
+        rows: list[Row] = []
+        for number, agent in enumerate(self.agents, 1):
+            sums = episode_estimates(
+                subject, estimators[agent], self.repeats, self.seed + number
+            )
+            squared, error = squared_distance(sums, reference)
+            rows.append(
+                {
+                    "env": self.env,
+                    "agent": agent,
+                    "reference": self.reference,
+                    "squared_bias": squared,
+                    "standard_error": error,
+                    "squared_gradient": float((reference.mean(0) ** 2).sum()),
+                    "cosine": cosine(sums.mean(0), reference.mean(0)),
+                }
+            )
+        out = Path(self.out)
+        out.mkdir(parents=True, exist_ok=True)
+        write_csv(out / "bias.csv", rows)
+        print_table(rows)
+        print(f"results: {out}")
+
+
+def squared_distance(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Unbiased estimate of |E x - E y|^2 from rows [R, D] of each, and its error.
+
+    With S the covariance of the difference d of the means, |d|^2 has the variance
+    4 d . S d + 2 tr S^2 if it is normal; with the measured d, which noise makes longer,
+    that is rather too large than too small.
+    """
+    difference = first.mean(0) - second.mean(0)
+    centred = np.concatenate([(x - x.mean(0)) / len(x) for x in (first, second)])
+    variance = sum(total_variance(x)[0] / len(x) for x in (first, second))
+    along = ((centred @ difference) ** 2).sum()
+    # Of S = centred^T centred; the rows' products spare the D x D matrix.
+    trace = ((centred @ centred.T) ** 2).sum()
+    squared = float(difference @ difference - variance)
+    return squared, float(np.sqrt(4 * along + 2 * trace))
+
+
+def cosine(first: np.ndarray, second: np.ndarray) -> float:
+    """Of the angle between two vectors; NaN where one is 0."""
+    norms = np.linalg.norm(first) * np.linalg.norm(second)
+    return float(first @ second / norms) if norms > 0 else float("nan")

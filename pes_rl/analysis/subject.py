@@ -1,0 +1,225 @@
+"""What the studies measure: a problem at a fixed theta, and agents on it."""
+
+import json
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pes_rl.agents import AGENT_NAMES, AGENTS, Estimator
+from pes_rl.analysis.linear_blocks import REGIMES, LinearBlocks
+from pes_rl.assembly import (
+    make_environment,
+    make_evaluation_rollout,
+    make_policy,
+    make_rollout,
+)
+from pes_rl.config import make_config
+from pes_rl.defaults import task_defaults
+from pes_rl.envs import Rollout, UnrolledProblem
+from pes_rl.envs.registry import unknown_name
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A problem and the theta at which it is looked at.
+
+    Attributes:
+        env: Its name.
+        problem: The unrolled problem; None for a policy in an environment.
+        rollout: Where particles live; every episode has an end.
+        theta: # shape=(D,), dtype=float32
+    """
+
+    env: str
+    problem: UnrolledProblem | None
+    rollout: Rollout
+    theta: jax.Array
+
+    @property
+    def horizon(self) -> int:
+        """Steps T of the longest episode."""
+        assert self.rollout.horizon is not None
+        return self.rollout.horizon
+
+
+def make_subject(
+    env: str,
+    theta: tuple[float, ...] | None = None,
+    horizon: int | None = None,
+    env_kwargs: str = "{}",
+    seed: int = 0,
+) -> Subject:
+    """The named problem, at this theta or at its first one.
+
+    Args:
+        env: A name, as for training, or `linear:identical` or `linear:independent`.
+        theta: The parameters; None takes those that a run with `seed` begins with.
+        horizon: Steps of an episode; None takes the problem's, or, if that has no end,
+            those of its evaluations.
+        env_kwargs: As for training.
+        seed: Of the first theta.
+
+    Raises:
+        ValueError: If the problem is unknown or cannot be made so.
+    """
+    if horizon is not None and horizon < 1:
+        raise ValueError(f"horizon={horizon} must be at least 1 step")
+    if env.startswith("linear:"):
+        problem = _make_linear(env, horizon, env_kwargs)
+        config = make_config("unrolled:toy-regression", "pes")
+        init, rollout = problem.init_theta, make_evaluation_rollout(config, problem)
+    else:
+        problem, init, rollout = _make_named(env, horizon, env_kwargs)
+    first = init(jax.random.key(seed))
+    if theta is not None:
+        if len(theta) != first.size:
+            raise ValueError(
+                f"theta has {len(theta)} numbers, and {env} has {first.size} parameters"
+            )
+        first = jnp.array(theta, first.dtype)
+    return Subject(env, problem, rollout, first)
+
+
+def _make_linear(env: str, horizon: int | None, env_kwargs: str) -> LinearBlocks:
+    regime = env.removeprefix("linear:")
+    if regime not in REGIMES:
+        raise ValueError(unknown_name("linear problem", regime, list(REGIMES)))
+    try:
+        options = json.loads(env_kwargs)
+        if horizon is not None:
+            options["horizon"] = horizon
+        return LinearBlocks(**{**options, "regime": regime})
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"env_kwargs={env_kwargs!r} does not fit {env}, whose only options are "
+            "size and horizon"
+        ) from error
+
+
+def _make_named(env: str, horizon: int | None, env_kwargs: str) -> tuple[Any, Any, Any]:
+    config = make_config(env, "pes", env_kwargs=env_kwargs)
+    environment = make_environment(config, env)
+    if not isinstance(environment, UnrolledProblem):
+        config = replace(config, horizon=horizon)
+        policy = make_policy(config, environment)
+        return None, policy.init, make_rollout(config, environment, policy.act)
+    if horizon is not None and environment.horizon is not None:
+        # The problem's own schedules depend on it.
+        environment = make_environment(replace(config, horizon=horizon), env)
+    rollout = make_evaluation_rollout(config, environment)
+    if horizon is not None:
+        rollout = replace(rollout, horizon=horizon)
+    return environment, environment.init_theta, rollout
+
+
+def make_agent(env: str, agent: str, **options: Any) -> Estimator:
+    """An agent with the task's default options, or these where they are not None.
+
+    Particles begin their episodes together and wait where one ends early: the sum over
+    one episode's unrolls is that of whole episodes.
+
+    Raises:
+        ValueError: If the agent is unknown, estimates no gradient, or an option that it
+            needs is missing.
+    """
+    known = [name for name in AGENT_NAMES if name != "random-search"]
+    if agent not in known:
+        raise ValueError(unknown_name("estimator of gradients", agent, known))
+    kind = AGENTS[agent]
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = {
+        **task_defaults(env, agent),
+        **given,
+        "stagger": False,
+        "restart_at_once": False,
+    }
+    for field in fields(kind):
+        if field.default is MISSING and field.name not in settings:
+            raise ValueError(f"{agent} on {env} needs --{field.name.replace('_', '-')}")
+    names = [field.name for field in fields(kind) if field.name in settings]
+    return kind(**{name: settings[name] for name in names})
+
+
+def count_unrolls(estimator: Estimator, horizon: int) -> int:
+    """Updates that one episode of T steps makes, T / K.
+
+    Raises:
+        ValueError: If K does not divide T.
+    """
+    length = getattr(estimator, "truncation_length", horizon)
+    if horizon % length:
+        raise ValueError(
+            f"truncation_length={length} does not divide the episode of {horizon} "
+            "steps; use one that does"
+        )
+    return horizon // length
+
+
+def episode_estimates(
+    subject: Subject, estimator: Estimator, repeats: int, seed: int
+) -> np.ndarray:
+    """Sums of the estimates over one episode with theta held, from independent starts.
+
+    Returns:
+        # shape=(R, D), dtype=float64
+
+    Raises:
+        ValueError: If the agent cannot run here, or episodes ended before their last
+            step: then the sum is not that of one episode.
+    """
+    if repeats < 2:
+        raise ValueError(f"repeats={repeats} must be at least 2; use 100, for example")
+    unrolls = count_unrolls(estimator, subject.horizon)
+    keys = jax.random.split(jax.random.key(seed), repeats)
+    if subject.rollout.on_device:
+        run = partial(_one_episode, subject.rollout, estimator, unrolls)
+        gradients, ends = jax.jit(
+            lambda theta, keys: lax.map(partial(run, theta), keys)
+        )(subject.theta, keys)
+    else:
+        gradients, ends = _host_episodes(subject, estimator, unrolls, keys)
+    if bool(jnp.any(ends)):
+        raise ValueError(
+            f"episodes of {subject.env} ended before step {subject.horizon}; a study "
+            "over whole episodes needs them all of one length, set a lower horizon"
+        )
+    return np.asarray(gradients, np.float64)
+
+
+def _one_episode(
+    rollout: Rollout, estimator: Any, unrolls: int, theta: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """(sum of the estimates [D], whether an episode ended early)."""
+    init_key, key = jax.random.split(key)
+    state = estimator.init(rollout, theta, init_key)
+
+    def update(state: Any, key: jax.Array) -> tuple[Any, Any]:
+        gradient, state, report = estimator.estimate(rollout, theta, state, key)
+        return state, (gradient, report.episodes)
+
+    _, (gradients, ends) = lax.scan(update, state, jax.random.split(key, unrolls))
+    return gradients.sum(0), ends[:-1].any()
+
+
+def _host_episodes(
+    subject: Subject, estimator: Any, unrolls: int, keys: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    sums, early = [], []
+    for key in keys:
+        init_key, key = jax.random.split(key)
+        state = estimator.init(subject.rollout, subject.theta, init_key)
+        gradients, ends = [], []
+        for update_key in jax.random.split(key, unrolls):
+            gradient, state, report = estimator.estimate(
+                subject.rollout, subject.theta, state, update_key
+            )
+            gradients.append(gradient)
+            ends.append(report.episodes)
+        sums.append(sum(gradients))
+        early.append(jnp.stack(ends)[:-1].any())
+    return jnp.stack(sums), jnp.stack(early)

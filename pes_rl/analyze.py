@@ -1,0 +1,28 @@
+"""Study estimators and problems: `python -m pes_rl.analyze variance --help`."""
+
+import sys
+
+import tyro
+
+from pes_rl.analysis.bias import Bias
+from pes_rl.analysis.surface import Surface
+from pes_rl.analysis.variance import Variance
+
+_STUDIES = {"surface": Surface, "bias": Bias, "variance": Variance}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    study = tyro.extras.subcommand_cli_from_dict(
+        _STUDIES, args=arguments, prog="python -m pes_rl.analyze"
+    )
+    try:
+        study.run()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
