@@ -24,7 +24,7 @@ from pes_rl.study import (
     read_study,
     settings_that_matter,
 )
-from pes_rl.study_results import makers_of, write_results
+from pes_rl.study_results import makers_of, short, write_results
 from pes_rl.trainer import Trainer
 
 
@@ -111,7 +111,7 @@ def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
             for future in as_completed(futures):
                 done += 1
                 name = futures[future].folder_name
-                progress.update(done, f"{name}: return {future.result():.1f}")
+                progress.update(done, f"{name}: return {short(future.result())}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

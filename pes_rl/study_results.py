@@ -201,9 +201,9 @@ def _arm_row(arm: str, runs: list[Outcome], threshold: float | None) -> str:
     cells = (
         arm,
         len(runs),
-        f"{_short(final.mean())} ({interval(final, np.mean)})",
-        f"{_short(interquartile_mean(final))} ({interval(final, interquartile_mean)})",
-        f"{_short(final.min())} to {_short(final.max())}",
+        f"{short(final.mean())} ({interval(final, np.mean)})",
+        f"{short(interquartile_mean(final))} ({interval(final, interquartile_mean)})",
+        f"{short(final.min())} to {short(final.max())}",
         above,
         len(steps),
         f"{np.median(steps):,.0f}" if steps else "-",
@@ -234,9 +234,9 @@ def interval(values: np.ndarray, statistic: Any) -> str:
         (values,), statistic, n_resamples=10_000, method="percentile", rng=0
     )
     low, high = drawn.confidence_interval
-    return f"{_short(low)} to {_short(high)}"
+    return f"{short(low)} to {short(high)}"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """As people read returns: 355.4, but -1.6e-14."""
     return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"

@@ -20,6 +20,7 @@ from pes_rl.config import TrainConfig
 from pes_rl.evaluation import Evaluation
 from pes_rl.progress import Progress
 from pes_rl.space import Space, read_space
+from pes_rl.study_results import short
 from pes_rl.sweep_report import write_report
 from pes_rl.trainer import Trainer
 
@@ -168,7 +169,7 @@ def _try(space: Space, out: Path, trial_id: int, settings: dict[str, Any]) -> st
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return f"was refused: {error}"
     study.tell(trial, float(np.mean(finals)))
-    return f"returned {np.mean(finals):.1f}"
+    return f"returned {short(np.mean(finals))}"
 
 
 class Reporter(Callback):
@@ -235,7 +236,7 @@ def _storage(out: Path) -> Any:
 
 def _best(study: Any) -> str:
     try:
-        return f"best {study.best_value:.1f} (trial {study.best_trial.number})"
+        return f"best {short(study.best_value)} (trial {study.best_trial.number})"
     except ValueError:
         return "none complete yet"
 

@@ -8,6 +8,7 @@ from typing import Any
 from pes_rl.figures import draw_bars
 from pes_rl.run_folder import maker
 from pes_rl.space import Space
+from pes_rl.study_results import short
 
 _SHOWN = 10
 
@@ -74,7 +75,7 @@ def make_report(
     ]
     for trial in complete[:_SHOWN]:
         cells = [_shown(trial.params[name]) for name in names]
-        lines.append(f"| {trial.number} | {trial.value:.1f} | {' | '.join(cells)} |")
+        lines.append(f"| {trial.number} | {short(trial.value)} | {' | '.join(cells)} |")
     lines += ["", "## What mattered", ""]
     if importances:
         lines += ["| setting | share of the variance |", "|---|---|"]
