@@ -331,7 +331,8 @@ def test_wall_time_is_the_run_s_own(tmp_path):
 
 
 def test_the_module_runs_as_a_command(tmp_path):
-    command = [sys.executable, "-m", "pes_rl.train", *QUICK.split(), "--agent", "es"]
+    options = f"{QUICK} --agent es {OPTIONS['es']}"
+    command = [sys.executable, "-m", "pes_rl.train", *options.split()]
     shown = subprocess.run(
         [*command, "--logdir", str(tmp_path / "run")],
         cwd=ROOT,
