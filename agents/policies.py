@@ -113,11 +113,17 @@ class Policy:
                 x = x + theta[..., offset : offset + rows]
                 offset += rows
         if self.clip:
-            axes = (None,) * (x.ndim - 1)
-            low, high = (xp.asarray(b[axes], dtype=x.dtype) for b in self._bounds)
+            low, high = (self._bound(b, x) for b in (self.action_low, self.action_high))
             x = xp.minimum(xp.maximum(x, low), high)  # a third of the cost of clip
         return x
 
-    @cached_property
-    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.array(self.action_low), np.array(self.action_high)
+    @staticmethod
+    def _bound(bound: tuple[float, ...], x: Array) -> Any:
+        """The bound to hold against x; one number where the actions share it.
+
+        NumPy is four times as fast with a number as with a short row.
+        """
+        if min(bound) == max(bound):
+            return bound[0]
+        bound_row = np.array(bound)[(None,) * (x.ndim - 1)]
+        return x.__array_namespace__().asarray(bound_row, dtype=x.dtype)

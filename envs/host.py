@@ -174,7 +174,7 @@ class HostRollout:
         clock, observation = particles.clock, particles.state.observation.copy()
         # In the observations' precision once, or every step would convert them again.
         parameters = np.asarray(thetas, dtype=observation.dtype)
-        running = np.ones(len(observation), bool)
+        running, ids = np.ones(len(observation), bool), None
         keys = _EpisodeKeys(clock)
         rows = _blank_segment(length, len(observation))
         # Booking is a third of the loop's own time, and few steps end an episode: the
@@ -184,7 +184,7 @@ class HostRollout:
         for k in range(length):
             if sums is not None:
                 sums = add_observations(sums, observation, running)
-            loss, terminated = self._step(parameters, observation, running)
+            loss, terminated = self._step(parameters, observation, ids)
             # In the segment's precision: what overflows there has diverged.
             with np.errstate(over="ignore"):
                 rows.loss[k] = loss
@@ -203,11 +203,12 @@ class HostRollout:
             )
             _write_row(rows, k, row)
             if row.ended.any():
-                ids = np.flatnonzero(row.ended)
-                observation[ids] = self.environment.reset(ids, keys(clock, ids))
+                ended = np.flatnonzero(row.ended)
+                observation[ended] = self.environment.reset(ended, keys(clock, ended))
                 if single_episode:
                     running = running & ~row.ended
-                    if not running.any():
+                    ids = np.flatnonzero(running)
+                    if not len(ids):
                         break
             passed, to_limit = 0, steps_to_limit(clock, running)
         clock = pass_steps(clock, running, passed)
@@ -232,22 +233,21 @@ class HostRollout:
         return jax.tree.map(lambda leaf: leaf[np.asarray(indices)], particles)
 
     def _step(
-        self, thetas: np.ndarray, observation: np.ndarray, running: np.ndarray
+        self, thetas: np.ndarray, observation: np.ndarray, ids: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Step the running particles, updating `observation` in place.
+        """Step the particles `ids` (None for all), updating `observation` in place.
 
         Returns:
             (loss, terminated) of all N particles; 0 and False for those that stand.
         """
-        if running.all():
+        if ids is None:
             actions = self._act(thetas, observation)
             observation[:], reward, terminated = self.environment.step(actions, None)
-            return _loss(observation, reward - self.reward_shift), terminated
-        ids = np.flatnonzero(running)
-        loss, terminated = np.zeros(len(running)), np.zeros(len(running), bool)
+            return _loss(observation, self.reward_shift - reward), terminated
+        loss, terminated = np.zeros(len(thetas)), np.zeros(len(thetas), bool)
         actions = self._act(thetas[ids], observation[ids])
         observation[ids], reward, terminated[ids] = self.environment.step(actions, ids)
-        loss[ids] = _loss(observation[ids], reward - self.reward_shift)
+        loss[ids] = _loss(observation[ids], self.reward_shift - reward)
         return loss, terminated
 
     def _act(self, thetas: np.ndarray, observation: np.ndarray) -> np.ndarray:
@@ -286,12 +286,12 @@ def _keys_ahead(seed: Array, episode: Array, count: int) -> jax.Array:
     return jax.vmap(lambda k: episode_keys(seed, episode + k))(ahead)
 
 
-def _loss(observation: np.ndarray, reward: np.ndarray) -> np.ndarray:
-    """-reward, or NaN where an observation is not finite. # shape=(N,)."""
+def _loss(observation: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """The loss, or NaN where an observation is not finite. # shape=(N,)."""
     finite = np.isfinite(observation)
     if finite.all():
-        return -reward
-    return np.where(finite.all(1), -reward, np.nan)
+        return loss
+    return np.where(finite.all(1), loss, np.nan)
 
 
 def _blank_segment(length: int, num_particles: int) -> Segment:

@@ -16,8 +16,8 @@ run's time less that of the next. A native MuJoCo task is compared with:
   states on the same controls; only the few episodes that end on the way make the
   trajectories differ.
 * `gymnasium sync` and `async`, Gymnasium's vector environments on random actions drawn
-  beforehand; async with a process for each environment, and again with as many of each
-  as there are threads. The fastest of them is the one to beat.
+  beforehand; async with a process for each environment (64 at most), and again with as
+  many of each as there are threads. The fastest of them is the one to beat.
 * `envpool`, where it is installed, on such actions too.
 """
 

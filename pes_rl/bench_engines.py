@@ -175,7 +175,7 @@ def _peers(task_id: str, row: Row, threads: int) -> Iterator[tuple[Row, Any]]:
     imports = ["tyro", "pes_rl.assembly", "pes_rl.progress", "gymnasium.envs.mujoco"]
     multiprocessing.set_forkserver_preload(imports)
     kind = {"context": "forkserver"}
-    for m in sorted({n, threads}):
+    for m in sorted({min(n, 64), threads}):  # Hundreds of processes would need GBs.
         envs = gymnasium.make_vec(task_id, m, "async", vector_kwargs=kind)
         yield replace(row, engine="gymnasium async", particles=m, threads=m), envs
     try:
