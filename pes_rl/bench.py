@@ -14,7 +14,8 @@ run's time less that of the next. A native MuJoCo task is compared with:
 
 * `mujoco.batch open loop`, the physics alone as the engine runs it, from the same
   states on the same controls; only the few episodes that end on the way make the
-  trajectories differ.
+  trajectories differ. `mujoco.batch as it comes` is the same with what the engine
+  switches off: the profiler, and looking for contacts or islands where none can be.
 * `gymnasium sync` and `async`, Gymnasium's vector environments on random actions drawn
   beforehand; async with a process for each environment (64 at most), and again with as
   many of each as there are threads. The fastest of them is the one to beat.

@@ -4,7 +4,7 @@ import importlib
 import io
 import multiprocessing
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,8 +90,9 @@ def make_engines(
     yield ours.row, ours.run
     rollout, particles, thetas = ours.rollout, ours.particles, ours.thetas
     if not rollout.on_device:
-        run = open_loop(rollout, particles, thetas, size.threads)
-        yield replace(ours.row, engine="mujoco.batch open loop"), run
+        for engine, tuned in _OPEN_LOOPS.items():
+            run = open_loop(rollout, particles, thetas, size.threads, tuned=tuned)
+            yield replace(ours.row, engine=engine), run
         task_id = rollout.environment.task.gymnasium_id
         for peer, envs in _peers(task_id, ours.row, size.threads):
             stack.callback(envs.close)
@@ -125,8 +126,17 @@ def _mjx_scan(task: Any, num_particles: int) -> Run:
     return lambda: jax.block_until_ready(scan(data))
 
 
-def open_loop(rollout: Any, particles: Any, thetas: jax.Array, threads: int) -> Run:
-    """The physics alone of the closed loop from these particles, its controls fixed."""
+_OPEN_LOOPS = {"mujoco.batch open loop": True, "mujoco.batch as it comes": False}
+
+
+def open_loop(
+    rollout: Any, particles: Any, thetas: jax.Array, threads: int, *, tuned: bool
+) -> Run:
+    """The physics alone of the closed loop from these particles, its controls fixed.
+
+    `tuned` as the rollout's environment runs it; else with MuJoCo's profiler on and
+    every search that the task's file leaves on.
+    """
     environment, controls = rollout.environment, []
 
     def act_and_record(thetas: np.ndarray, observations: np.ndarray) -> np.ndarray:
@@ -134,16 +144,16 @@ def open_loop(rollout: Any, particles: Any, thetas: jax.Array, threads: int) -> 
         return controls[-1]
 
     replace(rollout, act=act_and_record).unroll(particles, thetas, STEPS)
-    batch = Batch(environment.model, len(thetas), nthread=threads)
+    model = environment.model if tuned else load_model(environment.task)
+    batch = Batch(model, len(thetas), nthread=threads)
     ctrl = batch.bind("ctrl")
-
     rows, _ = particles.state.simulation
 
     def run() -> None:
         batch.state[:] = rows
         for control in controls:
             ctrl[:] = control
-            with profiler_off():
+            with profiler_off() if tuned else nullcontext():
                 batch.step(nstep=environment.task.frame_skip)
 
     return run

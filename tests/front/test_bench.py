@@ -32,6 +32,7 @@ def test_a_native_task_is_measured_against_its_peers(tmp_path, capsys) -> None:
     assert engines == [
         "pes_rl",
         "mujoco.batch open loop",
+        "mujoco.batch as it comes",
         "gymnasium sync",
         "gymnasium async",
     ]
@@ -49,7 +50,7 @@ def test_several_native_tasks_share_a_table(tmp_path, capsys, monkeypatch) -> No
     monkeypatch.setattr(bench_engines, "_peers", no_peers)
     arguments = ["--num-threads", "1", "--env", "swimmer", "reacher"]
     rows = measure(tmp_path / "rows.json", *arguments)
-    assert [row["env"] for row in rows] == ["swimmer"] * 2 + ["reacher"] * 2
+    assert [row["env"] for row in rows] == ["swimmer"] * 3 + ["reacher"] * 3
     table = capsys.readouterr().out
     for task in ("swimmer", "reacher"):
         (line,) = re.findall(rf"^\| {task} .*", table, re.MULTILINE)
@@ -81,7 +82,10 @@ def test_a_closed_form_is_measured_against_the_same_task_elsewhere(tmp_path) -> 
     assert all(row["compile_seconds"] > 0 for row in rows if row["threads"] is None)
 
 
-def test_the_open_loop_steps_the_trajectories_of_the_closed_loop(monkeypatch) -> None:
+@pytest.mark.parametrize("tuned", [True, False])
+def test_the_open_loop_steps_the_trajectories_of_the_closed_loop(
+    tuned, monkeypatch
+) -> None:
     batches = []
 
     def make_batch(*arguments, **keywords) -> Batch:
@@ -94,7 +98,7 @@ def test_the_open_loop_steps_the_trajectories_of_the_closed_loop(monkeypatch) ->
     rollout = make_rollout(config, environment, policy.act)
     particles = rollout.reset(jax.random.key(0), 4, stagger=True)
     thetas = 0.1 * jax.random.normal(jax.random.key(1), (8, policy.num_parameters))
-    bench_engines.open_loop(rollout, particles, thetas, threads=2)()
+    bench_engines.open_loop(rollout, particles, thetas, threads=2, tuned=tuned)()
     after, segment = rollout.unroll(particles, thetas, bench_engines.STEPS)
     assert not segment.ended.any()
     np.testing.assert_array_equal(batches[0].state, after.state.simulation[0])
