@@ -173,7 +173,7 @@ def test_a_full_disk_costs_what_was_to_be_written_and_nothing_else(small_disk, c
     config = make_config("swimmer", "pes", **QUICK)
     left = {path.name for path in (run / "checkpoints").iterdir()}
     assert left == {"40", "200", "240"}  # and nothing of those that failed
-    resumed = Trainer(config, run, resume=True)
+    resumed = Trainer(config, run, resume="newest")
     assert resumed.timesteps == 240
     assert not resumed.run().summary["interrupted"]
 
