@@ -4,6 +4,7 @@ They are arrays and JSON; loading one executes nothing from the file.
 """
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,17 +63,24 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, counters: Counters) -> None:
-        """Save the run's state and counters under the environment steps so far."""
+        """Save the run's state and counters under the environment steps so far.
+
+        Raises:
+            OSError, ValueError: If it cannot be written; nothing is left of it.
+        """
         if counters.timesteps in self._manager.all_steps():
             return
         described = {"format": FORMAT, **dataclasses.asdict(counters)}
-        self._manager.save(
-            counters.timesteps,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                counters=ocp.args.JsonSave(described),
-            ),
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), counters=ocp.args.JsonSave(described)
         )
+        try:
+            self._manager.save(counters.timesteps, args=arguments)
+        except BaseException:
+            # Where the disk is full, what could be written would keep it so.
+            for part in self._folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(part, ignore_errors=True)
+            raise
 
     def restore(self, timesteps: int, like: TrainState) -> tuple[TrainState, Counters]:
         """A checkpoint; those after it are deleted, for they will be written again.

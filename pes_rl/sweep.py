@@ -200,7 +200,7 @@ class Reporter(Callback):
         # A run at its end is not stopped: it has cost what it costs.
         if run.timesteps < self._config.total_timesteps and self._trial.should_prune():
             self.pruned = True
-            run.request_stop()
+            run.interrupt("pruning")
 
 
 def intervals_of(config: TrainConfig) -> int:

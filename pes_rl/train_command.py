@@ -105,7 +105,7 @@ def _stop_on_signals(trainer: Trainer) -> list[int]:
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
         received.append(number)
-        trainer.request_stop()
+        trainer.interrupt(signal.Signals(number).name)
         signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -72,7 +72,8 @@ class Trainer:
     ) -> None:
         self._config = config
         self._callbacks = callbacks
-        self._stop_requested = False
+        self._stopped_by: str | None = None
+        self._interrupted_by: str | None = None
         self._asked_evaluations = 0
         self._particle_returns = np.empty(0)  # of the last unroll
         parts = assembly or assemble(config)
@@ -109,9 +110,13 @@ class Trainer:
             )
         self._folder = RunFolder(folder, resume_at=-1 if at is None else at)
 
-    def request_stop(self) -> None:
+    def request_stop(self, reason: str = "a callback") -> None:
+        """Let the run end after the update it is in, as at its budget."""
+        self._stopped_by = reason
+
+    def interrupt(self, reason: str) -> None:
         """Let the run end after the update it is in; safe in a signal handler."""
-        self._stop_requested = True
+        self._interrupted_by = reason
 
     @property
     def timesteps(self) -> int:
@@ -130,7 +135,7 @@ class Trainer:
         return self._evaluate(self._state.theta, self._state.observations, key)
 
     def run(self) -> Result:
-        """Train until the budget, the threshold or a requested stop."""
+        """Train until the budget, the threshold, a stop or an interruption."""
         config = self._config
         label = f"{config.env} {config.agent} seed {config.seed}"
         with Progress(label, config.total_timesteps, "steps") as progress:
@@ -141,17 +146,21 @@ class Trainer:
                 )
             if self._counters.evaluations == 0:
                 self._evaluate_and_log({}, progress)
-            while not self._finished():
+            while self._ended_by() is None:
                 self._advance(progress)
             return self._finish(progress)
 
-    def _finished(self) -> bool:
+    def _ended_by(self) -> str | None:
+        """Why the run is at its end; None where it is not."""
         solved = self._counters.timesteps_to_threshold is not None
-        return (
-            self._stop_requested
-            or self._counters.timesteps >= self._config.total_timesteps
-            or (self._config.stop_at_threshold and solved)
-        )
+        if self._interrupted_by is not None:
+            return self._interrupted_by
+        if self._stopped_by is not None:
+            return self._stopped_by
+        if self._config.stop_at_threshold and solved:
+            return "the threshold"
+        spent = self._counters.timesteps >= self._config.total_timesteps
+        return "the budget" if spent else None
 
     def _advance(self, progress: Progress) -> None:
         """Take the updates between two rows of the log, and log them."""
@@ -296,10 +305,10 @@ class Trainer:
             progress.say(f"checkpoint not saved, training goes on: {error}")
 
     def _finish(self, progress: Progress) -> Result:
-        """Last checkpoint, final evaluation (unless stopped early) and summary."""
+        """Last checkpoint, final evaluation (unless interrupted) and summary."""
         self._save_checkpoint(progress)
         final = None
-        if not self._stop_requested:
+        if self._interrupted_by is None:
             final = self._try(self._evaluate_finally, progress)
         if final is not None:
             self._note_evaluation(final, progress)
@@ -333,7 +342,8 @@ class Trainer:
             "threshold": config.threshold,
             "timesteps_to_threshold": counters.timesteps_to_threshold,
             "dropped_simulations": counters.dropped_simulations,
-            "interrupted": self._stop_requested,
+            "interrupted": self._interrupted_by is not None,
+            "ended_by": self._ended_by(),
         }
 
     def _steps_per_second(self) -> float:

@@ -89,7 +89,9 @@ def kill(name, number, share, delay, folder):
     else:
         assert process.returncode == 128 + number, errors
         assert f"--resume {folder}" in output
-        assert json.loads((folder / "summary.json").read_text())["interrupted"]
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["interrupted"]
+        assert summary["ended_by"] == signal.Signals(number).name
     return True
 
 

@@ -209,6 +209,8 @@ def test_it_stops_at_the_threshold(tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["timesteps_to_threshold"] == 0
     assert summary["total_timesteps"] < 480
+    assert summary["ended_by"] == "the threshold"
+    assert not summary["interrupted"]
 
 
 @pytest.mark.parametrize(
