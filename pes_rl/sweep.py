@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from pes_rl.callbacks import Callback, Run
-from pes_rl.compare import share_compilations
+from pes_rl.compare import assemble_once, share_compilations
 from pes_rl.config import TrainConfig
 from pes_rl.evaluation import Evaluation
 from pes_rl.progress import Progress
@@ -214,7 +214,9 @@ def _train(config: TrainConfig, folder: Path, reporter: Reporter) -> dict[str, A
     folder.mkdir(parents=True)
     config = dataclasses.replace(config, num_threads=1)
     with (folder / "output.txt").open("w") as file, contextlib.redirect_stdout(file):
-        return Trainer(config, folder, callbacks=[reporter]).run().summary
+        assembly = assemble_once(dataclasses.replace(config, seed=0))
+        trainer = Trainer(config, folder, assembly=assembly, callbacks=[reporter])
+        return trainer.run().summary
 
 
 def _pruner(space: Space) -> Any:

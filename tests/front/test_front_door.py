@@ -168,4 +168,4 @@ def test_the_readme_s_callback_ends_its_run(tmp_path, monkeypatch):
     summary = names["result"].summary
     assert summary["ended_by"] == "good enough"
     assert summary["best_return"] > 100
-    assert summary["total_timesteps"] < 500_000
+    assert summary["total_timesteps"] < 200_000
