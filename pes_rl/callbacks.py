@@ -14,8 +14,18 @@ class Run(Protocol):
         """Environment steps so far."""
         ...
 
-    def request_stop(self) -> None:
-        """Let the run end after the row that is being logged, whole and resumable."""
+    def request_stop(self, reason: str = "a callback") -> None:
+        """Let the run end after the row that is being logged, as at its budget.
+
+        It counts as complete; `ended_by` of its summary is the reason.
+        """
+        ...
+
+    def interrupt(self, reason: str) -> None:
+        """Let the run end after the row that is being logged, as on Ctrl-C.
+
+        There is no last evaluation, and it counts as cut off.
+        """
         ...
 
     def request_checkpoint(self) -> None:

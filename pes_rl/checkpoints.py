@@ -3,12 +3,37 @@
 They are arrays and JSON; loading one executes nothing from the file.
 """
 
+import dataclasses
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from pes_rl.learner import TrainState
+
+FORMAT = 1
+"""Of the checkpoints written here; a later one is not read."""
+
+
+@dataclass
+class Counters:
+    """Where a run stands, in environment steps; saved with every checkpoint."""
+
+    timesteps: int = 0
+    iterations: int = 0
+    evaluations: int = 0
+    dropped_simulations: int = 0
+    next_evaluation: int = 0
+    next_checkpoint: int = 0
+    timesteps_to_threshold: int | None = None
+    best_return: float | None = None
+    last_return: float | None = None
+    last_return_std: float | None = None
+    training_seconds: float = 0.0
+    wall_seconds: float = 0.0
 
 
 class Checkpoints:
@@ -25,57 +50,117 @@ class Checkpoints:
             max_to_keep=keep, enable_async_checkpointing=False
         )
         self._folder = folder
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-
-    def save(self, timesteps: int, state: TrainState, counters: dict[str, Any]) -> None:
-        """Save the run's state and its counters (JSON) under `timesteps`."""
-        if timesteps in self._manager.all_steps():
-            return
-        self._manager.save(
-            timesteps,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                counters=ocp.args.JsonSave(counters),
-            ),
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "counters": ocp.JsonCheckpointHandler(),
+        }
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(), options=options, item_handlers=handlers
         )
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest checkpoint.
+    def newest(self) -> int | None:
+        """Environment steps of the newest checkpoint; None if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, counters: Counters) -> None:
+        """Save the run's state and counters under the environment steps so far.
+
+        Raises:
+            OSError, ValueError: If it cannot be written; nothing is left of it.
+        """
+        if counters.timesteps in self._manager.all_steps():
+            return
+        described = {"format": FORMAT, **dataclasses.asdict(counters)}
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), counters=ocp.args.JsonSave(described)
+        )
+        try:
+            self._manager.save(counters.timesteps, args=arguments)
+        except BaseException:
+            # Where the disk is full, what could be written would keep it so.
+            for part in self._folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(part, ignore_errors=True)
+            raise
+
+    def restore(self, timesteps: int, like: TrainState) -> tuple[TrainState, Counters]:
+        """A checkpoint; those after it are deleted, for they will be written again.
 
         Args:
+            timesteps: The checkpoint's environment steps.
             like: A state of the same structure, shapes and types, values unused.
 
         Raises:
-            ValueError: If there is none, or it cannot be read as such a state.
+            ValueError: If there is no such checkpoint, or it cannot be read as such a
+                state; the message offers the one before it.
         """
-        timesteps = self._manager.latest_step()
-        if timesteps is None:
+        if timesteps not in self._manager.all_steps():
             raise ValueError(
-                f"{self._folder} holds no checkpoint to resume from; start the run anew"
+                f"{self._folder} holds no checkpoint {timesteps}, only "
+                f"{sorted(self._manager.all_steps())}"
             )
         try:
-            restored = self._manager.restore(
-                timesteps,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(like),
-                    counters=ocp.args.JsonRestore(),
-                ),
-            )
+            counters = self._read_counters(timesteps)
+            self._check_structure(timesteps, like)
+            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+            state = self._manager.restore(timesteps, args=arguments)["state"]
         except Exception as error:
             # Orbax raises many kinds; to a user all mean that the file is no use.
-            older = [step for step in self._manager.all_steps() if step != timesteps]
-            rescue = (
-                f"delete the folder {timesteps} in it to resume from {max(older)}"
-                if older
-                else "start the run anew"
-            )
             reason = str(error).strip().split("\n")[0]
             raise ValueError(
-                f"checkpoint {timesteps} in {self._folder} cannot be read "
-                f"({reason}); {rescue}"
+                f"checkpoint {timesteps} in {self._folder} cannot be read: {reason}; "
+                f"{self._rescue(timesteps)}"
             ) from error
-        return restored["state"], restored["counters"]
+        for later in self._manager.all_steps():
+            if later > timesteps:
+                self._manager.delete(later)
+        return state, counters
+
+    def _read_counters(self, timesteps: int) -> Counters:
+        arguments = ocp.args.Composite(counters=ocp.args.JsonRestore())
+        read = self._manager.restore(timesteps, args=arguments)["counters"]
+        written_in = read.pop("format", 0)
+        if written_in > FORMAT:
+            raise ValueError(
+                f"it is of format {written_in}, from a newer pes_rl, and this one "
+                f"reads formats up to {FORMAT}"
+            )
+        try:
+            return Counters(**read)
+        except TypeError as error:
+            raise ValueError("its counters are not those of a run") from error
+
+    def _check_structure(self, timesteps: int, like: TrainState) -> None:
+        """Compare names, shapes and types of the arrays, which Orbax's errors bury."""
+        tree = self._manager.item_metadata(timesteps)["state"].tree
+        for field in dataclasses.fields(like):
+            if field.name not in tree:
+                raise ValueError(f"it has no {field.name}; an older pes_rl wrote it")
+        saved, needed = _describe(tree), _describe(like)
+        for name in sorted(saved.keys() | needed.keys()):
+            if saved.get(name) != needed.get(name):
+                raise ValueError(
+                    "it is of other settings or another task "
+                    f"({name} is {saved.get(name, 'not in it')}, and the run has "
+                    f"{needed.get(name, 'no such array')})"
+                )
+
+    def _rescue(self, timesteps: int) -> str:
+        older = [step for step in self._manager.all_steps() if step < timesteps]
+        if not older:
+            return "there is none before it, so start the run anew"
+        return f"the one before it: --resume {self._folder / str(max(older))}"
 
     def close(self) -> None:
         """Release what Orbax holds."""
         self._manager.close()
+
+
+def _describe(tree: Any) -> dict[str, str]:
+    """Type and shape of each array by its name, such as float32[40, 16]."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): (
+            f"{leaf.dtype}{list(leaf.shape)}"
+        )
+        for path, leaf in leaves
+    }

@@ -138,13 +138,13 @@ def _train(config: TrainConfig, folder: Path) -> float:
     folder.mkdir(parents=True)
     config = replace(config, num_threads=1)
     with (folder / "output.txt").open("w") as file, contextlib.redirect_stdout(file):
-        assembly = _assemble(replace(config, seed=0))
+        assembly = assemble_once(replace(config, seed=0))
         result = Trainer(config, folder, assembly=assembly).run()
     return result.summary["final_return"]
 
 
 @lru_cache(maxsize=1)
-def _assemble(config: TrainConfig) -> Assembly:
+def assemble_once(config: TrainConfig) -> Assembly:
     """The parts of the process's run, kept for the next seed with all they compiled."""
     return assemble(config)
 

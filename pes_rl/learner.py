@@ -158,12 +158,17 @@ class Learner:
             observations=self._observations,
         )
 
+    @property
+    def saves_particles(self) -> bool:
+        """Whether a checkpoint holds the particles' simulations."""
+        return self._rollout.can_copy
+
     def go_on(self, restored: TrainState) -> TrainState:
         """State to go on with after a checkpoint.
 
         Where simulations cannot be written back, the particles start new episodes.
         """
-        if self._rollout.can_copy:
+        if self.saves_particles:
             return restored
         run_key = jax.random.wrap_key_data(restored.key)
         key = jax.random.fold_in(jax.random.fold_in(run_key, restored.updates), 1)

@@ -64,8 +64,8 @@ class RunFolder:
     Args:
         path: The folder; made if missing.
         resume_at: Environment steps of the checkpoint that the run goes on from: rows
-            of the log after it are dropped, for they will be written again. None for
-            a new run, which needs a folder without one.
+            of the log after it are dropped, for they will be written again; -1 drops
+            all. None for a new run, which needs a folder without one.
 
     Raises:
         ValueError: If the folder holds another run, or cannot be written.
@@ -81,7 +81,7 @@ class RunFolder:
         try:
             (path / "policy").mkdir(parents=True, exist_ok=True)
             self._csv = self._open_csv(resume_at)
-            self._tensorboard = EventLog(path)
+            self._tensorboard = EventLog(path, resume_at)
             if self._csv.tell() == 0:
                 self._write_line(COLUMNS)
         except OSError as error:

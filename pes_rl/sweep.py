@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from pes_rl.callbacks import Callback, Run
-from pes_rl.compare import share_compilations
+from pes_rl.compare import assemble_once, share_compilations
 from pes_rl.config import TrainConfig
 from pes_rl.evaluation import Evaluation
 from pes_rl.progress import Progress
@@ -200,7 +200,7 @@ class Reporter(Callback):
         # A run at its end is not stopped: it has cost what it costs.
         if run.timesteps < self._config.total_timesteps and self._trial.should_prune():
             self.pruned = True
-            run.request_stop()
+            run.interrupt("pruning")
 
 
 def intervals_of(config: TrainConfig) -> int:
@@ -214,7 +214,9 @@ def _train(config: TrainConfig, folder: Path, reporter: Reporter) -> dict[str, A
     folder.mkdir(parents=True)
     config = dataclasses.replace(config, num_threads=1)
     with (folder / "output.txt").open("w") as file, contextlib.redirect_stdout(file):
-        return Trainer(config, folder, callbacks=[reporter]).run().summary
+        assembly = assemble_once(dataclasses.replace(config, seed=0))
+        trainer = Trainer(config, folder, assembly=assembly, callbacks=[reporter])
+        return trainer.run().summary
 
 
 def _pruner(space: Space) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 _FLUSH_SECONDS = 10.0
 
@@ -26,17 +26,23 @@ class EventLog:
 
     Args:
         folder: Where they lie; it must exist.
+        resume_at: Environment steps that a resumed run goes on from: what earlier files
+            hold after them is not shown. None for a new run.
 
     Raises:
         OSError: If none can be written; so do all methods.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, resume_at: int | None = None) -> None:
         self._folder = folder
         self._files = 0
         self._writer: EventsWriter | None = None
         self._flushed = 0.0
-        self._add(summary.Summary(), 0)
+        first = Event(summary=summary.Summary())
+        if resume_at is not None:
+            begins = SessionLog(status=SessionLog.START)
+            first = Event(session_log=begins, step=resume_at + 1)
+        self._write(first)
 
     def add_scalars(self, values: dict[str, float], step: int) -> None:
         """Log the finite ones of `values`, by their tags."""
@@ -80,7 +86,10 @@ class EventLog:
             writer.close()
 
     def _add(self, message: Any, step: int) -> None:
-        event = Event(summary=message, step=step, wall_time=time.time())
+        self._write(Event(summary=message, step=step))
+
+    def _write(self, event: Any) -> None:
+        event.wall_time = time.time()
         try:
             if self._writer is None:
                 self._files += 1

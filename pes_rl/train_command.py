@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -21,7 +21,9 @@ class _CommandLine(TrainConfig):
     """The settings of a run, and what only the command line knows."""
 
     resume: str | None = None
-    """Folder of a run to continue, with its own settings where none are given here."""
+    """Folder of a run to continue, from its newest checkpoint (RUN) or from an earlier
+    one (RUN/checkpoints/STEPS), with its own settings where none are given here. One
+    that has none yet begins again."""
 
     def __post_init__(self) -> None:
         """Check nothing yet: tyro would wrap an error in a box of its own."""
@@ -32,8 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         config, resume = parse(arguments)
-        folder = Path(resume or config.logdir or default_folder(config))
-        trainer = Trainer(config, folder, resume=resume is not None)
+        if resume is None:
+            folder, at = Path(config.logdir or default_folder(config)), None
+        else:
+            folder, at = _find_checkpoint(resume)
+        trainer = Trainer(config, folder, at)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -62,7 +67,7 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None]:
     first.add_argument("--resume", default=None)
     known, _ = first.parse_known_args(arguments)
     if known.resume is not None:
-        settings = read_settings(Path(known.resume))
+        settings = read_settings(_find_checkpoint(known.resume)[0])
     else:
         base = make_config(known.env or "swimmer", known.agent or "pes")
         settings = dataclasses.asdict(base)
@@ -81,6 +86,14 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None]:
     return TrainConfig(**settings), resume
 
 
+def _find_checkpoint(resume: str) -> tuple[Path, Literal["newest"] | int]:
+    """The run and the checkpoint that `--resume` names: RUN, RUN/checkpoints/STEPS."""
+    path = Path(resume)
+    if path.parent.name == "checkpoints" and path.name.isdecimal():
+        return path.parents[1], int(path.name)
+    return path, "newest"
+
+
 def _stop_on_signals(trainer: Trainer) -> list[int]:
     """End the run in good order on Ctrl-C or SIGTERM; a second one ends it at once.
 
@@ -92,7 +105,7 @@ def _stop_on_signals(trainer: Trainer) -> list[int]:
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
         received.append(number)
-        trainer.request_stop()
+        trainer.interrupt(signal.Signals(number).name)
         signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from pes_rl.agents import Report
 from pes_rl.assembly import Assembly, assemble
 from pes_rl.callbacks import Callback
-from pes_rl.checkpoints import Checkpoints
+from pes_rl.checkpoints import Checkpoints, Counters
 from pes_rl.config import TrainConfig
 from pes_rl.envs import Particles
 from pes_rl.evaluation import Evaluation, Evaluator
@@ -43,31 +43,14 @@ class Result:
         return self.policy.theta
 
 
-@dataclass
-class _Counters:
-    """Where the run stands, in environment steps; saved with every checkpoint."""
-
-    timesteps: int = 0
-    iterations: int = 0
-    evaluations: int = 0
-    dropped_simulations: int = 0
-    next_evaluation: int = 0
-    next_checkpoint: int = 0
-    timesteps_to_threshold: int | None = None
-    best_return: float | None = None
-    last_return: float | None = None
-    last_return_std: float | None = None
-    training_seconds: float = 0.0
-    wall_seconds: float = 0.0
-
-
 class Trainer:
     """One training run, new or continued.
 
     Args:
         config: The settings.
         folder: Folder of the run.
-        resume: Whether to go on from the folder's newest checkpoint.
+        resume: Go on from the folder's newest checkpoint, or from the one of so many
+            environment steps; None begins a run.
         assembly: Parts made for such settings; None makes them.
         callbacks: Called in this order; see pes_rl/callbacks.py.
 
@@ -83,13 +66,14 @@ class Trainer:
         self,
         config: TrainConfig,
         folder: Path,
-        resume: bool = False,
+        resume: Literal["newest"] | int | None = None,
         assembly: Assembly | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self._config = config
         self._callbacks = callbacks
-        self._stop_requested = False
+        self._stopped_by: str | None = None
+        self._interrupted_by: str | None = None
         self._asked_evaluations = 0
         self._particle_returns = np.empty(0)  # of the last unroll
         parts = assembly or assemble(config)
@@ -102,22 +86,37 @@ class Trainer:
             jax.random.key(config.seed), 3
         )
         self._state = self._learner.init(parts.init_theta(policy_key), learner_key)
-        self._counters = _Counters(next_checkpoint=config.checkpoint_interval)
-        if not resume:
-            self._folder = RunFolder(folder)
-        self._checkpoints = Checkpoints(folder / "checkpoints")
-        if resume:
-            restored, counters = self._checkpoints.restore(self._state)
-            self._state = self._learner.go_on(restored)
-            self._counters = _Counters(**counters)
-            self._folder = RunFolder(folder, resume_at=self._counters.timesteps)
+        self._counters = Counters(next_checkpoint=config.checkpoint_interval)
+        self._open(folder, resume)
         self._folder.write_config(dataclasses.asdict(config), self.vectorization)
         self._resumed_wall_seconds = self._counters.wall_seconds
         self._started = time.perf_counter()
 
-    def request_stop(self) -> None:
+    def _open(self, folder: Path, resume: Literal["newest"] | int | None) -> None:
+        """Open the folder, and go to where the run is to go on."""
+        if resume is None:
+            self._folder = RunFolder(folder)
+            self._checkpoints = Checkpoints(folder / "checkpoints")
+            return
+        self._checkpoints = Checkpoints(folder / "checkpoints")
+        at = self._checkpoints.newest() if resume == "newest" else resume
+        if at is not None:
+            restored, self._counters = self._checkpoints.restore(at, self._state)
+            self._state = self._learner.go_on(restored)
+        elif (folder / "policy" / "last.npz").exists():  # written after the first one
+            raise ValueError(
+                f"the checkpoints of {folder} are gone, so it cannot be resumed; start "
+                "the run anew with another --logdir"
+            )
+        self._folder = RunFolder(folder, resume_at=-1 if at is None else at)
+
+    def request_stop(self, reason: str = "a callback") -> None:
+        """Let the run end after the update it is in, as at its budget."""
+        self._stopped_by = reason
+
+    def interrupt(self, reason: str) -> None:
         """Let the run end after the update it is in; safe in a signal handler."""
-        self._stop_requested = True
+        self._interrupted_by = reason
 
     @property
     def timesteps(self) -> int:
@@ -136,23 +135,32 @@ class Trainer:
         return self._evaluate(self._state.theta, self._state.observations, key)
 
     def run(self) -> Result:
-        """Train until the budget, the threshold or a requested stop."""
+        """Train until the budget, the threshold, a stop or an interruption."""
         config = self._config
         label = f"{config.env} {config.agent} seed {config.seed}"
         with Progress(label, config.total_timesteps, "steps") as progress:
+            if self._counters.iterations and not self._learner.saves_particles:
+                progress.say(
+                    "the simulations could not be saved: every particle begins a new "
+                    "episode"
+                )
             if self._counters.evaluations == 0:
                 self._evaluate_and_log({}, progress)
-            while not self._finished():
+            while self._ended_by() is None:
                 self._advance(progress)
             return self._finish(progress)
 
-    def _finished(self) -> bool:
+    def _ended_by(self) -> str | None:
+        """Why the run is at its end; None where it is not."""
         solved = self._counters.timesteps_to_threshold is not None
-        return (
-            self._stop_requested
-            or self._counters.timesteps >= self._config.total_timesteps
-            or (self._config.stop_at_threshold and solved)
-        )
+        if self._interrupted_by is not None:
+            return self._interrupted_by
+        if self._stopped_by is not None:
+            return self._stopped_by
+        if self._config.stop_at_threshold and solved:
+            return "the threshold"
+        spent = self._counters.timesteps >= self._config.total_timesteps
+        return "the budget" if spent else None
 
     def _advance(self, progress: Progress) -> None:
         """Take the updates between two rows of the log, and log them."""
@@ -290,18 +298,17 @@ class Trainer:
     def _save_checkpoint(self, progress: Progress) -> None:
         """Save the run; a failure is shown and the run goes on."""
         self._counters.wall_seconds = self._wall_seconds()
-        counters = dataclasses.asdict(self._counters)
         try:
+            self._checkpoints.save(self._state, self._counters)
             self._folder.save_policy("last", self._trained())
-            self._checkpoints.save(self._counters.timesteps, self._state, counters)
         except (OSError, ValueError) as error:
             progress.say(f"checkpoint not saved, training goes on: {error}")
 
     def _finish(self, progress: Progress) -> Result:
-        """Last checkpoint, final evaluation (unless stopped early) and summary."""
+        """Last checkpoint, final evaluation (unless interrupted) and summary."""
         self._save_checkpoint(progress)
         final = None
-        if not self._stop_requested:
+        if self._interrupted_by is None:
             final = self._try(self._evaluate_finally, progress)
         if final is not None:
             self._note_evaluation(final, progress)
@@ -335,7 +342,8 @@ class Trainer:
             "threshold": config.threshold,
             "timesteps_to_threshold": counters.timesteps_to_threshold,
             "dropped_simulations": counters.dropped_simulations,
-            "interrupted": self._stop_requested,
+            "interrupted": self._interrupted_by is not None,
+            "ended_by": self._ended_by(),
         }
 
     def _steps_per_second(self) -> float:

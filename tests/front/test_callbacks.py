@@ -87,21 +87,42 @@ def test_the_front_door_takes_callbacks(tmp_path):
     assert [at for at, _ in recorder.evaluations] == [0, 80, 160, 240]
 
 
-def test_a_callback_stops_the_run_and_saves_it(tmp_path):
+def test_a_callback_stops_the_run_which_is_then_complete(tmp_path):
     class Stop(Callback):
         def on_evaluation(self, run, evaluation):
             if run.timesteps >= 80:
-                run.request_stop()
+                run.request_stop("no better in sight")
 
         def on_log(self, run, row):
             if run.timesteps == 40:
                 run.request_checkpoint()
 
-    result = make_trainer(tmp_path / "run", [Stop()], checkpoint_interval=10**6).run()
-    assert result.summary["interrupted"]
+    result = make_trainer(
+        tmp_path / "run",
+        [Stop()],
+        checkpoint_interval=10**6,
+        final_eval_episodes=3,
+    ).run()
+    assert not result.summary["interrupted"]
+    assert result.summary["ended_by"] == "no better in sight"
+    assert result.summary["final_episodes"] == 3
     assert result.summary["total_timesteps"] == 80
     checkpoints = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert checkpoints == {"40", "80"}
+
+
+def test_a_callback_interrupts_the_run_as_a_signal_does(tmp_path):
+    class Interrupt(Callback):
+        def on_log(self, run, row):
+            run.interrupt("a deadline")
+
+    run = tmp_path / "run"
+    result = make_trainer(run, [Interrupt()], final_eval_episodes=3).run()
+    assert result.summary["interrupted"]
+    assert result.summary["ended_by"] == "a deadline"
+    assert result.summary["final_episodes"] == QUICK["eval_episodes"]
+    resumed = Trainer(make_config("swimmer", "pes", **QUICK), run, resume="newest")
+    assert resumed.run().summary["ended_by"] == "the budget"
 
 
 def test_a_failing_evaluation_is_shown_and_training_goes_on(
@@ -173,7 +194,7 @@ def test_a_full_disk_costs_what_was_to_be_written_and_nothing_else(small_disk, c
     config = make_config("swimmer", "pes", **QUICK)
     left = {path.name for path in (run / "checkpoints").iterdir()}
     assert left == {"40", "200", "240"}  # and nothing of those that failed
-    resumed = Trainer(config, run, resume=True)
+    resumed = Trainer(config, run, resume="newest")
     assert resumed.timesteps == 240
     assert not resumed.run().summary["interrupted"]
 

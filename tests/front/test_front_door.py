@@ -159,3 +159,13 @@ def test_the_readme_s_environment_trains_from_the_command_line_and_python(tmp_pa
     returns = [summary["final_return"] for summary in summaries]
     assert len(returns) == 2
     assert returns[0] == returns[1] > 150  # below 200; the first policy has 27.5
+
+
+def test_the_readme_s_callback_ends_its_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(readme("callback"), names)
+    summary = names["result"].summary
+    assert summary["ended_by"] == "good enough"
+    assert summary["best_return"] > 100
+    assert summary["total_timesteps"] < 200_000

@@ -99,7 +99,7 @@ class FakeTrial:
 class FakeRun:
     timesteps, stopped = 0, False
 
-    def request_stop(self):
+    def interrupt(self, reason):
         self.stopped = True
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -144,7 +143,9 @@ def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(tmp_path):
         options = ["--num-threads", threads, "--normalize-observations"]
         assert run(tmp_path / name, *options) == 0
         theta = load_policy(tmp_path / name, "last").theta
-        log = [row["eval/mean_reward"] for row in rows(tmp_path / name)]
+        log = rows(tmp_path / name)
+        for row in log:
+            del row["time/time_elapsed"], row["time/fps"]
         outcomes.append((theta.tolist(), log))
     assert outcomes[0] == outcomes[1] == outcomes[2]
     assert run(tmp_path / "d", "--seed", "1") == 0
@@ -208,34 +209,8 @@ def test_it_stops_at_the_threshold(tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["timesteps_to_threshold"] == 0
     assert summary["total_timesteps"] < 480
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_whole_folder_that_can_be_resumed(tmp_path, number):
-    folder = tmp_path / "run"
-    command = [sys.executable, "-m", "pes_rl.train", "--env", "swimmer"]
-    command += ["--total-timesteps", "100000000", "--logdir", str(folder)]
-    command += ["--log-interval", "1", "--eval-episodes", "1", "--num-pairs", "1"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            if "  200/" in line:  # the first update is done
-                break
-        process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 128 + number, errors
-    assert "Traceback" not in errors
-    assert f"--resume {folder}" in output
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["interrupted"]
-    budget = str(summary["total_timesteps"] + 200)
-    more = ["--total-timesteps", budget, "--final-eval-episodes", "1"]
-    assert train.main(["--resume", str(folder), *more]) == 0
+    assert summary["ended_by"] == "the threshold"
+    assert not summary["interrupted"]
 
 
 @pytest.mark.parametrize(
@@ -290,29 +265,6 @@ def test_a_folder_with_another_run_is_not_overwritten(capsys, tmp_path):
     assert run(tmp_path / "run") == 0
     assert run(tmp_path / "run") == 2
     assert "already holds a run" in capsys.readouterr().err
-
-
-def test_a_broken_checkpoint_is_named(capsys, tmp_path):
-    folder = tmp_path / "run"
-    assert run(folder) == 0
-    newest = max((folder / "checkpoints").iterdir(), key=lambda p: int(p.name))
-    for file in newest.rglob("*"):
-        if file.is_file() and file.name != "commit_success.txt":
-            file.write_bytes(b"torn")
-    assert train.main(["--resume", str(folder)]) == 2
-    assert "cannot be read" in capsys.readouterr().err
-
-
-def test_a_failed_checkpoint_is_shown_and_training_goes_on(
-    capsys, tmp_path, monkeypatch
-):
-    def full_disk(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pes_rl.checkpoints.Checkpoints.save", full_disk)
-    assert run(tmp_path / "run") == 0
-    assert "training goes on" in capsys.readouterr().out
-    assert (tmp_path / "run" / "summary.json").exists()
 
 
 def test_help_shows_the_defaults_of_the_chosen_agent(capsys):

@@ -1,0 +1,142 @@
+"""Checkpoints that cannot be resumed from: each says why, and what to do instead."""
+
+import dataclasses
+import json
+import re
+import shutil
+from dataclasses import make_dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from pes_rl import train_command as train
+from pes_rl.assembly import assemble
+from pes_rl.checkpoints import FORMAT, Checkpoints
+from pes_rl.config import TrainConfig
+from pes_rl.policy_files import load_policy
+from pes_rl.run_folder import read_settings
+
+OPTIONS = (
+    "--env swimmer --num-pairs 2 --truncation-length 10 --horizon 40 "
+    "--eval-episodes 1 --final-eval-episodes 1 --log-interval 1 "
+    "--total-timesteps 240 --checkpoint-interval 80"
+)
+OLDER_FIELDS = ("theta", "optimizer", "estimator", "key", "updates", "progress")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that has ended, with checkpoints at 80, 160 and 240 steps."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert train.main([*OPTIONS.split(), "--logdir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "run")
+
+
+def refusal(run, capsys, *more):
+    """The error of a resumption, in one line."""
+    capsys.readouterr()
+    assert train.main(["--resume", str(run), *more]) == 2
+    (line,) = capsys.readouterr().err.strip().split("\n")
+    return line
+
+
+def tear(checkpoint):
+    for file in checkpoint.rglob("*"):
+        if file.is_file() and file.name != "commit_success.txt":
+            file.write_bytes(b"torn")
+
+
+def set_counters(checkpoint, change):
+    file = checkpoint / "counters" / "metadata"
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+
+
+def steps(run):
+    lines = (run / "progress.csv").read_text().splitlines()[1:]
+    return [int(line.split(",")[0]) for line in lines]
+
+
+def test_from_a_torn_checkpoint_the_one_before_it_is_offered(run, whole, capsys):
+    tear(run / "checkpoints" / "240")
+    shown = refusal(run, capsys)
+    assert f"checkpoint 240 in {run / 'checkpoints'} cannot be read" in shown
+    offered = re.search(r"the one before it: --resume (.*)$", shown)
+    assert offered is not None
+    assert offered[1] == str(run / "checkpoints" / "160")
+    assert train.main(["--resume", offered[1]]) == 0
+    assert steps(run) == steps(whole)
+    thetas = [load_policy(folder, "last").theta.tolist() for folder in (run, whole)]
+    assert thetas[0] == thetas[1]
+    # The torn one has been written again.
+    assert train.main(["--resume", str(run)]) == 0
+
+
+def test_a_first_checkpoint_that_is_torn_leaves_nothing_to_offer(run, capsys):
+    for name in ("80", "160"):
+        shutil.rmtree(run / "checkpoints" / name)
+    tear(run / "checkpoints" / "240")
+    assert "none before it, so start the run anew" in refusal(run, capsys)
+
+
+def test_a_checkpoint_of_a_later_format_asks_for_a_newer_version(run, capsys):
+    later = {"format": FORMAT + 1, "unknown": 0}
+    set_counters(run / "checkpoints" / "240", lambda counters: counters | later)
+    shown = refusal(run, capsys)
+    assert f"format {FORMAT + 1}, from a newer pes_rl" in shown
+    assert shown.endswith(f"--resume {run / 'checkpoints' / '160'}")
+
+
+def test_counters_of_something_else_are_refused(run, capsys):
+    set_counters(run / "checkpoints" / "240", lambda _: {"epoch": 3})
+    assert "its counters are not those of a run" in refusal(run, capsys)
+
+
+def test_a_checkpoint_of_other_settings_says_where_it_differs(run, capsys):
+    shown = refusal(run, capsys, "--num-pairs", "3")
+    assert "it is of other settings or another task" in shown
+    assert "estimator.accumulator is float32[4, 16], and the run has" in shown
+    assert "float32[6, 16]" in shown
+    shown = refusal(run, capsys, "--normalize-observations")
+    assert "(observations.count is not in it, and the run has" in shown
+
+
+def test_a_checkpoint_from_before_a_field_of_the_state_is_refused(run, capsys):
+    """`observations`, which is None where they are not normalised."""
+    theta = jnp.asarray(load_policy(run, "last").theta)
+    settings = TrainConfig(**read_settings(run))
+    like = assemble(settings).learner.init(theta, jax.random.key(0))
+    checkpoints = Checkpoints(run / "checkpoints")
+    state, counters = checkpoints.restore(240, like)
+    parts = {name: getattr(state, name) for name in OLDER_FIELDS}
+    older: Any = make_dataclass("OlderState", parts)(**parts)
+    jax.tree_util.register_dataclass(type(older), list(parts), [])
+    checkpoints.save(older, dataclasses.replace(counters, timesteps=250))
+    checkpoints.close()
+    shown = refusal(run, capsys)
+    assert "it has no observations; an older pes_rl wrote it" in shown
+    assert shown.endswith(f"--resume {run / 'checkpoints' / '240'}")
+
+
+def test_a_checkpoint_that_is_not_there_is_named(run, capsys):
+    shown = refusal(run / "checkpoints" / "120", capsys)
+    assert "holds no checkpoint 120, only [80, 160, 240]" in shown
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_again(run, capsys):
+    shutil.rmtree(run / "checkpoints")
+    assert "are gone, so it cannot be resumed" in refusal(run, capsys)
+    assert steps(run)[-1] == 240
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_again(run, whole):
+    shutil.rmtree(run / "checkpoints")
+    (run / "policy" / "last.npz").unlink()
+    assert train.main(["--resume", str(run)]) == 0
+    assert steps(run) == steps(whole)
