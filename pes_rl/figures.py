@@ -61,9 +61,11 @@ def draw_learning_curves(
     lines = {}
     for axes, panel in zip(grid, panels, strict=True):
         for name, runs in panel.curves.items():
-            color = f"C{names.index(name) % 10}"
+            number = names.index(name)
             drawn = [(steps, panel.sign * returns) for steps, returns in runs]
-            lines[name] = _draw_band(axes, drawn, color, _labelled(name, panels))
+            line = _draw_band(axes, drawn, f"C{number % 10}", _labelled(name, panels))
+            line.set_linestyle("-" if number < 10 else "--")
+            lines[name] = line
         if panel.threshold is not None:
             level = panel.sign * panel.threshold
             axes.axhline(level, color="gray", linestyle="--", linewidth=1)

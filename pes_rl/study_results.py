@@ -252,5 +252,5 @@ def interval(values: np.ndarray, statistic: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """As people read returns: 355.4, but -1.6e-14."""
-    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
+    """As people read returns: 355.4, but -1.6e-14 and 3.5e+15."""
+    return f"{value:.1f}" if 1 <= abs(value) < 1e7 else f"{value:.2g}"
