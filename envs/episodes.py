@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from pes_rl.envs.observations import Array, ObservationSums
 
@@ -184,8 +185,8 @@ def split_loss(segment: Segment) -> tuple[jax.Array, jax.Array]:
         began inside the unroll. # shape=(N,) each
     """
     step, length = _step_numbers(segment), segment.loss.shape[0]
-    first_end = jnp.min(jnp.where(segment.ended, step, length), axis=0)
-    in_old = step <= first_end
+    first_end = jnp.where(segment.ended, step, length).min(0)
+    in_old = step <= first_end[None]
     old = jnp.sum(jnp.where(in_old, segment.loss, 0.0), axis=0)
     return old, jnp.sum(jnp.where(in_old, 0.0, segment.loss), axis=0)
 
@@ -198,11 +199,11 @@ def running_loss(before: Array, segment: Segment) -> jax.Array:
         segment: The unroll.
     """
     step = _step_numbers(segment)
-    last_end = jnp.max(jnp.where(segment.ended, step, -1), axis=0)
-    since_last_end = jnp.where(step > last_end, segment.loss, 0.0).sum(0)
+    last_end = jnp.where(segment.ended, step, -1).max(0)
+    since_last_end = jnp.where(step > last_end[None], segment.loss, 0.0).sum(0)
     return since_last_end + jnp.where(last_end >= 0, 0.0, before)
 
 
 def _step_numbers(segment: Segment) -> jax.Array:
-    """0 to K - 1, down the rows. # shape=(K, 1)."""
-    return jnp.arange(segment.loss.shape[0], dtype=jnp.int32)[:, None]
+    """Number of each row, 0 to K - 1. # shape=(K, N)."""
+    return lax.broadcasted_iota(jnp.int32, segment.loss.shape, 0)

@@ -107,6 +107,12 @@ class Cost:
             ValueError: If an agent is unknown or a size cannot be.
         """
         self._check()
+        every = {sizes for _, sizes in self._sizes()}
+        measured = {
+            (agent, sizes): self._measure(agent, sizes)
+            for agent in self.agents
+            for sizes in every
+        }
         rows = [
             {
                 "agent": agent,
@@ -119,7 +125,7 @@ class Cost:
             }
             for agent in self.agents
             for name, sizes in self._sizes()
-            for seconds, size in [self._measure(agent, sizes)]
+            for seconds, size in [measured[agent, sizes]]
         ]
         orders = [row for agent in self.agents for row in growth(agent, rows)]
         out = Path(self.out)
