@@ -7,7 +7,7 @@ for part in ${*:-text random repeated identical independent}; do
     text | random | repeated)
         python -m pes_rl.analyze variance --env unrolled:lstm \
             --env-kwargs "{\"regime\": \"$part\"}" --agents pes nres \
-            --truncation-lengths 2 5 10 20 50 100 200 500 1000 \
+            --horizon 200 --truncation-lengths 1 2 5 10 20 50 100 200 \
             --num-pairs 100 --sigma 0.001 --repeats 30 --reference-repeats 200 $common
         ;;
     identical | independent)

@@ -146,6 +146,7 @@ def test_squared_norm_is_freed_of_the_means_own_variance():
         (["--theta", "1", "2"], "theta has 2 numbers"),
         (["--repeats", "1"], "repeats=1 must be at least 2"),
         (["--env-kwargs", '{"colour": 1}'], "whose only options are size and horizon"),
+        (["--env-kwargs", "5"], "whose only options are size and horizon"),
     ],
 )
 def test_bad_input_ends_in_one_line(options, message, capsys, tmp_path):
