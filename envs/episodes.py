@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from pes_rl.envs.observations import Array, ObservationSums
 
@@ -183,8 +184,9 @@ def split_loss(segment: Segment) -> tuple[jax.Array, jax.Array]:
         unroll began, its ending step included; `new` sums those of all episodes that
         began inside the unroll. # shape=(N,) each
     """
-    ends = jnp.cumsum(segment.ended, axis=0, dtype=jnp.int32)
-    in_old = ends - segment.ended.astype(jnp.int32) == 0
+    step, length = _step_numbers(segment), segment.loss.shape[0]
+    first_end = jnp.where(segment.ended, step, length).min(0)
+    in_old = step <= first_end[None]
     old = jnp.sum(jnp.where(in_old, segment.loss, 0.0), axis=0)
     return old, jnp.sum(jnp.where(in_old, 0.0, segment.loss), axis=0)
 
@@ -196,8 +198,12 @@ def running_loss(before: Array, segment: Segment) -> jax.Array:
         before: Loss so far of the episode running when the unroll began. # shape=(N,)
         segment: The unroll.
     """
-    ends_from_here = jnp.flip(
-        jnp.cumsum(jnp.flip(segment.ended, 0), axis=0, dtype=jnp.int32), 0
-    )
-    since_last_end = jnp.where(ends_from_here == 0, segment.loss, 0.0).sum(0)
-    return since_last_end + jnp.where(segment.ended.any(0), 0.0, before)
+    step = _step_numbers(segment)
+    last_end = jnp.where(segment.ended, step, -1).max(0)
+    since_last_end = jnp.where(step > last_end[None], segment.loss, 0.0).sum(0)
+    return since_last_end + jnp.where(last_end >= 0, 0.0, before)
+
+
+def _step_numbers(segment: Segment) -> jax.Array:
+    """Number of each row, 0 to K - 1. # shape=(K, N)."""
+    return lax.broadcasted_iota(jnp.int32, segment.loss.shape, 0)

@@ -5,10 +5,11 @@ import sys
 import tyro
 
 from pes_rl.analysis.bias import Bias
+from pes_rl.analysis.cost import Cost
 from pes_rl.analysis.surface import Surface
 from pes_rl.analysis.variance import Variance
 
-_STUDIES = {"surface": Surface, "bias": Bias, "variance": Variance}
+_STUDIES = {"surface": Surface, "bias": Bias, "variance": Variance, "cost": Cost}
 
 
 def main(arguments: list[str] | None = None) -> int:

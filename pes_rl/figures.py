@@ -23,38 +23,58 @@ class Panel:
         curves: The runs of each arm, by the arm's name.
         threshold: A return to mark, if any.
         x_label: What the curves are drawn against.
+        as_losses: Draw minus the returns, the losses of an unrolled problem.
     """
 
     title: str
     curves: Mapping[str, Sequence[Curve]]
     threshold: float | None = None
     x_label: str = "environment steps"
+    as_losses: bool = False
+
+    @property
+    def sign(self) -> int:
+        """Of what is drawn, next to the returns."""
+        return -1 if self.as_losses else 1
 
 
-def draw_learning_curves(path: Path, panels: Sequence[Panel], columns: int = 1) -> None:
+def draw_learning_curves(
+    path: Path, panels: Sequence[Panel], columns: int = 1
+) -> list[Axes]:
     """Draw return against environment steps, a line and a band an arm, to a PNG.
 
     The line is the mean over seeds and the band reaches from the lowest to the highest
     seed, of more than 20 seeds from the 10th percentile to the 90th. Runs of one arm
-    are read off at the steps that all of them cover, by linear interpolation.
+    are read off at the steps that all of them cover, by linear interpolation. Losses
+    that spread over more than a power of ten have a logarithmic axis.
 
     Args:
         path: The PNG file.
         panels: The panels, row by row; an arm has one colour in all of them.
         columns: Panels beside each other.
+
+    Returns:
+        The axes of each panel.
     """
     figure, grid = _figure(len(panels), columns)
     names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
     lines = {}
     for axes, panel in zip(grid, panels, strict=True):
         for name, runs in panel.curves.items():
-            color = f"C{names.index(name) % 10}"
-            lines[name] = _draw_band(axes, runs, color, _labelled(name, panels))
+            number = names.index(name)
+            drawn = [(steps, panel.sign * returns) for steps, returns in runs]
+            line = _draw_band(axes, drawn, f"C{number % 10}", _labelled(name, panels))
+            line.set_linestyle("-" if number < 10 else "--")
+            lines[name] = line
         if panel.threshold is not None:
-            axes.axhline(panel.threshold, color="gray", linestyle="--", linewidth=1)
-        _dress(axes, panel, "evaluation return")
+            level = panel.sign * panel.threshold
+            axes.axhline(level, color="gray", linestyle="--", linewidth=1)
+        if _wants_logarithmic_axis(panel):
+            axes.set_yscale("log")
+        _dress(axes, panel, "loss" if panel.as_losses else "evaluation return")
     figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=2)
     figure.savefig(path)
+    return grid
 
 
 def draw_reliability(path: Path, panels: Sequence[Panel], columns: int = 1) -> None:
@@ -145,6 +165,18 @@ def _labelled(name: str, panels: Sequence[Panel]) -> str:
     counts = {len(panel.curves[name]) for panel in panels if name in panel.curves}
     seeds = " or ".join(map(str, sorted(counts)))
     return f"{name} ({seeds} seed{'' if counts == {1} else 's'})"
+
+
+def _wants_logarithmic_axis(panel: Panel) -> bool:
+    runs = [run for arm in panel.curves.values() for run in arm]
+    values = panel.sign * np.concatenate([returns for _, returns in runs])
+    positive = values[values > 0]
+    return (
+        panel.as_losses
+        and values.min() >= 0
+        and positive.size > 0
+        and positive.max() > 10 * positive.min()
+    )
 
 
 def _dress(axes: Axes, panel: Panel, y_label: str) -> None:

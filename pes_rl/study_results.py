@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, trim_mean
 
+from pes_rl.envs.registry import is_unrolled
 from pes_rl.figures import Panel, draw_learning_curves, draw_reliability
 from pes_rl.run_folder import read_curve, read_makers, read_summary
 from pes_rl.study import Study
@@ -23,6 +24,7 @@ class Outcome:
         summary: Its `summary.json`, and `seconds_to_threshold`: wall time of the first
             evaluation that reached the threshold, or None.
         steps: Environment steps of its evaluations. # shape=(evaluations,)
+        updates: Updates before them. # shape=(evaluations,)
         seconds: Wall time of them. # shape=(evaluations,)
         returns: What they gave. # shape=(evaluations,)
     """
@@ -30,6 +32,7 @@ class Outcome:
     arm: str
     summary: dict[str, Any]
     steps: np.ndarray
+    updates: np.ndarray
     seconds: np.ndarray
     returns: np.ndarray
 
@@ -49,16 +52,18 @@ def write_results(study: Study, runs_folder: Path, out: Path) -> None:
 def read_outcome(arm: str, folder: Path) -> Outcome:
     """The outcome of the run in `folder`."""
     summary = read_summary(folder)
-    curve = read_curve(
-        folder, ("time/total_timesteps", "time/time_elapsed", "eval/mean_reward")
+    columns = (
+        "time/total_timesteps",
+        "time/iterations",
+        "time/time_elapsed",
+        "eval/mean_reward",
     )
-    steps, seconds, returns = curve.values()
+    steps, updates, seconds, returns = read_curve(folder, columns).values()
     threshold = summary["threshold"]
     first = seconds[returns >= threshold][:1] if threshold is not None else []
     reached = float(first[0]) if len(first) else None
-    return Outcome(
-        arm, {**summary, "seconds_to_threshold": reached}, steps, seconds, returns
-    )
+    summary["seconds_to_threshold"] = reached
+    return Outcome(arm, summary, steps, updates, seconds, returns)
 
 
 def makers_of(study: Study, runs_folder: Path) -> list[str]:
@@ -74,13 +79,21 @@ def makers_of(study: Study, runs_folder: Path) -> list[str]:
 
 
 def _draw(study: Study, outcomes: list[Outcome], out: Path) -> None:
-    """Draw a panel an environment: over steps, over seconds, and reliability."""
+    """Draw a panel an environment: over steps, over seconds, and reliability.
+
+    Of unrolled problems losses are drawn, and over updates too: a derivative method
+    takes one step in an update where another takes a population's.
+    """
     by_env = _grouped(outcomes)
     columns = min(len(by_env), 3)
-    for clock, label, file in (
+    unrolled = all(map(is_unrolled, by_env))
+    clocks = [
         ("steps", "environment steps", "curves.png"),
         ("seconds", "seconds", "wall_time.png"),
-    ):
+    ]
+    if unrolled:
+        clocks.append(("updates", "updates", "updates.png"))
+    for clock, label, file in clocks:
         panels = []
         for env, arms in by_env.items():
             curves = {
@@ -89,7 +102,7 @@ def _draw(study: Study, outcomes: list[Outcome], out: Path) -> None:
             }
             title = study.title if len(by_env) == 1 else env
             threshold = next(iter(arms.values()))[0].summary["threshold"]
-            panels.append(Panel(title, curves, threshold, label))
+            panels.append(Panel(title, curves, threshold, label, unrolled))
         draw_learning_curves(out / file, panels, columns)
         with_threshold = [panel for panel in panels if panel.threshold is not None]
         if clock == "steps" and with_threshold:
@@ -108,19 +121,20 @@ def _grouped(outcomes: list[Outcome]) -> dict[str, dict[str, list[Outcome]]]:
 def _write_curves(path: Path, outcomes: list[Outcome]) -> None:
     _write_csv(
         path,
-        ("env", "arm", "seed", "timesteps", "seconds", "mean_reward"),
+        ("env", "arm", "seed", "timesteps", "updates", "seconds", "mean_reward"),
         (
             (
                 run.summary["env"],
                 run.arm,
                 run.summary["seed"],
                 int(steps),
+                int(updates),
                 round(float(seconds), 1),
                 _rounded(float(value)),
             )
             for run in outcomes
-            for steps, seconds, value in zip(
-                run.steps, run.seconds, run.returns, strict=True
+            for steps, updates, seconds, value in zip(
+                run.steps, run.updates, run.seconds, run.returns, strict=True
             )
         ),
     )
@@ -238,5 +252,5 @@ def interval(values: np.ndarray, statistic: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """As people read returns: 355.4, but -1.6e-14."""
-    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
+    """As people read returns: 355.4, but -1.6e-14 and 3.5e+15."""
+    return f"{value:.1f}" if 1 <= abs(value) < 1e7 else f"{value:.2g}"

@@ -67,3 +67,8 @@ class InfluenceBalancing(UnrolledProblem):
     def evaluation_steps(self) -> int:
         """A multiple of the interval, near the published 500."""
         return -(-500 // self.loss_interval) * self.loss_interval
+
+    @property
+    def diverged_loss(self) -> float:
+        """Of the size of the losses before it, but sums of it are finite."""
+        return 1e30

@@ -100,6 +100,11 @@ class L2Regression(UnrolledProblem):
         """Until w stands still, but for inputs that are all but dependent."""
         return 5000
 
+    @property
+    def diverged_loss(self) -> float:
+        """Of the size of the losses before it, but sums of it are finite."""
+        return 1e30
+
 
 @cache
 def load_table(file: str | None) -> Table:

@@ -1,6 +1,6 @@
 """The learning-rate schedule of the PES paper, for training a network on images.
 
-The rate of step t = 0, ..., T - 1 is exp(theta0) / (1 + t / 5000)^exp(theta1), for SGD
+The rate of step t = 0, ..., T - 1 is exp(theta0) / (1 + t / T)^exp(theta1), for SGD
 with momentum 0.9 and weight decay 1e-10, as PyTorch has them:
 
     m = 0.9 m + (gradient + 1e-10 w),    w = w - rate m
@@ -20,7 +20,6 @@ from pes_rl.envs.unrolled.classifier import (
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-10
-DECAY_STEPS = 5000  # the scale of t; the published horizon
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class LearningRateSchedule(ClassifierProblem):
         key, t, network, momenta = state
         learn, test = self.minibatches(key, t)
         gradient = training_gradient(network, learn)
-        age = 1 + t.astype(theta.dtype) / DECAY_STEPS
+        age = 1 + t.astype(theta.dtype) / self.horizon
         rate = jnp.exp(theta[0]) / age ** jnp.exp(theta[1])
         momenta = jax.tree.map(
             lambda m, g, w: MOMENTUM * m + g + WEIGHT_DECAY * w,

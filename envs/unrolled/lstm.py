@@ -7,6 +7,7 @@ alike the gradients of the steps are decides how the variance of PES grows with 
 number of unrolls, so the sequence comes in three regimes.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -121,6 +122,11 @@ class CharacterLSTM(UnrolledProblem):
         logits = h @ output_weights + output_bias
         loss = cross_entropy(logits[None], sequence[t + 1][None])[0]
         return (t + 1, h, cell), loss, jnp.array(False)
+
+    @property
+    def diverged_loss(self) -> float:
+        """That of guessing for a whole episode."""
+        return self.horizon * math.log(self.vocabulary_size)
 
     def _unravel(self, theta: jax.Array) -> list[jax.Array]:
         shapes = self._shapes.values()

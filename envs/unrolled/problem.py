@@ -61,8 +61,11 @@ class UnrolledProblem:
 
     @property
     def diverged_loss(self) -> float:
-        """Loss of the step at which a simulation diverges; the episode ends there."""
-        return 0.0
+        """Loss of the step at which a simulation diverges; the episode ends there.
+
+        A bad one: else parameters that diverge, NaN among them, would count as good.
+        """
+        raise NotImplementedError
 
 
 def tensor_names(name: str, shape: tuple[int, ...]) -> list[str]:

@@ -52,6 +52,11 @@ class ToyRegression(UnrolledProblem):
         x0, x1 = (xi - rate * si for xi, si in zip(x, slope, strict=True))
         return (t + 1, x0, x1), inner_loss(x0, x1), jnp.array(False)
 
+    @property
+    def diverged_loss(self) -> float:
+        """Of the size of the losses before it, but sums of it are finite."""
+        return 1e30
+
 
 def inner_loss(x0: jax.Array, x1: jax.Array) -> jax.Array:
     """f(x), what the inner problem descends."""

@@ -67,6 +67,11 @@ class LinearBlocks(UnrolledProblem):
         return state + 1, loss, jnp.array(False)
 
     @property
+    def diverged_loss(self) -> float:
+        """Of no use: nothing here diverges."""
+        return 0.0
+
+    @property
     def step_gradients(self) -> np.ndarray:
         """The c_t of every step, [T, D]."""
         generator = np.random.default_rng(0)

@@ -4,6 +4,7 @@ The smoothed loss is the mean under normal noise of the two parameters, a sum ov
 grid's points up to 4 sigma away: ripples finer than the grid are not averaged out.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,30 @@ import numpy as np
 from jax import lax
 from scipy.ndimage import gaussian_filter
 
-from pes_rl.analysis.output import new_figure, write_csv
+from pes_rl.analysis.output import Row, new_figure, print_table, write_csv
 from pes_rl.analysis.subject import Subject, make_subject
 from pes_rl.assembly import assemble
-from pes_rl.config import make_config
+from pes_rl.config import TrainConfig, make_config
 from pes_rl.envs.device import DeviceRollout
 
 Limits = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Path2D:
+    """What a training run did to theta: rows [3] of updates so far and theta."""
+
+    agent: str
+    seed: int
+    points: np.ndarray
+
+    def rows(self) -> list[Row]:
+        """As written to paths.csv."""
+        names = {"agent": self.agent, "seed": self.seed}
+        return [
+            {**names, "update": int(update), "first": float(a), "second": float(b)}
+            for update, a, b in self.points
+        ]
 
 
 @dataclass(frozen=True)
@@ -40,7 +58,12 @@ class Surface:
     sigma: float = 0.3
     """Standard deviation of the smoothing, over these two parameters."""
     agents: tuple[str, ...] = ()
-    """Agents trained with the task's default settings; their paths are drawn."""
+    """Agents whose training is drawn as paths."""
+    settings: str = "{}"
+    """Settings of their training in place of the task's defaults, as a JSON object of
+    pes_rl.train's."""
+    runs: int = 1
+    """Training runs of each agent, on consecutive seeds."""
     updates: int = 1000
     """Updates of each."""
     path_points: int = 100
@@ -50,7 +73,8 @@ class Surface:
     seed: int = 0
     """Seed of the episodes and of the training."""
     out: str = "runs/surface"
-    """Folder of surface.npz, paths.csv and surface.png."""
+    """Folder of surface.npz, surface.png, summary.csv (the lowest points, and where the
+    paths end) and paths.csv."""
 
     def run(self) -> None:
         """Compute, draw and write.
@@ -79,7 +103,12 @@ class Surface:
         raw = meta_losses(subject, self.parameters, wide[0], wide[1], self.seed)
         smooth = gaussian_filter(raw, [self.sigma / step for step in steps])
         inside = tuple(slice(m, m + self.points) for m in margins)
-        paths = {agent: self._path(agent) for agent in self.agents}
+        seeds = range(self.seed, self.seed + self.runs)
+        paths = [
+            Path2D(agent, seed, self._path(agent, seed))
+            for agent in self.agents
+            for seed in seeds
+        ]
         out = Path(self.out)
         out.mkdir(parents=True, exist_ok=True)
         np.savez(
@@ -90,7 +119,10 @@ class Surface:
             smoothed=smooth[inside],
         )
         if paths:
-            write_csv(out / "paths.csv", _path_rows(paths))
+            write_csv(out / "paths.csv", [row for path in paths for row in path.rows()])
+        rows = summarize(axes, raw[inside], smooth[inside], paths)
+        write_csv(out / "summary.csv", rows)
+        print_table(rows)
         self._draw(
             out / "surface.png", subject, axes, raw[inside], smooth[inside], paths
         )
@@ -116,26 +148,40 @@ class Surface:
                 f"{size}; drop agents"
             )
         for agent in self.agents:
-            make_config(self.env, agent)
+            self._config(agent, self.seed)
         if (
             self.points < 2
             or not self.sigma > 0
+            or self.runs < 1
             or not 1 <= self.path_points <= self.updates
         ):
             raise ValueError(
-                "points must be at least 2, sigma above 0, and path_points from 1 to "
-                "the updates"
+                "points must be at least 2, sigma above 0, runs at least 1, and "
+                "path_points from 1 to the updates"
             )
         if not all(a < b for a, b in zip(self.low, self.high, strict=True)):
             raise ValueError(f"low={self.low} must be below high={self.high}")
 
-    def _path(self, agent: str) -> np.ndarray:
+    def _config(self, agent: str, seed: int) -> TrainConfig:
+        try:
+            settings = json.loads(self.settings)
+            return make_config(
+                self.env,
+                agent,
+                **{**settings, "env_kwargs": self.env_kwargs},
+                seed=seed,
+            )
+        except (TypeError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"settings={self.settings!r} is no JSON object of settings but the "
+                "seed; write for example '{\"num_pairs\": 5}'"
+            ) from error
+
+    def _path(self, agent: str, seed: int) -> np.ndarray:
         """Rows [3] of updates so far and theta, of a training run."""
-        config = make_config(
-            self.env, agent, seed=self.seed, env_kwargs=self.env_kwargs
-        )
+        config = self._config(agent, seed)
         assembly = assemble(config)
-        key = jax.random.key(self.seed)
+        key = jax.random.key(seed)
         state = assembly.learner.init(
             assembly.init_theta(key), jax.random.fold_in(key, 1)
         )
@@ -153,7 +199,7 @@ class Surface:
         axes: list[np.ndarray],
         raw: np.ndarray,
         smooth: np.ndarray,
-        paths: dict[str, np.ndarray],
+        paths: list["Path2D"],
     ) -> None:
         assert subject.problem is not None
         figure = new_figure(11, 5)
@@ -167,9 +213,13 @@ class Surface:
             mesh = panel.pcolormesh(
                 *axes, values.T, vmin=low, vmax=high, rasterized=True
             )
-            for number, (agent, path) in enumerate(paths.items()):
-                panel.plot(path[:, 1], path[:, 2], color=f"C{number + 1}", label=agent)
-                panel.plot(*path[-1, 1:], "o", color=f"C{number + 1}")
+            for path in paths:
+                color = f"C{self.agents.index(path.agent) + 1}"
+                label = path.agent if path.seed == self.seed else None
+                panel.plot(*path.points[:, 1:].T, color=color, label=label)
+                panel.plot(
+                    *path.points[-1, 1:], "o", color=color, markeredgecolor="white"
+                )
             panel.set(title=title, xlabel=names[0], ylabel=names[1])
             panel.set_xlim(self.low[0], self.high[0])
             panel.set_ylim(self.low[1], self.high[1])
@@ -211,9 +261,34 @@ def meta_losses(
     return np.asarray(jax.jit(lambda v: lax.map(row, v))(values), np.float64)
 
 
-def _path_rows(paths: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def summarize(
+    axes: list[np.ndarray], raw: np.ndarray, smooth: np.ndarray, paths: list[Path2D]
+) -> list[Row]:
+    """The grid's lowest points, and the mean of each path's last fifth.
+
+    With the losses there: those of the nearest point of the grid, NaN outside it.
+    """
+    places = []
+    for name, values in (("lowest", raw), ("lowest, smoothed", smooth)):
+        i, j = np.unravel_index(np.nanargmin(values), values.shape)
+        places.append((name, "", axes[0][i], axes[1][j]))
+    for path in paths:
+        end = path.points[-max(len(path.points) // 5, 1) :, 1:].mean(0)
+        places.append((path.agent, path.seed, *end))
     return [
-        {"agent": agent, "update": int(update), "first": float(a), "second": float(b)}
-        for agent, path in paths.items()
-        for update, a, b in path
+        {
+            "what": name,
+            "seed": seed,
+            "first": float(first),
+            "second": float(second),
+            "loss": _nearest(axes, raw, first, second),
+            "smoothed_loss": _nearest(axes, smooth, first, second),
+        }
+        for name, seed, first, second in places
     ]
+
+
+def _nearest(axes: list[np.ndarray], values: np.ndarray, *place: float) -> float:
+    inside = all(a[0] <= x <= a[-1] for a, x in zip(axes, place, strict=True))
+    nearest = [int(abs(a - x).argmin()) for a, x in zip(axes, place, strict=True)]
+    return float(values[tuple(nearest)]) if inside else float("nan")

@@ -69,7 +69,12 @@ def test_unbiased_agents_have_no_bias_and_truncated_es_has_one(tmp_path):
 def test_surface_has_the_known_losses_and_paths(tmp_path):
     command = [
         *("surface", "--points", "11", "--sigma", "1", "--agents", "pes"),
-        *("--updates", "2", "--path-points", "2", "--out", str(tmp_path)),
+        *(
+            "--settings",
+            '{"num_pairs": 3, "learning_rate": 0.001}',
+        ),
+        *("--updates", "2", "--path-points", "2", "--runs", "2"),
+        *("--out", str(tmp_path)),
     ]
     assert analyze.main(command) == 0
     surface = np.load(tmp_path / "surface.npz")
@@ -77,8 +82,48 @@ def test_surface_has_the_known_losses_and_paths(tmp_path):
     # That of the published code at (-4, -4), the first theta.
     np.testing.assert_allclose(surface["raw"][1, 1], 2487.8, rtol=1e-4)
     paths = read_rows(tmp_path / "paths.csv")
-    assert [row["update"] for row in paths] == ["0", "1", "2"]
+    assert [row["update"] for row in paths] == ["0", "1", "2"] * 2
+    assert [row["seed"] for row in paths] == ["0"] * 3 + ["1"] * 3
     assert float(paths[0]["first"]) == -4
+    lowest, smoothed, *ends = read_rows(tmp_path / "summary.csv")
+    assert float(lowest["loss"]) == pytest.approx(surface["raw"].min(), rel=1e-5)
+    assert float(smoothed["smoothed_loss"]) == pytest.approx(
+        surface["smoothed"].min(), rel=1e-5
+    )
+    assert [end["what"] for end in ends] == ["pes", "pes"]
+
+
+def test_cost_grows_as_theory_says(tmp_path):
+    # Memory is planned, not timed: the same on every run.
+    command = [
+        *("cost", "--agents", "pes", "tbptt", "rtrl", "--unroll", "2"),
+        *("--parameters", "32", "--particles", "8", "--horizon", "8", "--repeats", "1"),
+        *("--factors", "1", "4", "--out", str(tmp_path)),
+    ]
+    assert analyze.main(command) == 0
+    orders = read_rows(tmp_path / "orders.csv")
+    powers = {
+        (row["agent"], row["varied"]): float(row["power_of_bytes"]) for row in orders
+    }
+    assert powers["pes", "unroll"] < 0.2 < 0.5 < powers["tbptt", "unroll"]
+    assert powers["rtrl", "parameters"] > 1.7 > 1.3 > powers["pes", "parameters"]
+    assert len(read_rows(tmp_path / "cost.csv")) == 3 * 3 * 2
+    assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--agents", "pse"], "unknown agent 'pse'; did you mean pes?"),
+        (["--particles", "3"], "particles=3 even"),
+        (["--unroll", "64"], "longer than the horizon of 256"),
+        (["--factors", "2"], "must be at least two"),
+    ],
+)
+def test_bad_sizes_end_in_one_line(options, message, capsys):
+    assert analyze.main(["cost", *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
 
 
 def test_squared_norm_is_freed_of_the_means_own_variance():
@@ -101,6 +146,7 @@ def test_squared_norm_is_freed_of_the_means_own_variance():
         (["--theta", "1", "2"], "theta has 2 numbers"),
         (["--repeats", "1"], "repeats=1 must be at least 2"),
         (["--env-kwargs", '{"colour": 1}'], "whose only options are size and horizon"),
+        (["--env-kwargs", "5"], "whose only options are size and horizon"),
     ],
 )
 def test_bad_input_ends_in_one_line(options, message, capsys, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pes_rl import compare
-from pes_rl.figures import common_steps, share_reached
+from pes_rl.figures import Panel, common_steps, draw_learning_curves, share_reached
 from pes_rl.run_folder import RunFolder, maker
 from pes_rl.study import make_study, read_study
 from pes_rl.study_results import (
@@ -143,7 +143,7 @@ def outcome(arm, env, final, steps, seconds, threshold: float | None = 340.0):
         "seconds_to_threshold": seconds,
         "threshold": threshold,
     }
-    return Outcome(arm, summary, *[np.zeros(1)] * 3)
+    return Outcome(arm, summary, *[np.zeros(1)] * 4)
 
 
 def test_the_table_says_how_many_seeds_reach_the_threshold():
@@ -216,6 +216,7 @@ def test_each_environment_has_its_table_and_panel(tmp_path):
             folder.log(
                 {
                     "time/total_timesteps": 100 * number,
+                    "time/iterations": number,
                     "time/time_elapsed": 2.0 * number,
                     "eval/mean_reward": 200.0 * number,
                 }
@@ -235,3 +236,35 @@ def test_each_environment_has_its_table_and_panel(tmp_path):
     assert [
         (row["env"], row["seconds_to_threshold"]) for row in read(tmp_path / "runs.csv")
     ] == 2 * [("swimmer", "4.0")] + 2 * [("hopper", "")]
+
+
+def test_losses_of_an_unrolled_problem_are_drawn_over_updates_too(folder):
+    study = folder / "study.toml"
+    study.write_text(
+        """
+env = "unrolled:influence-balancing"
+total_timesteps = 4
+eval_interval = 2
+final_eval_episodes = 1
+log_interval = 1
+
+[[arm]]
+agent = "rtrl"
+seeds = [0]
+"""
+    )
+    assert compare.main([str(study), "--jobs", "1"]) == 0
+    assert [row["updates"] for row in read(folder / "curves.csv")] == ["0", "2", "4"]
+    assert (folder / "updates.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("returns", "scale"),
+    [([-8.0, -1e-9], "log"), ([-5.0, -4.0], "linear"), ([-5.0, 4.0], "linear")],
+)
+def test_losses_that_spread_have_a_logarithmic_axis(returns, scale, tmp_path):
+    curve = np.arange(2), np.array(returns)
+    panel = Panel("t", {"arm": [curve]}, None, "updates", as_losses=True)
+    (axes,) = draw_learning_curves(tmp_path / "curves.png", [panel])
+    assert axes.get_yscale() == scale
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), np.negative(returns))
