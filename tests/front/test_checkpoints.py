@@ -140,3 +140,14 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_again(run, whole):
     (run / "policy" / "last.npz").unlink()
     assert train.main(["--resume", str(run)]) == 0
     assert steps(run) == steps(whole)
+
+
+def test_a_log_that_was_cut_mid_line_goes_on_whole(run, whole):
+    """Rows after the checkpoint are dropped, and what is left of the last one."""
+    shutil.rmtree(run / "checkpoints" / "240")
+    log = run / "progress.csv"
+    log.write_bytes(log.read_bytes()[:-7])
+    assert train.main(["--resume", str(run)]) == 0
+    assert steps(run) == steps(whole) == [0, 40, 80, 120, 160, 200, 240]
+    columns = {line.count(",") for line in log.read_text().splitlines()}
+    assert len(columns) == 1
