@@ -202,7 +202,7 @@ class Surface:
         paths: list["Path2D"],
     ) -> None:
         assert subject.problem is not None
-        figure = new_figure(11, 5)
+        figure = new_figure(11, 5.4)
         titles = ("meta-loss", f"smoothed, sigma {self.sigma:g}")
         names = [subject.problem.parameter_names[i] for i in self.parameters]
         low, high = np.quantile(raw[np.isfinite(raw)], [0.0, 0.95])
@@ -225,7 +225,8 @@ class Surface:
             panel.set_ylim(self.low[1], self.high[1])
             figure.colorbar(mesh, ax=panel)
         if paths:
-            figure.axes[0].legend(loc="lower left")
+            lines = figure.axes[0].get_legend_handles_labels()
+            figure.legend(*lines, loc="outside lower center", ncols=len(self.agents))
         figure.savefig(file)
 
 

@@ -114,7 +114,7 @@ def test_cost_grows_as_theory_says(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--agents", "pse"], "unknown agent 'pse'; did you mean pes?"),
+        (["--agents", "pse"], "unknown agent 'pse'; use one of: pes"),
         (["--particles", "3"], "particles=3 even"),
         (["--unroll", "64"], "longer than the horizon of 256"),
         (["--factors", "2"], "must be at least two"),
