@@ -25,6 +25,7 @@ from pes_rl.agents.estimator import (
     check_population,
     check_whole_episodes,
     describe,
+    perturb,
 )
 from pes_rl.envs.rollout import Particles, Rollout
 
@@ -67,10 +68,15 @@ class ARS:
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: Particles, key: jax.Array
     ) -> tuple[jax.Array, Particles, Report]:
-        perturbation = antithetic_perturbations(
-            key, self.num_pairs, theta.size, self.sigma
+        perturbation, thetas = perturb(
+            theta,
+            antithetic_perturbations,
+            key,
+            self.num_pairs,
+            theta.size,
+            self.sigma,
         )
-        particles, segment = play_episodes(rollout, state, theta[None] + perturbation)
+        particles, segment = play_episodes(rollout, state, thetas)
         contributions = ars_direction(
             segment.loss.sum(0), perturbation, self.num_top_pairs, self.sigma
         )

@@ -20,9 +20,10 @@ from pes_rl.agents.estimator import (
     check_population,
     check_whole_episodes,
     describe,
+    perturb,
 )
 from pes_rl.envs.episodes import Segment
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout import Particles, Rollout, Thetas
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,16 @@ class ES:
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: Particles, key: jax.Array
     ) -> tuple[jax.Array, Particles, Report]:
-        perturbation = antithetic_perturbations(
-            key, self.num_pairs, theta.size, self.sigma, orthogonal=self.orthogonal
+        perturbation, thetas = perturb(
+            theta,
+            antithetic_perturbations,
+            key,
+            self.num_pairs,
+            theta.size,
+            self.sigma,
+            orthogonal=self.orthogonal,
         )
-        particles, segment = play_episodes(rollout, state, theta[None] + perturbation)
+        particles, segment = play_episodes(rollout, state, thetas)
         contributions = es_gradient(segment.loss.sum(0), perturbation, self.sigma)
         report = describe(
             state,
@@ -71,7 +78,7 @@ class ES:
 
 
 def play_episodes(
-    rollout: Rollout, particles: Particles, thetas: jax.Array
+    rollout: Rollout, particles: Particles, thetas: jax.Array | Thetas
 ) -> tuple[Particles, Segment]:
     """One whole episode of each particle, under its own row of thetas [N, D]."""
     assert rollout.horizon is not None  # the estimators' init refuses such a rollout

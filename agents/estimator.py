@@ -5,16 +5,18 @@ epsilon a unit normal draw, N = 2P particles in P antithetic pairs, K steps in a
 unroll, T steps in the longest episode.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from pes_rl.envs.episodes import Array, Segment
 from pes_rl.envs.observations import ObservationMoments, sum_up
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout import Particles, Rollout, Thetas
 
 
 @jax.tree_util.register_dataclass
@@ -36,6 +38,8 @@ class Report:
             independent.
         accumulator_norm: Mean Euclidean norm of the particles' accumulators; 0 for
             estimators that have none.
+        arrived: Which particles were simulated; the others are lost, and brought
+            nothing. # shape=(N,), dtype=bool
         observations: Moments of the observations that the particles acted on, where
             the rollout normalises them; else None.
     """
@@ -49,6 +53,7 @@ class Report:
     gradient_norm: Array
     signal_to_noise: Array
     accumulator_norm: Array
+    arrived: Array
     observations: ObservationMoments | None = None
 
 
@@ -168,6 +173,23 @@ def antithetic_perturbations(
     return pairs.reshape(2 * num_pairs, num_parameters)
 
 
+def perturb(
+    theta: jax.Array, draw: Callable[..., jax.Array], *arguments: Any, **options: Any
+) -> tuple[jax.Array, Thetas]:
+    """Perturbations drawn by `draw(*arguments, **options)`, and theta under each.
+
+    Returns:
+        (perturbations [N, D], the particles' parameters).
+    """
+    perturbation = draw(*arguments, **options)
+    recipe = Partial(_draw_thetas, theta, Partial(draw, *arguments, **options))
+    return perturbation, Thetas(theta[None] + perturbation, recipe)
+
+
+def _draw_thetas(theta: jax.Array, draw: Callable[[], jax.Array]) -> jax.Array:
+    return theta[None] + draw()
+
+
 def orthogonal_rows(noise: jax.Array) -> jax.Array:
     """Rows of independent normal noise, made orthogonal in blocks of D, lengths kept.
 
@@ -269,6 +291,7 @@ def _describe(
     particle_loss = segment.loss.sum(0)
     simulated = segment.simulated.sum(0, dtype=jnp.int32)
     norm = 0.0 if accumulator is None else jnp.linalg.norm(accumulator, axis=1).mean()
+    arrived = segment.simulated[0]
     sums, observations = segment.observations, None
     if sums is not None:
         observations = sum_up(sums, segment.simulated, segment.diverged)
@@ -277,12 +300,17 @@ def _describe(
         env_steps=simulated.sum(dtype=jnp.int32),
         episodes=segment.ended.sum(dtype=jnp.int32),
         # What the episodes brought that ended: all that the particles had or met, less
-        # what belongs to the episodes that are running now.
-        episode_loss=jnp.sum(loss_before + particle_loss - loss_after),
-        episode_steps=jnp.sum(elapsed_before + simulated - elapsed_after),
+        # what belongs to the episodes that are running now. Lost ones never end.
+        episode_loss=jnp.sum(
+            jnp.where(arrived, loss_before + particle_loss - loss_after, 0.0)
+        ),
+        episode_steps=jnp.sum(
+            jnp.where(arrived, elapsed_before + simulated - elapsed_after, 0)
+        ),
         diverged=segment.diverged.sum(dtype=jnp.int32),
         gradient_norm=jnp.linalg.norm(contributions.sum(0)),
         signal_to_noise=signal_to_noise(contributions),
         accumulator_norm=jnp.asarray(norm, jnp.float32),
+        arrived=arrived,
         observations=observations,
     )

@@ -24,8 +24,9 @@ from pes_rl.agents.estimator import (
     check_population,
     check_truncation_length,
     describe,
+    perturb,
 )
-from pes_rl.agents.nres import episode_noise
+from pes_rl.agents.nres import episode_perturbations
 from pes_rl.agents.pes import pes_gradient
 from pes_rl.envs.rollout import Particles, Rollout
 
@@ -123,13 +124,19 @@ class GPES:
         period, since = jnp.divmod(jnp.asarray(clock.elapsed), self.noise_period)
         is_new = since == 0
         period_sigma = jnp.where(is_new, self.sigma, state.period_sigma)
-        noise = episode_noise(
-            state.key, clock.episode, theta.size, period, orthogonal=self.orthogonal
+        perturbation, thetas = perturb(
+            theta,
+            episode_perturbations,
+            period_sigma,
+            state.key,
+            clock.episode,
+            theta.size,
+            period,
+            orthogonal=self.orthogonal,
         )
-        perturbation = period_sigma[:, None] * noise
         particles, segment = rollout.unroll(
             state.particles,
-            theta[None] + perturbation,
+            thetas,
             self.truncation_length,
             single_episode=True,
         )

@@ -25,6 +25,7 @@ from pes_rl.agents.estimator import (
     check_truncation_length,
     describe,
     orthogonal_rows,
+    perturb,
 )
 from pes_rl.envs.episodes import Array
 from pes_rl.envs.rollout import Particles, Rollout
@@ -101,13 +102,18 @@ class NRES:
         del key  # Every perturbation is decided by the state.
         clock = state.particles.clock
         sigma = jnp.where(clock.elapsed == 0, self.sigma, state.sigma)
-        noise = episode_noise(
-            state.key, clock.episode, theta.size, orthogonal=self.orthogonal
+        perturbation, thetas = perturb(
+            theta,
+            episode_perturbations,
+            sigma,
+            state.key,
+            clock.episode,
+            theta.size,
+            orthogonal=self.orthogonal,
         )
-        perturbation = sigma[:, None] * noise
         particles, segment = rollout.unroll(
             state.particles,
-            theta[None] + perturbation,
+            thetas,
             self.truncation_length,
             single_episode=True,
         )
@@ -121,6 +127,11 @@ class NRES:
             independent_pairs=not self.orthogonal,
         )
         return contributions.sum(0), NRESState(particles, state.key, sigma), report
+
+
+def episode_perturbations(sigma: jax.Array, *which: Any, **options: Any) -> jax.Array:
+    """sigma_i times the noise of `episode_noise(*which, **options)`. Shape (N, D)."""
+    return sigma[:, None] * episode_noise(*which, **options)
 
 
 @partial(jax.jit, static_argnames=("num_parameters", "orthogonal"))

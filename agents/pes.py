@@ -23,6 +23,7 @@ from pes_rl.agents.estimator import (
     check_population,
     check_truncation_length,
     describe,
+    perturb,
 )
 from pes_rl.envs.episodes import Segment, split_loss
 from pes_rl.envs.rollout import Particles, Rollout
@@ -99,12 +100,17 @@ class PES:
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: PESState, key: jax.Array
     ) -> tuple[jax.Array, PESState, Report]:
-        perturbation = antithetic_perturbations(
-            key, self.num_pairs, theta.size, self.sigma
+        perturbation, thetas = perturb(
+            theta,
+            antithetic_perturbations,
+            key,
+            self.num_pairs,
+            theta.size,
+            self.sigma,
         )
         particles, segment = rollout.unroll(
             state.particles,
-            theta[None] + perturbation,
+            thetas,
             self.truncation_length,
             single_episode=not self.restart_at_once,
         )

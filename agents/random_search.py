@@ -18,12 +18,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from pes_rl.agents.derivatives import check_num_particles
 from pes_rl.agents.es import play_episodes
 from pes_rl.agents.estimator import Report, check_whole_episodes, describe
 from pes_rl.envs.episodes import Segment
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout import Particles, Rollout, Thetas
 
 
 @jax.tree_util.register_dataclass
@@ -87,10 +88,13 @@ class RandomSearch:
         state: RandomSearchState,
         key: jax.Array,
     ) -> tuple[jax.Array, RandomSearchState, Report]:
-        thetas = draw_uniformly(
-            key, state.centre, self.search_radius, self.num_particles
+        draw = Partial(
+            draw_uniformly, key, state.centre, self.search_radius, self.num_particles
         )
-        particles, segment = play_episodes(rollout, state.particles, thetas)
+        thetas = draw()
+        particles, segment = play_episodes(
+            rollout, state.particles, Thetas(thetas, draw)
+        )
         best, best_loss, winner = choose(segment, thetas, state.best, state.best_loss)
         gradient = theta - best
         # One particle's doing, if any's: nothing of it averages over the population.

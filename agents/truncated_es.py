@@ -24,6 +24,7 @@ from pes_rl.agents.estimator import (
     check_population,
     check_truncation_length,
     describe,
+    perturb,
 )
 from pes_rl.envs.rollout import Particles, Rollout
 
@@ -79,13 +80,18 @@ class TruncatedES:
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: Particles, key: jax.Array
     ) -> tuple[jax.Array, Particles, Report]:
-        perturbation = antithetic_perturbations(
-            key, self.num_pairs, theta.size, self.sigma
+        perturbation, thetas = perturb(
+            theta,
+            antithetic_perturbations,
+            key,
+            self.num_pairs,
+            theta.size,
+            self.sigma,
         )
         start = rollout.take(state, jnp.zeros(2 * self.num_pairs, jnp.int32))
         end, segment = rollout.unroll(
             start,
-            theta[None] + perturbation,
+            thetas,
             self.truncation_length,
             single_episode=True,
         )

@@ -23,7 +23,7 @@ from pes_rl.envs.observations import (
     add_observations,
     start_sums,
 )
-from pes_rl.envs.rollout import Particles
+from pes_rl.envs.rollout import Particles, Thetas, rows_of
 
 
 class Problem(Protocol):
@@ -184,12 +184,12 @@ class DeviceRollout:
     def unroll(
         self,
         particles: Particles,
-        thetas: jax.Array,
+        thetas: jax.Array | Thetas,
         length: int,
         *,
         single_episode: bool = False,
     ) -> tuple[Particles, Segment]:
-        num_particles = particles.loss.shape[0]
+        num_particles, parameters = particles.loss.shape[0], rows_of(thetas)
         everyone = jnp.ones(num_particles, bool)
         # No first states are drawn until an episode ends: they can cost as much as a
         # step, and in most steps nothing ends.
@@ -203,7 +203,7 @@ class DeviceRollout:
         )
 
         def step(carry: _Carry) -> tuple[_Carry, Segment]:
-            return self._step(carry, thetas, single_episode)
+            return self._step(carry, parameters, single_episode)
 
         if single_episode and not self.reverse_mode:
             carry, segment = _scan_while_running(step, carry, length)

@@ -26,7 +26,7 @@ from pes_rl.envs.observations import (
     start_sums,
     sums_as_float32,
 )
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout import Particles, Rollout, Thetas, rows_of
 
 _running_loss = jax.jit(running_loss)
 
@@ -123,6 +123,8 @@ class HostRollout:
         diverged_loss: Loss of the step at which a simulation diverges.
         reward_shift: As of `device.PolicyProblem`.
         normalizer: The same, in NumPy.
+        reference: What sums of observations are taken about, where these particles are
+            some of all; None takes their median. # shape=(1, O)
     """
 
     environment: HostEnvironment
@@ -131,6 +133,7 @@ class HostRollout:
     diverged_loss: float = 0.0
     reward_shift: float = 0.0
     normalizer: ObservationMoments | None = None
+    reference: np.ndarray | None = None
 
     on_device = False
     can_differentiate = False
@@ -153,8 +156,11 @@ class HostRollout:
         clock = start_clock(
             key, num_pairs, self.horizon, members=members, stagger=stagger
         )
-        clock = jax.tree.map(np.asarray, clock)
-        num_particles = members * num_pairs
+        return self.begin(jax.tree.map(np.asarray, clock))
+
+    def begin(self, clock: Clock) -> Particles:
+        """Particles at the start of the episodes that the clock, in NumPy, names."""
+        num_particles = len(clock.episode)
         self.environment.allocate(num_particles)
         everyone = np.arange(num_particles)
         keys = _EpisodeKeys(clock)(clock, everyone)
@@ -165,7 +171,7 @@ class HostRollout:
     def unroll(
         self,
         particles: Particles,
-        thetas: jax.Array,
+        thetas: jax.Array | Thetas,
         length: int,
         *,
         single_episode: bool = False,
@@ -173,14 +179,16 @@ class HostRollout:
         self.environment.load(particles.state.simulation)
         clock, observation = particles.clock, particles.state.observation.copy()
         # In the observations' precision once, or every step would convert them again.
-        parameters = np.asarray(thetas, dtype=observation.dtype)
+        parameters = np.asarray(rows_of(thetas), dtype=observation.dtype)
         running, ids = np.ones(len(observation), bool), None
         keys = _EpisodeKeys(clock)
         rows = _blank_segment(length, len(observation))
         # Booking is a third of the loop's own time, and few steps end an episode: the
         # clock stands still until one may, with `passed` steps to make up for.
         passed, to_limit = 0, steps_to_limit(clock, running)
-        sums = None if self.normalizer is None else start_sums(observation)
+        sums = (
+            None if self.normalizer is None else start_sums(observation, self.reference)
+        )
         for k in range(length):
             if sums is not None:
                 sums = add_observations(sums, observation, running)

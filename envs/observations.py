@@ -57,17 +57,24 @@ class ObservationSums:
     square: Array
 
 
-def start_sums(observation: Array) -> ObservationSums:
-    """Empty sums about the median particle's observation, [N, O], dimension-wise.
+def start_sums(observation: Array, reference: Array | None = None) -> ObservationSums:
+    """Empty sums for particles with observations [N, O], about `median` if not this."""
+    xp = observation.__array_namespace__()
+    zeros = xp.zeros_like(observation)
+    if reference is None:
+        reference = median(observation)
+    return ObservationSums(reference, zeros, zeros)
 
-    The median, because a particle that is about to diverge must not be the reference
+
+def median(observation: Array) -> Array:
+    """The median particle's observation, dimension-wise. # shape=(1, O).
+
+    The reference of sums, because a particle that is about to diverge must not be that
     of the others.
     """
     xp = observation.__array_namespace__()
     middle = len(observation) // 2
-    reference = xp.sort(observation, axis=0)[middle : middle + 1]
-    zeros = xp.zeros_like(observation)
-    return ObservationSums(reference, zeros, zeros)
+    return xp.sort(observation, axis=0)[middle : middle + 1]
 
 
 def add_observations(

@@ -1,5 +1,6 @@
 """The rollout engine's face: all that a gradient estimator knows of an environment."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +24,26 @@ class Particles:
     state: Any
     clock: Clock
     loss: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Thetas:
+    """Parameters of N particles, and how to draw the same ones elsewhere.
+
+    Attributes:
+        rows: # shape=(N, D)
+        recipe: Draws `rows` again, to the bit. A pytree of few numbers: theta and a
+            key, say, where the rows are N D numbers. It is what a distant engine sends.
+    """
+
+    rows: jax.Array
+    recipe: Callable[[], jax.Array]
+
+
+def rows_of(thetas: jax.Array | Thetas) -> jax.Array:
+    """The parameters themselves. # shape=(N, D)."""
+    return thetas.rows if isinstance(thetas, Thetas) else thetas
 
 
 class Rollout(Protocol):
@@ -76,7 +97,7 @@ class Rollout(Protocol):
     def unroll(
         self,
         particles: Particles,
-        thetas: jax.Array,
+        thetas: jax.Array | Thetas,
         length: int,
         *,
         single_episode: bool = False,
@@ -91,7 +112,10 @@ class Rollout(Protocol):
                 start of its next episode and is not simulated on.
 
         Returns:
-            The particles after the unroll and the segment, of K rows.
+            The particles after the unroll and the segment, of K rows. Every particle
+            takes the first step, but for one whose simulation was lost to a worker's
+            death: no step of it is simulated, and it then is at the start of an
+            episode that it has not lived in yet.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -49,6 +49,7 @@ class Assembly:
         evaluate_finally: Plays those of the last one, maybe in another environment.
         horizon: Steps of the longest episode of an evaluation.
         vectorization: How Gymnasium simulations are stepped, in words; None elsewhere.
+        lost_workers: Tells how many Ray workers have been given up so far.
     """
 
     init_theta: Callable[[jax.Array], jax.Array]
@@ -60,6 +61,7 @@ class Assembly:
     evaluate_finally: Evaluator
     horizon: int | None
     vectorization: str | None = None
+    lost_workers: Callable[[], int] = int
 
 
 def assemble(config: TrainConfig, environments: Environments | None = None) -> Assembly:
@@ -70,7 +72,8 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
     """
     if environments is None:
         environments = Environments(
-            make_environment(config, config.env), make_environment(config, config.env)
+            make_environment(_of_a_worker(config), config.env),
+            make_environment(config, config.env),
         )
     environment, twin = environments.training, environments.evaluation
     if isinstance(environment, UnrolledProblem):
@@ -86,7 +89,12 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
         observations = ObservationMoments.empty(policy.observation_size)
     is_gymnasium = isinstance(environment, GymnasiumEnvironment)
     dragged_steps = (lambda: environment.dragged_steps) if is_gymnasium else None
-    rollout = make_rollout(config, environment, policy.act, config.reward_shift)
+    lost_workers: Callable[[], int] = int
+    if config.workers:
+        rollout = _make_ray_rollout(config, policy, environment)
+        lost_workers = partial(getattr, rollout.crew, "lost")
+    else:
+        rollout = make_rollout(config, environment, policy.act, config.reward_shift)
     evaluation = final = make_rollout(config, twin, policy.act)
     if config.final_eval_env is not None:
         other = make_environment(config, config.final_eval_env)
@@ -104,6 +112,7 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
         evaluate_finally=make_evaluator(final, config.final_eval_episodes),
         horizon=evaluation.horizon,
         vectorization=environment.vectorization if is_gymnasium else None,
+        lost_workers=lost_workers,
     )
 
 
@@ -231,6 +240,53 @@ def make_rollout(
         problem = PolicyProblem(environment, act, reward_shift)
         return DeviceRollout(problem, horizon, diverged_loss)
     return HostRollout(environment, act, horizon, diverged_loss, reward_shift)
+
+
+def _make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> Any:
+    """The rollout of training by Ray workers, each of which makes such environments.
+
+    Raises:
+        ValueError: If Ray is not installed, or there is no cluster at the address.
+    """
+    try:
+        from pes_rl.envs.ray_crew import Crew, connect
+        from pes_rl.envs.ray_rollout import RayRollout
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ValueError(
+            f"workers={config.workers} need Ray: pip install 'pes-rl[ray]'; "
+            "or drop workers"
+        ) from None
+    config = _of_a_worker(config)
+    connect(config.ray_address, config.workers * config.num_threads)
+    crew = Crew(
+        partial(_make_slice, config, policy),
+        config.workers,
+        config.num_threads,
+        config.worker_timeout,
+    )
+    horizon = config.horizon or environment.horizon
+    if horizon is None:
+        raise ValueError(f"{config.env} has no time limit; set horizon, to 1000 say")
+    return RayRollout(crew, horizon, environment.can_copy)
+
+
+def _of_a_worker(config: TrainConfig) -> TrainConfig:
+    """The settings by which a worker makes its simulations: they share its threads."""
+    if not config.workers:
+        return config
+    return replace(config, num_threads=config.num_threads or 1)
+
+
+def _make_slice(config: TrainConfig, policy: Policy) -> Any:
+    """What a worker holds."""
+    from pes_rl.envs.ray_rollout import SliceRollout
+
+    environment = make_environment(config, config.env)
+    rollout = make_rollout(config, environment, policy.act, config.reward_shift)
+    assert isinstance(rollout, HostRollout)  # the settings refuse all others
+    return SliceRollout(rollout)
 
 
 def make_evaluation_rollout(

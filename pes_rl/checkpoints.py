@@ -26,6 +26,7 @@ class Counters:
     iterations: int = 0
     evaluations: int = 0
     dropped_simulations: int = 0
+    lost_workers: int = 0
     next_evaluation: int = 0
     next_checkpoint: int = 0
     timesteps_to_threshold: int | None = None

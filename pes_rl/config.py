@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pes_rl.agents import AGENT_NAMES, AGENTS
 from pes_rl.defaults import task_defaults
-from pes_rl.envs.registry import check_name, unknown_name
+from pes_rl.envs.registry import HANDED_OVER, check_name, unknown_name
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,13 @@ class TrainConfig:
     num_threads: int = 0
     """Threads of a native MuJoCo environment or of EnvPool, or worker processes; 0
     takes every CPU."""
+    workers: int = 0
+    """Ray workers that share the particles of a native MuJoCo or gym:ID environment,
+    num_threads each (of which 0 is then one); 0 trains in this process."""
+    ray_address: str | None = None
+    """Ray cluster of the workers, auto or HOST:PORT; None starts a local Ray."""
+    worker_timeout: float = 600.0
+    """Seconds after which a worker that has not answered is given up and replaced."""
     eval_interval: int = 25_000
     """Environment steps between two evaluations of the mean policy."""
     eval_episodes: int = 10
@@ -137,10 +144,25 @@ class TrainConfig:
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay={self.weight_decay} must be 0 or more")
         self._check_agent_options()
+        self._check_workers()
         if self.stop_at_threshold and self.threshold is None:
             raise ValueError(
                 f"stop_at_threshold needs a threshold, and {self.env} has none of its "
                 "own; set threshold"
+            )
+
+    def _check_workers(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"workers={self.workers} must be 0 (none) or more")
+        if self.ray_address is not None and not self.workers:
+            raise ValueError(
+                f"ray_address={self.ray_address!r} has no meaning without workers; "
+                "set workers"
+            )
+        if self.workers and self.env.startswith(_NOT_FOR_WORKERS):
+            raise ValueError(
+                f"workers={self.workers} are for environments that they can make by "
+                f"name on the host, native MuJoCo and gym:ID; drop it for {self.env}"
             )
 
     def _check_agent_options(self) -> None:
@@ -200,6 +222,8 @@ _EXAMPLES = {
     "sigma": 0.1,
 }
 
+_NOT_FOR_WORKERS = ("jax:", "brax:", "unrolled:", HANDED_OVER)
+
 _POSITIVE = (
     "total_timesteps",
     "learning_rate",
@@ -209,6 +233,7 @@ _POSITIVE = (
     "final_eval_episodes",
     "log_interval",
     "checkpoint_interval",
+    "worker_timeout",
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -217,8 +218,38 @@ class Learner:
             rollout, state.theta, state.estimator, key
         )
         report = self._count_dragged(report)
-        state = descend(state, gradient, report, sigma)
+        if self._rollout.on_device or np.asarray(report.arrived).all():
+            state = descend(state, gradient, report, sigma)
+        else:
+            state = self._descend_without_lost(state, gradient, report, sigma)
         return replace(state, estimator=estimator_state), report
+
+    def _descend_without_lost(
+        self,
+        state: TrainState,
+        gradient: jax.Array,
+        report: Report,
+        sigma: jax.Array | None,
+    ) -> TrainState:
+        """The step of an update in which particles were lost, by those that arrived.
+
+        The estimate is a mean over N particles, in which the lost ones count as 0; over
+        the M that arrived it is N / M times as much. Each particle's part is by itself
+        an unbiased estimate, for the phase of the episode that it is in; so the mean
+        over any M of them that were chosen without looking at their perturbations is
+        unbiased as well, for the phases that are there. The death of a worker is such a
+        choice, unless a perturbation brings it about (a simulator that crashes where a
+        policy leads it). The episodes that are lost end there, like the shorter first
+        ones of staggered particles: their accumulators go with them.
+
+        The variance is that of M particles. With none, theta stays.
+        """
+        arrived = np.asarray(report.arrived)
+        if not arrived.any():
+            return replace(state, updates=state.updates + 1)
+        gradient = gradient * (len(arrived) / arrived.sum())
+        seen = replace(report, particle_loss=report.particle_loss[arrived])
+        return self._descend_jitted(state, gradient, seen, sigma)
 
     def _count_dragged(self, report: Report) -> Report:
         if self._dragged_steps is None:

@@ -45,6 +45,7 @@ COLUMNS: tuple[str, ...] = (
     "pes/accumulator_norm",
     "pes/ended_share",
     "pes/dropped_simulations",
+    "pes/lost_workers",
 )
 """Columns of `progress.csv` and tags in TensorBoard, in Stable-Baselines3's words."""
 

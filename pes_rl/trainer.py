@@ -82,6 +82,7 @@ class Trainer:
         self._evaluate = parts.evaluate
         self._evaluate_finally = parts.evaluate_finally
         self._horizon = parts.horizon
+        self._lost_workers, self._lost_before = parts.lost_workers, parts.lost_workers()
         policy_key, learner_key, self._eval_key = jax.random.split(
             jax.random.key(config.seed), 3
         )
@@ -176,6 +177,9 @@ class Trainer:
         counters.timesteps += int(reports.env_steps.sum(dtype=np.int64))
         counters.iterations += len(reports.env_steps)
         counters.dropped_simulations += int(reports.diverged.sum())
+        lost = self._lost_workers()
+        counters.lost_workers += lost - self._lost_before
+        self._lost_before = lost
         self._particle_returns = -reports.particle_loss[-1]
         row = self._training_row(reports)
         if counters.timesteps >= counters.next_evaluation:
@@ -199,6 +203,7 @@ class Trainer:
             "pes/accumulator_norm": float(reports.accumulator_norm.mean()),
             "pes/ended_share": float(episodes / reports.particle_loss.size),
             "pes/dropped_simulations": self._counters.dropped_simulations,
+            "pes/lost_workers": self._counters.lost_workers,
         }
         sigma = self._learner.sigma(state)
         if sigma is not None:
@@ -342,6 +347,7 @@ class Trainer:
             "threshold": config.threshold,
             "timesteps_to_threshold": counters.timesteps_to_threshold,
             "dropped_simulations": counters.dropped_simulations,
+            "lost_workers": counters.lost_workers,
             "interrupted": self._interrupted_by is not None,
             "ended_by": self._ended_by(),
         }

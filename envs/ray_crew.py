@@ -1,0 +1,259 @@
+"""Workers on a Ray cluster: who does which share of the work, and who has died."""
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+_log = logging.getLogger(__name__)
+
+START_SECONDS = 60.0
+"""How long the first unroll waits for all workers; then those that are there begin."""
+
+_ATTEMPTS = 3
+"""Workers that may die over one share of an unroll before that is an error."""
+
+Call = tuple[str, tuple[Any, ...]]
+"""A method of the workers' object, and its arguments."""
+
+
+def connect(address: str | None, num_cpus: int) -> None:
+    """Join the Ray cluster at an address, or start one on this machine.
+
+    A cluster that this process has joined already is the one that is used.
+
+    Args:
+        address: As of `ray.init`, `auto` or `HOST:PORT`; None starts a local Ray.
+        num_cpus: CPUs that a local Ray counts; it does not look how many there are.
+
+    Raises:
+        ValueError: If there is no cluster at the address.
+    """
+    if ray.is_initialized():
+        return
+    try:
+        if address is None:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=100 * 2**20,
+                log_to_driver=False,
+            )
+        else:
+            ray.init(address=address, log_to_driver=False)
+    except ConnectionError as error:
+        raise ValueError(
+            f"ray_address={address!r}: no Ray cluster answers there ({error}); start "
+            "one with 'ray start --head', or drop ray_address for a local one"
+        ) from None
+
+
+class Crew:
+    """Ray actors that each hold one object, made by `build` in their own process.
+
+    A worker that dies, or takes longer than `timeout` over a call, is given up: the
+    event is logged and counted, and another is started in its place. It joins when it
+    is ready.
+
+    Args:
+        build: Makes the object; pickled.
+        num_workers: W.
+        num_threads: CPUs that a worker takes of the cluster's.
+        timeout: Seconds after which a call that is not answered is given up.
+
+    Attributes:
+        lost: Workers given up so far.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], Any],
+        num_workers: int,
+        num_threads: int,
+        timeout: float,
+    ) -> None:
+        self.lost = 0
+        self._timeout = timeout
+        actor = ray.remote(_Worker).options(num_cpus=num_threads, max_restarts=0)
+        self._start = lambda: _Seat(actor.remote(build))
+        self._seats = [self._start() for _ in range(num_workers)]
+        self._assembled = False
+        weakref.finalize(self, _dismiss, self._seats)
+
+    def __len__(self) -> int:
+        return len(self._seats)
+
+    @property
+    def pids(self) -> list[int | None]:
+        """Process ids of the workers on their machines; None of one not there yet."""
+        return [ray.get(seat.pid) if seat.is_ready() else None for seat in self._seats]
+
+    def share(self, value: Any) -> Any:
+        """A reference to the value, for calls: it goes to each machine once."""
+        return ray.put(value)
+
+    def work(
+        self, calls: Sequence[Call], instead: Callable[[int], Call] | None = None
+    ) -> list[Any]:
+        """Have worker s answer call s, for each.
+
+        Args:
+            calls: At most one a worker.
+            instead: None where any worker can answer any call: then none waits for one
+                that is not there. Else the call that a new worker s is to answer in
+                place of call s, which the old one was lost over.
+
+        Returns:
+            The answers, in the calls' order.
+
+        Raises:
+            ValueError: If a worker cannot start.
+            RuntimeError: If workers die over the same call again and again.
+            Exception: What a call itself raised.
+        """
+        self._assemble()
+        return _Round(self, calls, instead).answers()
+
+    def _assemble(self) -> None:
+        """Wait, once, until all workers are there or `START_SECONDS` have passed."""
+        if self._assembled:
+            return
+        pids = [seat.pid for seat in self._seats]
+        ready, _ = ray.wait(pids, num_returns=len(pids), timeout=START_SECONDS)
+        try:
+            ray.get(ready)
+        except RayActorError as error:
+            raise ValueError(f"a worker cannot start: {error}") from None
+        if len(ready) < len(pids):
+            _log.warning(
+                "%d of %d workers are not there after %.0f s; those that join later "
+                "are used then",
+                len(pids) - len(ready),
+                len(pids),
+                START_SECONDS,
+            )
+        self._assembled = True
+
+    def _replace(self, s: int, why: str) -> None:
+        """Give worker s up and start another in its place."""
+        self.lost += 1
+        _log.warning("worker %d of %d %s; another takes over", s, len(self), why)
+        ray.kill(self._seats[s].actor)
+        self._seats[s] = self._start()
+
+
+class _Round:
+    """One call of `Crew.work`."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        calls: Sequence[Call],
+        instead: Callable[[int], Call] | None,
+    ) -> None:
+        self._crew, self._calls, self._instead = crew, list(calls), instead
+        self._attempts = [0] * len(calls)
+        self._answers: list[Any] = [None] * len(calls)
+        # By the answer awaited: the call, the worker and when it is given up.
+        self._asked: dict[Any, tuple[int, int, float]] = {}
+
+    def answers(self) -> list[Any]:
+        for s in range(len(self._calls)):
+            self._ask(s)
+        while self._asked:
+            deadline = min(until for _, _, until in self._asked.values())
+            patience = max(deadline - time.monotonic(), 0.0)
+            done, _ = ray.wait(list(self._asked), timeout=patience)
+            if done:
+                self._collect(done[0])
+            else:
+                self._give_up()
+        return self._answers
+
+    def _anyone(self, s: int) -> int:
+        """Worker s if it is there, else the one among those there with least to do."""
+        seats = self._crew._seats
+        load = [0] * len(seats)
+        for _, w, _ in self._asked.values():
+            load[w] += 1
+        there = [w for w, seat in enumerate(seats) if seat.is_ready()]
+        return s if s in there or not there else min(there, key=lambda w: load[w])
+
+    def _ask(self, s: int) -> None:
+        w = self._anyone(s) if self._instead is None else s
+        name, arguments = self._calls[s]
+        answer = self._crew._seats[w].actor.call.remote(name, *arguments)
+        # A worker answers one call after another.
+        ahead = sum(other == w for _, other, _ in self._asked.values())
+        until = time.monotonic() + (1 + ahead) * self._crew._timeout
+        self._asked[answer] = (s, w, until)
+
+    def _collect(self, answer: Any) -> None:
+        s, w, _ = self._asked[answer]
+        try:
+            self._answers[s] = ray.get(answer)
+            del self._asked[answer]
+        except RayActorError:
+            self._lose(w, "died")
+
+    def _give_up(self) -> None:
+        now = time.monotonic()
+        late = {w for _, w, until in self._asked.values() if until <= now}
+        for w in late:
+            self._lose(w, f"has not answered for {self._crew._timeout:g} s")
+
+    def _lose(self, w: int, why: str) -> None:
+        """Replace worker w, and have all that it was to do done again."""
+        lost = [(a, s) for a, (s, asked, _) in self._asked.items() if asked == w]
+        self._crew._replace(w, why)
+        for answer, s in lost:
+            del self._asked[answer]
+            self._attempts[s] += 1
+            if self._attempts[s] == _ATTEMPTS:
+                raise RuntimeError(
+                    f"{_ATTEMPTS} workers were lost over the same share of an unroll; "
+                    "a run without workers may show why"
+                )
+            if self._instead is not None:
+                self._calls[s] = self._instead(s)
+            self._ask(s)
+
+
+class _Seat:
+    """A worker's place: the actor in it, and whether that has started."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self.pid = actor.pid.remote()
+
+    def is_ready(self) -> bool:
+        return bool(ray.wait([self.pid], timeout=0)[0])
+
+
+class _Worker:
+    """What runs in a worker's process."""
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        import jax
+
+        # The cluster's accelerators are not the workers'.
+        jax.config.update("jax_platforms", "cpu")
+        self._object = build()
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        return getattr(self._object, name)(*arguments)
+
+
+def _dismiss(seats: list[_Seat]) -> None:
+    if ray.is_initialized():
+        for seat in seats:
+            ray.kill(seat.actor)
