@@ -10,16 +10,18 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
+from pes_rl.envs.ray_rollout import Call
+
 _log = logging.getLogger(__name__)
 
-START_SECONDS = 60.0
-"""How long the first unroll waits for all workers; then those that are there begin."""
+START_SECONDS = 120.0
+"""How long a worker may take to start.
+
+So long the first unroll waits for all of them; then those that are there begin.
+"""
 
 _ATTEMPTS = 3
 """Workers that may die over one share of an unroll before that is an error."""
-
-Call = tuple[str, tuple[Any, ...]]
-"""A method of the workers' object, and its arguments."""
 
 
 def connect(address: str | None, num_cpus: int) -> None:
@@ -54,8 +56,8 @@ def connect(address: str | None, num_cpus: int) -> None:
         ) from None
 
 
-class Crew:
-    """Ray actors that each hold one object, made by `build` in their own process.
+class RayCrew:
+    """Ray actors; a `Crew` whose objects `build` makes, each in its own process.
 
     A worker that dies, or takes longer than `timeout` over a call, is given up: the
     event is logged and counted, and another is started in its place. It joins when it
@@ -95,22 +97,12 @@ class Crew:
         return [ray.get(seat.pid) if seat.is_ready() else None for seat in self._seats]
 
     def share(self, value: Any) -> Any:
-        """A reference to the value, for calls: it goes to each machine once."""
         return ray.put(value)
 
     def work(
         self, calls: Sequence[Call], instead: Callable[[int], Call] | None = None
     ) -> list[Any]:
-        """Have worker s answer call s, for each.
-
-        Args:
-            calls: At most one a worker.
-            instead: None where any worker can answer any call: then none waits for one
-                that is not there. Else the call that a new worker s is to answer in
-                place of call s, which the old one was lost over.
-
-        Returns:
-            The answers, in the calls' order.
+        """As of `Crew`.
 
         Raises:
             ValueError: If a worker cannot start.
@@ -149,11 +141,11 @@ class Crew:
 
 
 class _Round:
-    """One call of `Crew.work`."""
+    """One call of `RayCrew.work`."""
 
     def __init__(
         self,
-        crew: Crew,
+        crew: RayCrew,
         calls: Sequence[Call],
         instead: Callable[[int], Call] | None,
     ) -> None:
@@ -189,10 +181,12 @@ class _Round:
         w = self._anyone(s) if self._instead is None else s
         name, arguments = self._calls[s]
         answer = self._crew._seats[w].actor.call.remote(name, *arguments)
-        # A worker answers one call after another.
+        # A worker answers one call after another, once it is there.
         ahead = sum(other == w for _, other, _ in self._asked.values())
-        until = time.monotonic() + (1 + ahead) * self._crew._timeout
-        self._asked[answer] = (s, w, until)
+        patience = (1 + ahead) * self._crew._timeout
+        if not self._crew._seats[w].is_ready():
+            patience += START_SECONDS
+        self._asked[answer] = (s, w, time.monotonic() + patience)
 
     def _collect(self, answer: Any) -> None:
         s, w, _ = self._asked[answer]

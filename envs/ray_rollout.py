@@ -10,9 +10,10 @@ what is summed over particles is summed here: the result is the same to the bit 
 number of workers and for none, on machines that compute alike.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +28,40 @@ from pes_rl.envs.observations import (
     start_sums,
     sums_as_float32,
 )
-from pes_rl.envs.ray_crew import Call, Crew
 from pes_rl.envs.rollout import Particles, Rollout, Thetas
 
 _running_loss = jax.jit(running_loss)
+
+Call = tuple[str, tuple[Any, ...]]
+"""A method of what a worker holds, and its arguments."""
+
+
+class Crew(Protocol):
+    """Workers that each hold one object; `RayCrew`, but for tests."""
+
+    def __len__(self) -> int:
+        """Number of workers W."""
+        ...
+
+    def share(self, value: Any) -> Any:
+        """A reference to a value, for calls: it goes to each machine once."""
+        ...
+
+    def work(
+        self, calls: Sequence[Call], instead: Callable[[int], Call] | None = None
+    ) -> list[Any]:
+        """Have worker s answer call s, for each, and replace those that are lost.
+
+        Args:
+            calls: At most one a worker.
+            instead: None where any worker can answer any call: then none waits for one
+                that is not there. Else the call that a new worker s is to answer in
+                place of call s, which the old one was lost over.
+
+        Returns:
+            The answers, in the calls' order.
+        """
+        ...
 
 
 @dataclass(frozen=True)

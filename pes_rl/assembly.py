@@ -249,7 +249,7 @@ def _make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> 
         ValueError: If Ray is not installed, or there is no cluster at the address.
     """
     try:
-        from pes_rl.envs.ray_crew import Crew, connect
+        from pes_rl.envs.ray_crew import RayCrew, connect
         from pes_rl.envs.ray_rollout import RayRollout
     except ModuleNotFoundError as error:
         if error.name != "ray":
@@ -260,7 +260,7 @@ def _make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> 
         ) from None
     config = _of_a_worker(config)
     connect(config.ray_address, config.workers * config.num_threads)
-    crew = Crew(
+    crew = RayCrew(
         partial(_make_slice, config, policy),
         config.workers,
         config.num_threads,

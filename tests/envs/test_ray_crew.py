@@ -1,0 +1,109 @@
+"""Workers on a real local Ray: killed, hanging, and none of it changes the result."""
+
+import os
+import signal
+import threading
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+ray = pytest.importorskip("ray")
+
+from crews import LocalCrew, counting_slice  # noqa: E402
+
+from pes_rl.agents import PES  # noqa: E402
+from pes_rl.assembly import assemble  # noqa: E402
+from pes_rl.config import make_config  # noqa: E402
+from pes_rl.envs.ray_crew import RayCrew, connect  # noqa: E402
+from pes_rl.envs.ray_rollout import RayRollout  # noqa: E402
+
+# Ray's own: processes that it leaves to its daemons.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+SWIMMER: dict[str, Any] = {"num_pairs": 4, "truncation_length": 20, "horizon": 50}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray():
+    connect(None, num_cpus=2)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def crew():
+    """Two workers that hold counting environments whose states cannot be copied."""
+    return RayCrew(partial(counting_slice, False), 2, 1, timeout=60)
+
+
+def estimates(crew: Any, disturb: Any = None) -> Any:
+    """Gradients of three updates, `disturb()` before the last of them."""
+    rollout = RayRollout(crew, 20, can_copy=False)
+    estimator, theta = PES(4, 2, 0.5), jnp.array([0.3, -0.2])
+    state, results = estimator.init(rollout, theta, jax.random.key(0)), []
+    for update in range(3):
+        if update == 2 and disturb is not None:
+            disturb()
+        key = jax.random.key(update)
+        gradient, state, report = estimator.estimate(rollout, theta, state, key)
+        results.append((gradient, report))
+    return results
+
+
+def test_rays_workers_do_as_those_in_this_process(crew):
+    expected = estimates(LocalCrew(partial(counting_slice, False), 2))
+    jax.tree.map(np.testing.assert_array_equal, estimates(crew), expected)
+
+
+def test_a_worker_killed_in_mid_unroll_costs_its_own_particles_alone(crew, caplog):
+    def kill() -> None:
+        # It stands still when its share comes, and dies over it.
+        os.kill(crew.pids[1], signal.SIGSTOP)
+        threading.Timer(0.5, os.kill, (crew.pids[1], signal.SIGKILL)).start()
+
+    local = LocalCrew(partial(counting_slice, False), 2)
+    expected = estimates(local, lambda: local.dying.add(1))
+    before = crew.lost
+    jax.tree.map(np.testing.assert_array_equal, estimates(crew, kill), expected)
+    assert crew.lost == before + 1
+    assert "worker 1 of 2 died; another takes over" in caplog.text
+
+
+def test_a_hanging_worker_is_given_up_after_the_stated_time(crew, caplog):
+    crew._timeout, patience = 3.0, crew._timeout
+    local = LocalCrew(partial(counting_slice, False), 2)
+    expected = estimates(local, lambda: local.dying.add(0))
+    results = estimates(crew, lambda: os.kill(crew.pids[0], signal.SIGSTOP))
+    crew._timeout = patience
+    jax.tree.map(np.testing.assert_array_equal, results, expected)
+    assert "worker 0 of 2 has not answered for 3 s" in caplog.text
+
+
+def test_a_worker_that_cannot_start_says_why():
+    crew = RayCrew(partial(int, "no number"), 1, 0, timeout=60)
+    with pytest.raises(ValueError, match="cannot start"):
+        crew.work([("bit_length", ())])
+
+
+def test_swimmer_is_the_same_to_the_bit_with_workers_one_of_them_killed():
+    def train(workers: int) -> Any:
+        parts = assemble(make_config("swimmer", "pes", workers=workers, **SWIMMER))
+        theta = parts.init_theta(jax.random.key(0))
+        state = parts.learner.init(theta, jax.random.key(1))
+        for update in range(4):
+            if workers and update == 2:
+                pid = parts.learner._rollout.crew.pids[1]  # type: ignore[attr-defined]
+                os.kill(pid, signal.SIGKILL)
+            state, _ = parts.learner.run(state, 1)
+        assert parts.lost_workers() == (1 if workers else 0)
+        return np.asarray(state.theta)
+
+    alone = train(0)
+    assert alone.any()
+    np.testing.assert_array_equal(train(2), alone)
