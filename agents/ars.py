@@ -21,10 +21,10 @@ import jax.numpy as jnp
 from pes_rl.agents.es import play_episodes
 from pes_rl.agents.estimator import (
     Report,
-    antithetic_perturbations,
     check_population,
     check_whole_episodes,
     describe,
+    draw_antithetic,
     perturb,
 )
 from pes_rl.envs.rollout import Particles, Rollout
@@ -70,7 +70,7 @@ class ARS:
     ) -> tuple[jax.Array, Particles, Report]:
         perturbation, thetas = perturb(
             theta,
-            antithetic_perturbations,
+            draw_antithetic,
             key,
             self.num_pairs,
             theta.size,

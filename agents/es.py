@@ -16,10 +16,10 @@ import jax
 
 from pes_rl.agents.estimator import (
     Report,
-    antithetic_perturbations,
     check_population,
     check_whole_episodes,
     describe,
+    draw_antithetic,
     perturb,
 )
 from pes_rl.envs.episodes import Segment
@@ -58,7 +58,7 @@ class ES:
     ) -> tuple[jax.Array, Particles, Report]:
         perturbation, thetas = perturb(
             theta,
-            antithetic_perturbations,
+            draw_antithetic,
             key,
             self.num_pairs,
             theta.size,

@@ -178,12 +178,20 @@ def perturb(
 ) -> tuple[jax.Array, Thetas]:
     """Perturbations drawn by `draw(*arguments, **options)`, and theta under each.
 
+    `draw` is no jitted function itself, which is sent by value, and so would be
+    compiled anew at each arrival.
+
     Returns:
         (perturbations [N, D], the particles' parameters).
     """
     perturbation = draw(*arguments, **options)
     recipe = Partial(_draw_thetas, theta, Partial(draw, *arguments, **options))
     return perturbation, Thetas(theta[None] + perturbation, recipe)
+
+
+def draw_antithetic(*arguments: Any, **options: Any) -> jax.Array:
+    """`antithetic_perturbations`, for `perturb`. # shape=(N, D)."""
+    return antithetic_perturbations(*arguments, **options)
 
 
 def _draw_thetas(theta: jax.Array, draw: Callable[[], jax.Array]) -> jax.Array:

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 
 from pes_rl.agents.estimator import (
     Report,
-    antithetic_perturbations,
     check_population,
     check_truncation_length,
     describe,
+    draw_antithetic,
     perturb,
 )
 from pes_rl.envs.episodes import Segment, split_loss
@@ -102,7 +102,7 @@ class PES:
     ) -> tuple[jax.Array, PESState, Report]:
         perturbation, thetas = perturb(
             theta,
-            antithetic_perturbations,
+            draw_antithetic,
             key,
             self.num_pairs,
             theta.size,

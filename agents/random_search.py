@@ -88,9 +88,7 @@ class RandomSearch:
         state: RandomSearchState,
         key: jax.Array,
     ) -> tuple[jax.Array, RandomSearchState, Report]:
-        draw = Partial(
-            draw_uniformly, key, state.centre, self.search_radius, self.num_particles
-        )
+        draw = Partial(_draw, key, state.centre, self.search_radius, self.num_particles)
         thetas = draw()
         particles, segment = play_episodes(
             rollout, state.particles, Thetas(thetas, draw)
@@ -102,6 +100,11 @@ class RandomSearch:
         report = describe(state.particles, particles, segment, contributions)
         after = RandomSearchState(particles, state.centre, best, best_loss)
         return gradient, after, report
+
+
+def _draw(*arguments: Any) -> jax.Array:
+    """`draw_uniformly`, but sent by its name; see `perturb`."""
+    return draw_uniformly(*arguments)
 
 
 @partial(jax.jit, static_argnames="num_draws")

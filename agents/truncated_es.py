@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from pes_rl.agents.es import es_gradient
 from pes_rl.agents.estimator import (
     Report,
-    antithetic_perturbations,
     check_population,
     check_truncation_length,
     describe,
+    draw_antithetic,
     perturb,
 )
 from pes_rl.envs.rollout import Particles, Rollout
@@ -82,7 +82,7 @@ class TruncatedES:
     ) -> tuple[jax.Array, Particles, Report]:
         perturbation, thetas = perturb(
             theta,
-            antithetic_perturbations,
+            draw_antithetic,
             key,
             self.num_pairs,
             theta.size,

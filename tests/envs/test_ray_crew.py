@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -31,7 +32,10 @@ SWIMMER: dict[str, Any] = {"num_pairs": 4, "truncation_length": 20, "horizon": 5
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray():
-    connect(None, num_cpus=2)
+    with pytest.MonkeyPatch.context() as patch:
+        # Workers import what they hold from here.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
+        connect(None, num_cpus=4)
     yield
     ray.shutdown()
 

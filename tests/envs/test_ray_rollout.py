@@ -156,10 +156,10 @@ def test_an_update_without_the_lost_is_unbiased(estimator):
     mean of 30 draws is within 5 standard errors (missed with probability 3e-5 each),
     which are below 4%: an estimate that counts the lost as 0 is off by a quarter.
     """
+    rollout: Any = RayRollout(LocalCrew(drifting_slice, 4), 6, False)
+    learner = Learner(rollout, estimator, Step("sgd", 1.0), 10_000)
     draws = []
     for seed in range(30):
-        rollout: Any = RayRollout(LocalCrew(drifting_slice, 4), 6, False)
-        learner = Learner(rollout, estimator, Step("sgd", 1.0), 10_000)
         state = learner.init(jnp.zeros(1), jax.random.key(seed))
         thetas = [0.0]
         for update in range(3):
