@@ -1,5 +1,8 @@
 """Workers on a Ray cluster: who does which share of the work, and who has died."""
 
+# Ray is an extra.
+# pyright: reportMissingImports=false
+
 import logging
 import os
 import time

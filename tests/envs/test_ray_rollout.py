@@ -3,6 +3,7 @@
 The crew is in this process; tests/envs/test_ray_crew.py has Ray's.
 """
 
+import sys
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from crews import LocalCrew, counting_slice
 
 from pes_rl.agents import ES, GPES, NRES, PES, TruncatedES
+from pes_rl.assembly import assemble
+from pes_rl.config import make_config
 from pes_rl.envs import HostRollout, ObservationMoments
 from pes_rl.envs.ray_rollout import RayRollout, SliceRollout
 from pes_rl.learner import Learner, Step
@@ -202,3 +205,21 @@ def test_an_update_sends_no_perturbations():
 def test_more_workers_than_pairs_are_refused():
     with pytest.raises(ValueError, match="workers=3 are more than the 2 pairs"):
         on_workers(3).reset(jax.random.key(0), 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"workers": 2}, r"workers=2 need Ray: pip install 'pes-rl\[ray\]'"),
+        ({"workers": -1}, "workers=-1 must be 0"),
+        ({"ray_address": "auto"}, "ray_address='auto' has no meaning without workers"),
+        ({"workers": 1, "env": "jax:swimmer"}, "drop it for jax:swimmer"),
+    ],
+)
+def test_what_cannot_be_says_what_to_do(settings, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
+    monkeypatch.delitem(sys.modules, "pes_rl.envs.ray_crew", raising=False)
+    env = settings.get("env", "swimmer")
+    options = {name: value for name, value in settings.items() if name != "env"}
+    with pytest.raises(ValueError, match=message):
+        assemble(make_config(env, "pes", **options))
