@@ -66,6 +66,9 @@ def test_estimates_have_the_stated_shapes_and_dtypes_and_are_finite(name, driver
             if field.name == "observations":
                 assert value is None  # they are not normalised
                 continue
+            if field.name == "arrived":
+                assert value.all() and value.shape == (NUM_PARTICLES,)
+                continue
             counts = ("env_steps", "episodes", "episode_steps", "diverged")
             assert value.dtype == (jnp.int32 if field.name in counts else jnp.float32)
             assert value.shape == () or field.name == "particle_loss"
