@@ -235,8 +235,10 @@ ORTHOGONAL = {
 UNROLLS = {"es": 1, "gpes": 6}
 
 
-@pytest.mark.parametrize("system", ["linear", "cubic"])
-@pytest.mark.parametrize("name", ORTHOGONAL)
+@pytest.mark.parametrize(
+    ("name", "system"),
+    [*((name, "linear") for name in ORTHOGONAL), ("nres", "cubic"), ("es", "cubic")],
+)
 def test_orthogonal_perturbations_leave_the_mean_and_lower_the_variance(name, system):
     """Against the same estimator with independent ones, its mean tested above.
 

@@ -96,7 +96,7 @@ def test_surface_has_the_known_losses_and_paths(tmp_path):
 def test_cost_grows_as_theory_says(tmp_path):
     # Memory is planned, not timed: the same on every run.
     command = [
-        *("cost", "--agents", "pes", "tbptt", "rtrl", "--unroll", "2"),
+        *("cost", "--agents", "pes", "rtrl", "--unroll", "2"),
         *("--parameters", "32", "--particles", "8", "--horizon", "8", "--repeats", "1"),
         *("--factors", "1", "4", "--out", str(tmp_path)),
     ]
@@ -105,9 +105,9 @@ def test_cost_grows_as_theory_says(tmp_path):
     powers = {
         (row["agent"], row["varied"]): float(row["power_of_bytes"]) for row in orders
     }
-    assert powers["pes", "unroll"] < 0.2 < 0.5 < powers["tbptt", "unroll"]
+    assert powers["pes", "unroll"] < 0.2
     assert powers["rtrl", "parameters"] > 1.7 > 1.3 > powers["pes", "parameters"]
-    assert len(read_rows(tmp_path / "cost.csv")) == 3 * 3 * 2
+    assert len(read_rows(tmp_path / "cost.csv")) == 2 * 3 * 2
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
 
 

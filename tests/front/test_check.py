@@ -69,7 +69,14 @@ def test_each_fault_is_found(environment, faults, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("env", ["inverted_pendulum", "jax:swimmer", "gym:Pendulum-v1"])
+@pytest.mark.parametrize(
+    "env",
+    [
+        "inverted_pendulum",
+        pytest.param("jax:swimmer", marks=pytest.mark.slow),
+        "gym:Pendulum-v1",
+    ],
+)
 def test_the_command_prints_a_table(env, capsys):
     options = ["--vectorization", "async"] if env.startswith("gym:") else []
     assert check.main([env, "--num-pairs", "1", "--horizon", "30", *options]) == 0

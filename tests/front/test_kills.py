@@ -128,8 +128,7 @@ def check(name, folder, uninterrupted):
     ("name", "number", "share"),
     [
         ("native pes", signal.SIGKILL, 0.4),
-        ("native pes", signal.SIGINT, 0.0),
-        ("uoro", signal.SIGTERM, 0.7),
+        ("uoro", signal.SIGINT, 0.7),
     ],
     ids=str,
 )

@@ -61,7 +61,10 @@ def test_every_agent_has_defaults_that_make_it(env):
         assert isinstance(estimator, kind)
 
 
-@pytest.mark.parametrize("agent", OPTIONS)
+@pytest.mark.parametrize(
+    "agent",
+    [a if a != "rtrl" else pytest.param(a, marks=pytest.mark.slow) for a in OPTIONS],
+)
 def test_a_run_leaves_a_whole_folder(tmp_path, agent):
     folder = tmp_path / "run"
     assert run(folder, "--agent", agent) == 0
