@@ -237,7 +237,14 @@ UNROLLS = {"es": 1, "gpes": 6}
 
 @pytest.mark.parametrize(
     ("name", "system"),
-    [*((name, "linear") for name in ORTHOGONAL), ("nres", "cubic"), ("es", "cubic")],
+    [
+        ("nres", "linear"),
+        ("es", "linear"),
+        ("es", "cubic"),
+        pytest.param("gpes", "linear", marks=pytest.mark.slow),
+        pytest.param("staggered nres", "linear", marks=pytest.mark.slow),
+        pytest.param("nres", "cubic", marks=pytest.mark.slow),
+    ],
 )
 def test_orthogonal_perturbations_leave_the_mean_and_lower_the_variance(name, system):
     """Against the same estimator with independent ones, its mean tested above.

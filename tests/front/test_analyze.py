@@ -93,6 +93,7 @@ def test_surface_has_the_known_losses_and_paths(tmp_path):
     assert [end["what"] for end in ends] == ["pes", "pes"]
 
 
+@pytest.mark.slow
 def test_cost_grows_as_theory_says(tmp_path):
     # Memory is planned, not timed: the same on every run.
     command = [
