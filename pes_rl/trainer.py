@@ -10,13 +10,18 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from pes_rl.agents import Report
 from pes_rl.assembly import Assembly, assemble
 from pes_rl.callbacks import Callback
 from pes_rl.checkpoints import Checkpoints, Counters
 from pes_rl.config import TrainConfig
-from pes_rl.envs import Particles
 from pes_rl.evaluation import Evaluation, Evaluator
+from pes_rl.log_rows import (
+    distributions,
+    evaluation_row,
+    steps_per_second,
+    summarise,
+    training_row,
+)
 from pes_rl.policy_files import TrainedParameters, TrainedPolicy
 from pes_rl.progress import Progress
 from pes_rl.run_folder import RunFolder
@@ -181,7 +186,9 @@ class Trainer:
         counters.lost_workers += lost - self._lost_before
         self._lost_before = lost
         self._particle_returns = -reports.particle_loss[-1]
-        row = self._training_row(reports)
+        row = training_row(
+            self._state, reports, counters, self._learner, config.reward_shift
+        )
         if counters.timesteps >= counters.next_evaluation:
             self._evaluate_and_log(row, progress)
         else:
@@ -191,29 +198,6 @@ class Trainer:
                 counters.timesteps, config.checkpoint_interval
             )
             self._save_checkpoint(progress)
-
-    def _training_row(self, reports: Report) -> dict[str, float]:
-        """Columns of the log that the updates' reports fill."""
-        state, episodes = self._state, reports.episodes.sum()
-        row = {
-            "train/learning_rate": float(self._learner.learning_rate(state)),
-            "train/theta_norm": float(np.linalg.norm(state.theta)),
-            "pes/gradient_norm": float(reports.gradient_norm.mean()),
-            "pes/signal_to_noise": float(reports.signal_to_noise.mean()),
-            "pes/accumulator_norm": float(reports.accumulator_norm.mean()),
-            "pes/ended_share": float(episodes / reports.particle_loss.size),
-            "pes/dropped_simulations": self._counters.dropped_simulations,
-            "pes/lost_workers": self._counters.lost_workers,
-        }
-        sigma = self._learner.sigma(state)
-        if sigma is not None:
-            row["train/sigma"] = float(sigma)
-        if episodes > 0:
-            length = float(reports.episode_steps.sum() / episodes)
-            shifted = float(-reports.episode_loss.sum() / episodes)
-            row["rollout/ep_rew_mean"] = shifted + self._config.reward_shift * length
-            row["rollout/ep_len_mean"] = length
-        return row
 
     def _evaluate_and_log(self, row: dict[str, float], progress: Progress) -> None:
         counters = self._counters
@@ -226,7 +210,9 @@ class Trainer:
             return
         self._note_evaluation(evaluation, progress)
         self._log(
-            {**row, **_evaluation_row(evaluation)}, progress, self._distributions()
+            {**row, **evaluation_row(evaluation)},
+            progress,
+            distributions(self._state, self._particle_returns, self._horizon),
         )
         for callback in self._callbacks:
             callback.on_evaluation(self, evaluation)
@@ -264,20 +250,11 @@ class Trainer:
         ):
             counters.timesteps_to_threshold = counters.timesteps
 
-    def _distributions(self) -> dict[str, np.ndarray]:
-        """Of the particles: returns in the last unroll, phases of their episodes."""
-        values = {"particles/return": self._particle_returns}
-        for part in jax.tree.leaves(self._state.estimator, is_leaf=_is_particles):
-            if _is_particles(part):
-                elapsed = np.asarray(part.clock.elapsed)
-                values["particles/phase"] = elapsed / self._horizon
-        return values
-
     def _log(
         self,
         row: dict[str, float],
         progress: Progress,
-        distributions: Mapping[str, np.ndarray] | None = None,
+        values: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         counters = self._counters
         counters.wall_seconds = self._wall_seconds()
@@ -285,11 +262,11 @@ class Trainer:
             "time/total_timesteps": counters.timesteps,
             "time/iterations": counters.iterations,
             "time/time_elapsed": round(counters.wall_seconds, 3),
-            "time/fps": round(self._steps_per_second(), 1),
+            "time/fps": round(steps_per_second(counters), 1),
         }
         row = {**clock, **row}
         try:
-            self._folder.log(row, distributions)
+            self._folder.log(row, values)
         except OSError as error:
             progress.say(f"row of the log not written, training goes on: {error}")
         last, best = counters.last_return, counters.best_return
@@ -311,13 +288,19 @@ class Trainer:
 
     def _finish(self, progress: Progress) -> Result:
         """Last checkpoint, final evaluation (unless interrupted) and summary."""
+        config, counters = self._config, self._counters
         self._save_checkpoint(progress)
         final = None
         if self._interrupted_by is None:
             final = self._try(self._evaluate_finally, progress)
         if final is not None:
             self._note_evaluation(final, progress)
-        summary = self._summary(final)
+        counters.wall_seconds = self._wall_seconds()
+        summary = {
+            **summarise(config, counters, final),
+            "interrupted": self._interrupted_by is not None,
+            "ended_by": self._ended_by(),
+        }
         try:
             self._folder.write_summary(summary)
             self._folder.close()
@@ -329,48 +312,9 @@ class Trainer:
     def _trained(self) -> TrainedPolicy | TrainedParameters:
         return self._describe(self._state.theta, self._state.observations)
 
-    def _summary(self, final: Evaluation | None) -> dict[str, Any]:
-        config, counters = self._config, self._counters
-        return {
-            "env": config.env,
-            "agent": config.agent,
-            "seed": config.seed,
-            "total_timesteps": counters.timesteps,
-            "wall_seconds": round(self._wall_seconds(), 3),
-            "steps_per_second": round(self._steps_per_second(), 1),
-            "final_return": counters.last_return,
-            "final_return_std": counters.last_return_std,
-            "final_episodes": (
-                config.eval_episodes if final is None else config.final_eval_episodes
-            ),
-            "best_return": counters.best_return,
-            "threshold": config.threshold,
-            "timesteps_to_threshold": counters.timesteps_to_threshold,
-            "dropped_simulations": counters.dropped_simulations,
-            "lost_workers": counters.lost_workers,
-            "interrupted": self._interrupted_by is not None,
-            "ended_by": self._ended_by(),
-        }
-
-    def _steps_per_second(self) -> float:
-        """Training steps a second, evaluation and logging not counted in the time."""
-        return self._counters.timesteps / max(self._counters.training_seconds, 1e-9)
-
     def _wall_seconds(self) -> float:
         return self._resumed_wall_seconds + time.perf_counter() - self._started
 
 
-def _is_particles(part: Any) -> bool:
-    return isinstance(part, Particles)
-
-
 def _next_multiple(timesteps: int, interval: int) -> int:
     return (timesteps // interval + 1) * interval
-
-
-def _evaluation_row(evaluation: Evaluation) -> dict[str, float]:
-    return {
-        "eval/mean_reward": float(evaluation.returns.mean()),
-        "eval/std_reward": float(evaluation.returns.std()),
-        "eval/mean_ep_length": float(evaluation.lengths.mean()),
-    }

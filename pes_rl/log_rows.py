@@ -1,0 +1,117 @@
+"""What a run tells: columns of its log, distributions, and its summary."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from pes_rl.agents import Report
+from pes_rl.checkpoints import Counters
+from pes_rl.config import TrainConfig
+from pes_rl.envs import Particles
+from pes_rl.evaluation import Evaluation
+from pes_rl.learner import Learner, TrainState
+
+
+def training_row(
+    state: TrainState,
+    reports: Report,
+    counters: Counters,
+    learner: Learner,
+    reward_shift: float,
+) -> dict[str, float]:
+    """Columns that the reports of the last updates fill, means over them.
+
+    Args:
+        state: After the updates.
+        reports: In NumPy, with a leading axis over the updates.
+        counters: After the updates.
+        learner: Of the run.
+        reward_shift: What training took off each reward; returns have it back.
+    """
+    episodes = reports.episodes.sum()
+    row = {
+        "train/learning_rate": float(learner.learning_rate(state)),
+        "train/theta_norm": float(np.linalg.norm(state.theta)),
+        "pes/gradient_norm": float(reports.gradient_norm.mean()),
+        "pes/signal_to_noise": float(reports.signal_to_noise.mean()),
+        "pes/accumulator_norm": float(reports.accumulator_norm.mean()),
+        "pes/ended_share": float(episodes / reports.particle_loss.size),
+        "pes/dropped_simulations": counters.dropped_simulations,
+        "pes/lost_workers": counters.lost_workers,
+    }
+    sigma = learner.sigma(state)
+    if sigma is not None:
+        row["train/sigma"] = float(sigma)
+    if episodes > 0:
+        length = float(reports.episode_steps.sum() / episodes)
+        shifted = float(-reports.episode_loss.sum() / episodes)
+        row["rollout/ep_rew_mean"] = shifted + reward_shift * length
+        row["rollout/ep_len_mean"] = length
+    return row
+
+
+def evaluation_row(evaluation: Evaluation) -> dict[str, float]:
+    """Columns that an evaluation fills."""
+    return {
+        "eval/mean_reward": float(evaluation.returns.mean()),
+        "eval/std_reward": float(evaluation.returns.std()),
+        "eval/mean_ep_length": float(evaluation.lengths.mean()),
+    }
+
+
+def distributions(
+    state: TrainState, particle_returns: np.ndarray, horizon: int | None
+) -> dict[str, np.ndarray]:
+    """Of the particles: returns in the last unroll, phases of their episodes.
+
+    Args:
+        state: Of the run.
+        particle_returns: # shape=(N,)
+        horizon: Steps of the longest episode.
+    """
+    values = {"particles/return": particle_returns}
+    for part in jax.tree.leaves(state.estimator, is_leaf=_is_particles):
+        if _is_particles(part):
+            elapsed = np.asarray(part.clock.elapsed)
+            values["particles/phase"] = elapsed / horizon
+    return values
+
+
+def summarise(
+    config: TrainConfig, counters: Counters, final: Evaluation | None
+) -> dict[str, Any]:
+    """Content of `summary.json`, but for why the run ended.
+
+    Args:
+        config: The settings.
+        counters: At the end.
+        final: The final evaluation; None where there was none.
+    """
+    return {
+        "env": config.env,
+        "agent": config.agent,
+        "seed": config.seed,
+        "total_timesteps": counters.timesteps,
+        "wall_seconds": round(counters.wall_seconds, 3),
+        "steps_per_second": round(steps_per_second(counters), 1),
+        "final_return": counters.last_return,
+        "final_return_std": counters.last_return_std,
+        "final_episodes": (
+            config.eval_episodes if final is None else config.final_eval_episodes
+        ),
+        "best_return": counters.best_return,
+        "threshold": config.threshold,
+        "timesteps_to_threshold": counters.timesteps_to_threshold,
+        "dropped_simulations": counters.dropped_simulations,
+        "lost_workers": counters.lost_workers,
+    }
+
+
+def steps_per_second(counters: Counters) -> float:
+    """Training steps a second, evaluation and logging not counted in the time."""
+    return counters.timesteps / max(counters.training_seconds, 1e-9)
+
+
+def _is_particles(part: Any) -> bool:
+    return isinstance(part, Particles)
