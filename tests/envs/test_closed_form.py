@@ -33,12 +33,6 @@ TRAINED = np.array(
 )
 
 
-@pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
-
-
 def scalars(array: Any) -> tuple[Any, ...]:
     return tuple(jnp.asarray(array))
 
