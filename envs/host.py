@@ -233,12 +233,7 @@ class HostRollout:
         return replace(self, normalizer=jax.tree.map(np.asarray, moments))
 
     def take(self, particles: Particles, indices: Any) -> Particles:
-        if not self.can_copy:
-            raise ValueError(
-                "this environment's state cannot be copied; use an agent that needs no "
-                "copies, such as pes or es"
-            )
-        return jax.tree.map(lambda leaf: leaf[np.asarray(indices)], particles)
+        return take_copies(particles, indices, self.can_copy)
 
     def _step(
         self, thetas: np.ndarray, observation: np.ndarray, ids: np.ndarray | None
@@ -262,6 +257,20 @@ class HostRollout:
         if self.normalizer is not None:
             observation = self.normalizer.normalize(observation)
         return self.act(thetas, observation)
+
+
+def take_copies(particles: Particles, indices: Any, can_copy: bool) -> Particles:
+    """Copies of the particles `indices`, their simulations included.
+
+    Raises:
+        ValueError: If the simulations' states cannot be copied.
+    """
+    if not can_copy:
+        raise ValueError(
+            "this environment's state cannot be copied; use an agent that needs no "
+            "copies, such as pes or es"
+        )
+    return jax.tree.map(lambda leaf: leaf[np.asarray(indices)], particles)
 
 
 class _EpisodeKeys:

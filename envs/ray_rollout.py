@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pes_rl.envs.episodes import NO_LIMIT, Clock, Segment, running_loss, start_clock
-from pes_rl.envs.host import HostRollout
+from pes_rl.envs.host import HostRollout, take_copies
 from pes_rl.envs.observations import (
     ObservationMoments,
     ObservationSums,
@@ -158,12 +158,7 @@ class RayRollout:
         return replace(self, normalizer=jax.tree.map(np.asarray, moments))
 
     def take(self, particles: Particles, indices: Any) -> Particles:
-        if not self.can_copy:
-            raise ValueError(
-                "this environment's state cannot be copied; use an agent that needs no "
-                "copies, such as pes or es"
-            )
-        return jax.tree.map(lambda leaf: leaf[np.asarray(indices)], particles)
+        return take_copies(particles, indices, self.can_copy)
 
     def _send(
         self, thetas: jax.Array | Thetas, slices: list[slice]
