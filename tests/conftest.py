@@ -1,5 +1,6 @@
 """Strict JAX for all tests, and the tests' own helper modules made importable."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile once what several test processes and commands need."""
+    options = {
+        "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),
+        "jax_persistent_cache_min_compile_time_secs": 0.3,
+    }
+    for name, value in options.items():
+        os.environ.setdefault(name.upper(), str(value))
+        jax.config.update(name, value)
 
 
 @pytest.fixture
