@@ -48,8 +48,9 @@ class BenchConfig:
     env: tuple[str, ...] = ("swimmer",)
     """Environments: native MuJoCo tasks, jax:NAME or brax:NAME; one table each, and of
     several native tasks one of all."""
-    num_particles: int = 64
-    """Environments stepped together; even, as particles come in pairs."""
+    num_particles: tuple[int, ...] = (64,)
+    """Environments stepped together, even, as particles come in pairs; one table for
+    each number."""
     num_threads: int = 0
     """Threads (or processes) of the host engines; 0 takes one for every CPU."""
     seconds: float = 1.0
@@ -58,6 +59,8 @@ class BenchConfig:
     """Measurements of each engine."""
     backend: str | None = None
     """Physics backend of a Brax environment."""
+    peers: bool = True
+    """Measure other engines too; else the closed loop and its own bare physics."""
     json: Path | None = None
     """File to write the rows to."""
 
@@ -67,27 +70,35 @@ def main(arguments: list[str] | None = None) -> int:
     config = tyro.cli(BenchConfig, args=arguments, prog="python -m pes_rl.bench")
     try:
         _check(config)
-        measured = {env: _bench(config, env) for env in config.env}
+        measured = [
+            (env, *_bench(config, env, num_particles))
+            for env in config.env
+            for num_particles in config.num_particles
+        ]
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if len(measured) > 1:
         _print_summary(measured)
     if config.json is not None:
-        rows = [asdict(row) for rows, _ in measured.values() for row in rows]
+        rows = [asdict(row) for _, rows, _ in measured for row in rows]
         config.json.write_text(json.dumps(rows, indent=2))
     return 0
 
 
-def _bench(config: BenchConfig, env: str) -> tuple[list[Row], np.ndarray]:
-    """Measure the engines of one environment, and print their table.
+def _bench(
+    config: BenchConfig, env: str, num_particles: int
+) -> tuple[list[Row], np.ndarray]:
+    """Measure the engines of one environment at one size, and print their table.
 
     Returns:
         The rows, `pes_rl` first, and how many times as fast as each it is.
     """
     with ExitStack() as stack:
-        size = Size(config.num_particles, config.num_threads or os.cpu_count() or 1)
-        engines = list(make_engines(env, size, config.backend, stack))
+        size = Size(num_particles, config.num_threads or os.cpu_count() or 1)
+        engines = list(
+            make_engines(env, size, config.backend, stack, peers=config.peers)
+        )
         compile_seconds, rates = _measure(engines, config)
     speeds = np.median(rates, axis=0).tolist()
     rows = [
@@ -106,8 +117,9 @@ def _check(config: BenchConfig) -> None:
     for env in config.env:
         if env not in known:
             raise ValueError(unknown_name("environment", env, known))
-    if config.num_particles < 2 or config.num_particles % 2:
-        raise ValueError(f"num_particles={config.num_particles} is not even; use 64")
+    for number in config.num_particles:
+        if number < 2 or number % 2:
+            raise ValueError(f"num_particles={number} is not even; use 64")
     for name in ("seconds", "rounds"):
         if not getattr(config, name) > 0:
             raise ValueError(f"{name}={getattr(config, name)} must be above 0; use 1")
@@ -162,14 +174,15 @@ _PEERS = {
 }
 
 
-def _print_summary(measured: dict[str, tuple[list[Row], np.ndarray]]) -> None:
+def _print_summary(measured: list[tuple[str, list[Row], np.ndarray]]) -> None:
     """One line a native task, in Markdown, so that it can be kept."""
+    measured = [table for table in measured if table[0] in NATIVE_NAMES]
+    if not measured:
+        return
     titles = (f"times {title}" for title in _PEERS.values())
     titles = ("task", "largest difference from Gymnasium", "steps/s", *titles)
     lines = [titles, ["---"] * len(titles)]
-    for env, (rows, ratios) in measured.items():
-        if env not in NATIVE_NAMES:
-            continue
+    for env, rows, ratios in measured:
         times = {peer: np.inf for peer in _PEERS}
         for row, ratio in zip(rows[1:], ratios[1:], strict=True):
             peer = row.engine.split()[0]

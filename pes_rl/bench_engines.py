@@ -83,9 +83,12 @@ def closed_loop(env: str, engine: str, size: Size, backend: str | None) -> Close
 
 
 def make_engines(
-    env: str, size: Size, backend: str | None, stack: ExitStack
+    env: str, size: Size, backend: str | None, stack: ExitStack, *, peers: bool = True
 ) -> Iterator[tuple[Row, Run]]:
-    """The engines to compare, that of `pes_rl` first; `stack` will close them."""
+    """The engines to compare, that of `pes_rl` first; `stack` will close them.
+
+    Without `peers` none but it and its own bare physics.
+    """
     ours = closed_loop(env, "pes_rl", size, backend)
     yield ours.row, ours.run
     rollout, particles, thetas = ours.rollout, ours.particles, ours.thetas
@@ -93,6 +96,8 @@ def make_engines(
         for engine, tuned in _OPEN_LOOPS.items():
             run = open_loop(rollout, particles, thetas, size.threads, tuned=tuned)
             yield replace(ours.row, engine=engine), run
+        if not peers:
+            return
         task_id = rollout.environment.task.gymnasium_id
         for peer, envs in _peers(task_id, ours.row, size.threads):
             stack.callback(envs.close)
@@ -101,7 +106,7 @@ def make_engines(
     run = _scan(rollout, particles, thetas)
     yield replace(ours.row, engine="bare physics scan"), run
     family, _, task = env.partition(":")
-    if family == "jax":
+    if family == "jax" and peers:
         for twin, engine in ((task, "native MuJoCo"), (f"brax:{task}", "Brax")):
             other = closed_loop(twin, f"pes_rl on {engine}", size, None)
             yield other.row, other.run

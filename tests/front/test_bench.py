@@ -43,12 +43,8 @@ def test_a_native_task_is_measured_against_its_peers(tmp_path, capsys) -> None:
     assert "1.00 times" in table
 
 
-def test_several_native_tasks_share_a_table(tmp_path, capsys, monkeypatch) -> None:
-    def no_peers(*_: Any) -> Any:
-        yield from ()
-
-    monkeypatch.setattr(bench_engines, "_peers", no_peers)
-    arguments = ["--num-threads", "1", "--env", "swimmer", "reacher"]
+def test_several_native_tasks_share_a_table(tmp_path, capsys) -> None:
+    arguments = ["--num-threads", "1", "--env", "swimmer", "reacher", "--no-peers"]
     rows = measure(tmp_path / "rows.json", *arguments)
     assert [row["env"] for row in rows] == ["swimmer"] * 3 + ["reacher"] * 3
     table = capsys.readouterr().out
@@ -65,6 +61,15 @@ def test_a_brax_environment_is_measured_against_its_physics_in_a_scan(tmp_path) 
     rows = measure(tmp_path / "rows.json", "--env", "brax:fast")
     assert [row["engine"] for row in rows] == ["pes_rl", "bare physics scan"]
     assert all(row["threads"] is None for row in rows)
+
+
+def test_a_closed_form_is_measured_alone_at_several_sizes(tmp_path, capsys) -> None:
+    sizes = ["--num-particles", "2", "4"]
+    rows = measure(tmp_path / "rows.json", "--env", "jax:swimmer", "--no-peers", *sizes)
+    engines = ["pes_rl", "bare physics scan"]
+    expected = [(engine, n) for n in (2, 4) for engine in engines]
+    assert [(row["engine"], row["particles"]) for row in rows] == expected
+    assert "Gymnasium" not in capsys.readouterr().out
 
 
 @pytest.mark.slow
