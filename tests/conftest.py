@@ -15,6 +15,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compile once what several test processes and commands need."""
+    if not hasattr(config, "cache"):  # -p no:cacheprovider
+        return
     options = {
         "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),
         "jax_persistent_cache_min_compile_time_secs": 0.3,
