@@ -1,9 +1,12 @@
 """Callbacks: a user's own code at the rows of a run's log and at its evaluations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from pes_rl.evaluation import Evaluation
+from pes_rl.policy_files import TrainedParameters, TrainedPolicy
 
 
 class Run(Protocol):
@@ -30,6 +33,24 @@ class Run(Protocol):
 
     def request_checkpoint(self) -> None:
         """Let the run save a checkpoint after the row that is being logged."""
+        ...
+
+    @property
+    def policy(self) -> TrainedPolicy | TrainedParameters:
+        """The mean policy, or an unrolled problem's parameters, as they are now."""
+        ...
+
+    def log_video(self, tag: str, pictures: Sequence[np.ndarray], fps: float) -> None:
+        """Show an animated picture in TensorBoard, at the steps so far.
+
+        Args:
+            tag: Its name there.
+            pictures: At least one. # shape=(height, width, 3) each, dtype=uint8
+            fps: Pictures a second, at most 50.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
         ...
 
     def evaluate(self) -> Evaluation:

@@ -126,6 +126,11 @@ class TrainConfig:
     """Updates between two rows of the log."""
     checkpoint_interval: int = 100_000
     """Environment steps between two checkpoints."""
+    video_interval: int | None = None
+    """Environment steps between two films of the mean policy in TensorBoard, each at
+    the evaluation that comes next; None films none."""
+    video_length: int = 100
+    """Steps of such a film at most; it is of the start of an episode."""
     logdir: str | None = None
     """Folder of the run; None makes runs/ENV/AGENT-sSEED-TIME."""
 
@@ -233,6 +238,8 @@ _POSITIVE = (
     "final_eval_episodes",
     "log_interval",
     "checkpoint_interval",
+    "video_interval",
+    "video_length",
     "worker_timeout",
 )
 

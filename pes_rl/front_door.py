@@ -57,12 +57,14 @@ def train(
     name = env if isinstance(env, str) else HANDED_OVER + _name(env)
     logdir = None if logdir is None else str(logdir)
     config = make_config(name, agent, logdir=logdir, **options)
-    environments = Environments(
-        _environment(config, env),
-        _environment(config, _maker(env) if eval_env is None else eval_env),
-    )
+    assembly = None
+    if eval_env is not None or not isinstance(env, str):
+        environments = Environments(
+            _environment(config, env),
+            _environment(config, _maker(env) if eval_env is None else eval_env),
+        )
+        assembly = assemble(config, environments)
     folder = Path(config.logdir or default_folder(config))
-    assembly = assemble(config, environments)
     return Trainer(config, folder, assembly=assembly, callbacks=callbacks).run()
 
 

@@ -73,6 +73,9 @@ def _draws(backend: str) -> bool:
 
 Steps = Iterator[tuple[float, np.ndarray | None]]
 
+_FPS = 25
+"""Pictures a second at most; more would double a file and show no more."""
+
 
 @dataclass(frozen=True)
 class Film:
@@ -88,6 +91,11 @@ class Film:
     fps: float
     play: Callable[[TrainedPolicy, int, int], Steps]
 
+    @property
+    def stride(self) -> int:
+        """Of which steps a picture is enough for the eye."""
+        return max(1, round(self.fps / _FPS))
+
 
 def make_film(config: TrainConfig, size: int) -> Film:
     """The film of the settings' environment.
@@ -98,7 +106,7 @@ def make_film(config: TrainConfig, size: int) -> Film:
             environments choose theirs.
 
     Raises:
-        ValueError: If the environment cannot be drawn.
+        ValueError: If the environment cannot be drawn, of which a picture makes sure.
     """
     family, _, name = (
         config.env.partition(":") if ":" in config.env else ("", "", config.env)
@@ -111,7 +119,8 @@ def make_film(config: TrainConfig, size: int) -> Film:
     if config.env.startswith(HANDED_OVER):
         raise ValueError(
             f"{config.env} was handed over by a program, which alone can make it "
-            "again; film it there, with pes_rl.load_policy"
+            "again; register it with Gymnasium and use its gym:ID, or film it in the "
+            "program, with pes_rl.load_policy"
         )
     if family not in ("", "jax"):
         raise ValueError(f"{config.env} has nothing to see; use a run on another task")
@@ -128,7 +137,7 @@ def _film_gymnasium(name: str, kwargs: dict[str, Any], horizon: int | None) -> F
         env = gymnasium.make(name, render_mode="rgb_array", **kwargs)
         env.reset(seed=0)
         picture = env.render()
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
+    except Exception as error:  # each renderer has kinds of its own
         raise ValueError(f"Gymnasium cannot draw {name}: {error}") from error
     if not isinstance(picture, np.ndarray):
         raise ValueError(
@@ -167,18 +176,24 @@ def _film_brax(config: TrainConfig, size: int) -> Film:
     reset, advance = jax.jit(environment.reset), jax.jit(environment.step)
     horizon = config.horizon or environment.horizon
 
+    def draw(state: Any) -> np.ndarray:
+        physics = state.pipeline_state
+        return np.asarray(image.render_array(system, physics, size, size, camera))
+
+    try:
+        draw(reset(jax.random.key(0))[0])
+    except Exception as error:  # such as a MuJoCo bound to another backend before
+        raise ValueError(
+            f"MuJoCo cannot draw {config.env} with MUJOCO_GL="
+            f"{os.environ.get('MUJOCO_GL')}: {error}; set it before Python starts"
+        ) from error
+
     def play(act: TrainedPolicy, seed: int, stride: int) -> Steps:
         state, observation = reset(jax.random.key(seed))
         for step in range(1, horizon + 1):
             action = act(np.asarray(observation))
             state, observation, reward, ended = advance(state, action)
-            picture = None
-            if (step - 1) % stride == 0:
-                drawn = image.render_array(
-                    system, state.pipeline_state, size, size, camera
-                )
-                picture = np.asarray(drawn)
-            yield float(reward), picture
+            yield float(reward), draw(state) if (step - 1) % stride == 0 else None
             if ended:
                 return
 

@@ -122,6 +122,12 @@ class RunFolder:
         for tag, values in (distributions or {}).items():
             self._tensorboard.add_histogram(tag, values, timesteps)
 
+    def log_video(
+        self, tag: str, pictures: Sequence[np.ndarray], fps: float, timesteps: int
+    ) -> None:
+        """Show an animated picture in TensorBoard; see `EventLog.add_video`."""
+        self._tensorboard.add_video(tag, pictures, fps, timesteps)
+
     def _write_line(self, cells: Sequence[Any]) -> None:
         """Append a line to the CSV, whole or not at all."""
         line = io.StringIO()

@@ -142,6 +142,6 @@ def _as_folder(name: str) -> str:
 def settings_that_matter(config: TrainConfig) -> dict[str, Any]:
     """A run's settings without those that cannot change what it computes."""
     settings = dataclasses.asdict(config)
-    for name in ("logdir", "num_threads"):
+    for name in ("logdir", "num_threads", "video_interval", "video_length"):
         del settings[name]
     return settings

@@ -9,7 +9,9 @@ caller, and the next call begins a new file, for the old one may end in half a r
 # pyright: reportAttributeAccessIssue=false
 
 import contextlib
+import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from pes_rl.gif import write_gif
 
 _FLUSH_SECONDS = 10.0
 
@@ -58,6 +62,31 @@ class EventLog:
         values = values[np.isfinite(values)]
         if len(values):
             self._add(summary.histogram(tag, values, bins="doane"), step)
+
+    def add_video(
+        self, tag: str, pictures: Sequence[np.ndarray], fps: float, step: int
+    ) -> None:
+        """Log an animated picture, as a GIF among the images, in tensorboardX's way.
+
+        Its own function needs moviepy, for no more than the GIF.
+
+        Args:
+            tag: Its name.
+            pictures: At least one. # shape=(height, width, 3) each, dtype=uint8
+            fps: Pictures a second, at most 50.
+            step: When.
+        """
+        gif = io.BytesIO()
+        write_gif(gif, pictures, fps)
+        height, width, channels = pictures[0].shape
+        image = summary.Summary.Image(
+            height=height,
+            width=width,
+            colorspace=channels,
+            encoded_image_string=gif.getvalue(),
+        )
+        value = summary.Summary.Value(tag=tag, image=image)
+        self._add(summary.Summary(value=[value]), step)
 
     def add_hyperparameters(
         self, settings: dict[str, Any], metrics: dict[str, float]

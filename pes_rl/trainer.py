@@ -25,6 +25,7 @@ from pes_rl.log_rows import (
 from pes_rl.policy_files import TrainedParameters, TrainedPolicy
 from pes_rl.progress import Progress
 from pes_rl.run_folder import RunFolder
+from pes_rl.training_films import TrainingFilms
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self._config = config
-        self._callbacks = callbacks
+        # Before anything imports MuJoCo, which binds to what draws.
+        films = [] if config.video_interval is None else [TrainingFilms(config)]
+        self._callbacks = [*films, *callbacks]
         self._stopped_by: str | None = None
         self._interrupted_by: str | None = None
         self._asked_evaluations = 0
@@ -128,6 +131,15 @@ class Trainer:
     def timesteps(self) -> int:
         """Environment steps so far."""
         return self._counters.timesteps
+
+    @property
+    def policy(self) -> TrainedPolicy | TrainedParameters:
+        """What is trained, as it is now."""
+        return self._describe(self._state.theta, self._state.observations)
+
+    def log_video(self, tag: str, pictures: Sequence[np.ndarray], fps: float) -> None:
+        """Show an animated picture in TensorBoard."""
+        self._folder.log_video(tag, pictures, fps, self._counters.timesteps)
 
     def request_checkpoint(self) -> None:
         """Let the run save a checkpoint after the update it is in."""
@@ -239,7 +251,7 @@ class Trainer:
         counters.last_return_std = float(evaluation.returns.std())
         if counters.best_return is None or mean > counters.best_return:
             try:
-                self._folder.save_policy("best", self._trained())
+                self._folder.save_policy("best", self.policy)
                 counters.best_return = mean
             except OSError as error:
                 progress.say(f"best policy not saved, training goes on: {error}")
@@ -282,7 +294,7 @@ class Trainer:
         self._counters.wall_seconds = self._wall_seconds()
         try:
             self._checkpoints.save(self._state, self._counters)
-            self._folder.save_policy("last", self._trained())
+            self._folder.save_policy("last", self.policy)
         except (OSError, ValueError) as error:
             progress.say(f"checkpoint not saved, training goes on: {error}")
 
@@ -307,10 +319,7 @@ class Trainer:
         except OSError as error:
             progress.say(f"summary not written: {error}")
         self._checkpoints.close()
-        return Result(self._folder.path, summary, self._trained())
-
-    def _trained(self) -> TrainedPolicy | TrainedParameters:
-        return self._describe(self._state.theta, self._state.observations)
+        return Result(self._folder.path, summary, self.policy)
 
     def _wall_seconds(self) -> float:
         return self._resumed_wall_seconds + time.perf_counter() - self._started

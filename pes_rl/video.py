@@ -10,16 +10,13 @@ from typing import Literal
 
 import numpy as np
 import tyro
-from PIL import Image
 
 from pes_rl.config import TrainConfig
+from pes_rl.gif import write_gif
 from pes_rl.policy_files import TrainedPolicy, load_policy
 from pes_rl.progress import Progress
 from pes_rl.rendering import Film, make_film
 from pes_rl.run_folder import read_settings
-
-_FPS = 25
-"""Pictures a second at most; more would double the file and show no more."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +67,13 @@ def film_run(options: VideoOptions) -> tuple[list[float], Path]:
     policy = load_policy(options.run, options.which)
     out = _choose_file(options)
     film = make_film(config, options.size)
-    # Enough of the steps are shown for _FPS pictures a second.
-    stride = max(1, round(film.fps / _FPS))
     returns: list[float] = []
     out.parent.mkdir(parents=True, exist_ok=True)
     with Progress(config.env, options.episodes, "episodes") as progress:
-        pictures = _pictures(options, policy, film, stride, returns, progress)
+        pictures = _pictures(options, policy, film, returns, progress)
         with contextlib.closing(pictures):
-            write = _write_gif if out.suffix == ".gif" else _write_mp4
-            write(out, pictures, film.fps / stride)
+            write = write_gif if out.suffix == ".gif" else _write_mp4
+            write(out, pictures, film.fps / film.stride)
     return returns, out
 
 
@@ -101,14 +96,13 @@ def _pictures(
     options: VideoOptions,
     policy: TrainedPolicy,
     film: Film,
-    stride: int,
     returns: list[float],
     progress: Progress,
 ) -> Generator[np.ndarray]:
     """The pictures of all episodes; each episode's return is appended to `returns`."""
     for number in range(options.episodes):
         returns.append(0.0)
-        steps = film.play(policy, options.seed + number, stride)
+        steps = film.play(policy, options.seed + number, film.stride)
         for step, (reward, picture) in enumerate(steps, start=1):
             returns[-1] += reward
             if picture is not None:
@@ -116,15 +110,6 @@ def _pictures(
             if step == options.steps:
                 break
         progress.update(number + 1, f"return {returns[-1]:.1f}")
-
-
-def _write_gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
-    colors = Image.Palette.ADAPTIVE
-    frames = (Image.fromarray(p).convert("P", palette=colors) for p in pictures)
-    first = next(frames)
-    # A GIF counts hundredths of a second.
-    duration = 10 * max(2, round(100 / fps))
-    first.save(path, save_all=True, append_images=frames, duration=duration, loop=0)
 
 
 def _write_mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:

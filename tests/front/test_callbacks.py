@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
+from event_files import events
 
 import pes_rl
 from pes_rl.callbacks import Callback
@@ -37,22 +37,6 @@ def make_trainer(folder, callbacks=(), **options):
 def rows(folder):
     with (folder / "progress.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def events(folder):
-    """All events of a run, read record by record."""
-    found = []
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        data, at = path.read_bytes(), 0
-        while at < len(data):
-            size = int.from_bytes(data[at : at + 8], "little")
-            if at + 16 + size > len(data):
-                break  # cut within a record
-            event = Event()
-            event.ParseFromString(data[at + 12 : at + 12 + size])
-            found.append(event)
-            at += 16 + size
-    return found
 
 
 class Recorder(Callback):
