@@ -5,36 +5,17 @@ They are arrays and JSON; loading one executes nothing from the file.
 
 import dataclasses
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
 
+from pes_rl.counters import Counters
 from pes_rl.learner import TrainState
 
 FORMAT = 1
 """Of the checkpoints written here; a later one is not read."""
-
-
-@dataclass
-class Counters:
-    """Where a run stands, in environment steps; saved with every checkpoint."""
-
-    timesteps: int = 0
-    iterations: int = 0
-    evaluations: int = 0
-    dropped_simulations: int = 0
-    lost_workers: int = 0
-    next_evaluation: int = 0
-    next_checkpoint: int = 0
-    timesteps_to_threshold: int | None = None
-    best_return: float | None = None
-    last_return: float | None = None
-    last_return_std: float | None = None
-    training_seconds: float = 0.0
-    wall_seconds: float = 0.0
 
 
 class Checkpoints:
@@ -62,6 +43,22 @@ class Checkpoints:
     def newest(self) -> int | None:
         """Environment steps of the newest checkpoint; None if there is none."""
         return self._manager.latest_step()
+
+    def choose(self, resume: Literal["newest"] | int) -> int | None:
+        """Environment steps of the checkpoint to go on from; None before the first.
+
+        Raises:
+            ValueError: If there was one, and all are gone.
+        """
+        at = self.newest() if resume == "newest" else resume
+        run = self._folder.parent
+        # The policy is written after the first checkpoint.
+        if at is None and (run / "policy" / "last.npz").exists():
+            raise ValueError(
+                f"the checkpoints of {run} are gone, so it cannot be resumed; start "
+                "the run anew with another --logdir"
+            )
+        return at
 
     def save(self, state: TrainState, counters: Counters) -> None:
         """Save the run's state and counters under the environment steps so far.

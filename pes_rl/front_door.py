@@ -14,8 +14,9 @@ from pes_rl.callbacks import Callback
 from pes_rl.config import TrainConfig, make_config
 from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 from pes_rl.envs.registry import HANDED_OVER
+from pes_rl.result import Result
 from pes_rl.run_folder import default_folder
-from pes_rl.trainer import Result, Trainer
+from pes_rl.trainer import Trainer
 
 Maker = Callable[..., gymnasium.Env]
 

@@ -6,11 +6,21 @@ import jax
 import numpy as np
 
 from pes_rl.agents import Report
-from pes_rl.checkpoints import Counters
 from pes_rl.config import TrainConfig
+from pes_rl.counters import Counters
 from pes_rl.envs import Particles
 from pes_rl.evaluation import Evaluation
 from pes_rl.learner import Learner, TrainState
+
+
+def clock_row(counters: Counters) -> dict[str, float]:
+    """Columns that every row has: where the run is."""
+    return {
+        "time/total_timesteps": counters.timesteps,
+        "time/iterations": counters.iterations,
+        "time/time_elapsed": round(counters.wall_seconds, 3),
+        "time/fps": round(counters.steps_per_second, 1),
+    }
 
 
 def training_row(
@@ -60,6 +70,13 @@ def evaluation_row(evaluation: Evaluation) -> dict[str, float]:
     }
 
 
+def returns_so_far(counters: Counters) -> str:
+    """The last and the best evaluation, in words."""
+    last, best = counters.last_return, counters.best_return
+    note = "no evaluation yet" if last is None else f"return {last:.5g}"
+    return note if best is None else f"{note} (best {best:.5g})"
+
+
 def distributions(
     state: TrainState, particle_returns: np.ndarray, horizon: int | None
 ) -> dict[str, np.ndarray]:
@@ -94,7 +111,7 @@ def summarise(
         "seed": config.seed,
         "total_timesteps": counters.timesteps,
         "wall_seconds": round(counters.wall_seconds, 3),
-        "steps_per_second": round(steps_per_second(counters), 1),
+        "steps_per_second": round(counters.steps_per_second, 1),
         "final_return": counters.last_return,
         "final_return_std": counters.last_return_std,
         "final_episodes": (
@@ -106,11 +123,6 @@ def summarise(
         "dropped_simulations": counters.dropped_simulations,
         "lost_workers": counters.lost_workers,
     }
-
-
-def steps_per_second(counters: Counters) -> float:
-    """Training steps a second, evaluation and logging not counted in the time."""
-    return counters.timesteps / max(counters.training_seconds, 1e-9)
 
 
 def _is_particles(part: Any) -> bool:

@@ -12,8 +12,9 @@ import tyro
 
 from pes_rl.config import TrainConfig, make_config
 from pes_rl.envs.registry import native_twin
+from pes_rl.result import Result
 from pes_rl.run_folder import default_folder, read_settings
-from pes_rl.trainer import Result, Trainer
+from pes_rl.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,50 +3,33 @@
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
 
 from pes_rl.assembly import Assembly, assemble
 from pes_rl.callbacks import Callback
-from pes_rl.checkpoints import Checkpoints, Counters
+from pes_rl.checkpoints import Checkpoints
 from pes_rl.config import TrainConfig
+from pes_rl.counters import Counters
 from pes_rl.evaluation import Evaluation, Evaluator
+from pes_rl.lockstep import Steps, run_alone
 from pes_rl.log_rows import (
+    clock_row,
     distributions,
     evaluation_row,
-    steps_per_second,
+    returns_so_far,
     summarise,
     training_row,
 )
 from pes_rl.policy_files import TrainedParameters, TrainedPolicy
 from pes_rl.progress import Progress
+from pes_rl.result import Result
 from pes_rl.run_folder import RunFolder
 from pes_rl.training_films import TrainingFilms
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run ended with.
-
-    Attributes:
-        folder: The run's folder.
-        summary: Content of its `summary.json`.
-        policy: The last policy, ready to act: `policy(observation)`; of an unrolled
-            problem, its last `TrainedParameters`.
-    """
-
-    folder: Path
-    summary: dict[str, Any]
-    policy: Any
-
-    @property
-    def theta(self) -> np.ndarray:
-        """Parameters of the policy or problem. # shape=(D,), dtype=float32."""
-        return self.policy.theta
 
 
 class Trainer:
@@ -98,8 +81,7 @@ class Trainer:
         self._counters = Counters(next_checkpoint=config.checkpoint_interval)
         self._open(folder, resume)
         self._folder.write_config(dataclasses.asdict(config), self.vectorization)
-        self._resumed_wall_seconds = self._counters.wall_seconds
-        self._started = time.perf_counter()
+        self._began = time.perf_counter() - self._counters.wall_seconds
 
     def _open(self, folder: Path, resume: Literal["newest"] | int | None) -> None:
         """Open the folder, and go to where the run is to go on."""
@@ -108,15 +90,10 @@ class Trainer:
             self._checkpoints = Checkpoints(folder / "checkpoints")
             return
         self._checkpoints = Checkpoints(folder / "checkpoints")
-        at = self._checkpoints.newest() if resume == "newest" else resume
+        at = self._checkpoints.choose(resume)
         if at is not None:
             restored, self._counters = self._checkpoints.restore(at, self._state)
             self._state = self._learner.go_on(restored)
-        elif (folder / "policy" / "last.npz").exists():  # written after the first one
-            raise ValueError(
-                f"the checkpoints of {folder} are gone, so it cannot be resumed; start "
-                "the run anew with another --logdir"
-            )
         self._folder = RunFolder(folder, resume_at=-1 if at is None else at)
 
     def request_stop(self, reason: str = "a callback") -> None:
@@ -154,6 +131,14 @@ class Trainer:
 
     def run(self) -> Result:
         """Train until the budget, the threshold, a stop or an interruption."""
+        return run_alone(self.steps())
+
+    def steps(self) -> Steps[Result]:
+        """The run, with its updates and evaluations left to the caller.
+
+        Each is a `partial` of the learner's `run` or of an evaluator. What it raises is
+        to be thrown back.
+        """
         config = self._config
         label = f"{config.env} {config.agent} seed {config.seed}"
         with Progress(label, config.total_timesteps, "steps") as progress:
@@ -163,10 +148,10 @@ class Trainer:
                     "episode"
                 )
             if self._counters.evaluations == 0:
-                self._evaluate_and_log({}, progress)
+                yield from self._evaluate_and_log({}, progress)
             while self._ended_by() is None:
-                self._advance(progress)
-            return self._finish(progress)
+                yield from self._advance(progress)
+            return (yield from self._finish(progress))
 
     def _ended_by(self) -> str | None:
         """Why the run is at its end; None where it is not."""
@@ -180,20 +165,18 @@ class Trainer:
         spent = self._counters.timesteps >= self._config.total_timesteps
         return "the budget" if spent else None
 
-    def _advance(self, progress: Progress) -> None:
+    def _advance(self, progress: Progress) -> Steps[None]:
         """Take the updates between two rows of the log, and log them."""
         config, counters = self._config, self._counters
         left = config.total_timesteps - counters.timesteps
         updates_left = -(-left // self._learner.max_steps_per_update())
         begun = time.perf_counter()
-        self._state, reports = self._learner.run(
-            self._state, min(config.log_interval, updates_left)
+        num_updates = min(config.log_interval, updates_left)
+        self._state, reports = yield partial(
+            self._learner.run, self._state, num_updates=num_updates
         )
         reports = jax.tree.map(np.asarray, reports)
-        counters.training_seconds += time.perf_counter() - begun
-        counters.timesteps += int(reports.env_steps.sum(dtype=np.int64))
-        counters.iterations += len(reports.env_steps)
-        counters.dropped_simulations += int(reports.diverged.sum())
+        counters.add_updates(reports, time.perf_counter() - begun)
         lost = self._lost_workers()
         counters.lost_workers += lost - self._lost_before
         self._lost_before = lost
@@ -202,21 +185,18 @@ class Trainer:
             self._state, reports, counters, self._learner, config.reward_shift
         )
         if counters.timesteps >= counters.next_evaluation:
-            self._evaluate_and_log(row, progress)
+            yield from self._evaluate_and_log(row, progress)
         else:
             self._log(row, progress)
         if counters.timesteps >= counters.next_checkpoint:
-            counters.next_checkpoint = _next_multiple(
-                counters.timesteps, config.checkpoint_interval
-            )
+            counters.schedule_checkpoint(config.checkpoint_interval)
             self._save_checkpoint(progress)
 
-    def _evaluate_and_log(self, row: dict[str, float], progress: Progress) -> None:
-        counters = self._counters
-        counters.next_evaluation = _next_multiple(
-            counters.timesteps, self._config.eval_interval
-        )
-        evaluation = self._try(self._evaluate, progress)
+    def _evaluate_and_log(
+        self, row: dict[str, float], progress: Progress
+    ) -> Steps[None]:
+        self._counters.schedule_evaluation(self._config.eval_interval)
+        evaluation = yield from self._try(self._evaluate, progress)
         if evaluation is None:
             self._log(row, progress)
             return
@@ -229,38 +209,27 @@ class Trainer:
         for callback in self._callbacks:
             callback.on_evaluation(self, evaluation)
 
-    def _try(self, evaluate: Evaluator, progress: Progress) -> Evaluation | None:
+    def _try(self, evaluate: Evaluator, progress: Progress) -> Steps[Evaluation | None]:
         """An evaluation; a failure, of whatever kind, is shown and the run goes on."""
+        state = self._state
+        self._counters.evaluations += 1
+        key = jax.random.fold_in(self._eval_key, self._counters.evaluations)
         try:
-            return evaluate(
-                self._state.theta, self._state.observations, self._next_eval_key()
-            )
+            return (yield partial(evaluate, state.theta, state.observations, key))
         except Exception as error:
             progress.say(f"evaluation failed, training goes on: {error!r}")
             return None
 
-    def _next_eval_key(self) -> jax.Array:
-        self._counters.evaluations += 1
-        return jax.random.fold_in(self._eval_key, self._counters.evaluations)
-
     def _note_evaluation(self, evaluation: Evaluation, progress: Progress) -> None:
         """Update the best return and policy, and whether the task is solved."""
-        counters, threshold = self._counters, self._config.threshold
-        mean = float(evaluation.returns.mean())
-        counters.last_return = mean
-        counters.last_return_std = float(evaluation.returns.std())
+        counters = self._counters
+        mean = counters.add_evaluation(evaluation, self._config.threshold)
         if counters.best_return is None or mean > counters.best_return:
             try:
                 self._folder.save_policy("best", self.policy)
                 counters.best_return = mean
             except OSError as error:
                 progress.say(f"best policy not saved, training goes on: {error}")
-        if (
-            threshold is not None
-            and mean >= threshold
-            and counters.timesteps_to_threshold is None
-        ):
-            counters.timesteps_to_threshold = counters.timesteps
 
     def _log(
         self,
@@ -270,22 +239,12 @@ class Trainer:
     ) -> None:
         counters = self._counters
         counters.wall_seconds = self._wall_seconds()
-        clock = {
-            "time/total_timesteps": counters.timesteps,
-            "time/iterations": counters.iterations,
-            "time/time_elapsed": round(counters.wall_seconds, 3),
-            "time/fps": round(steps_per_second(counters), 1),
-        }
-        row = {**clock, **row}
+        row = {**clock_row(counters), **row}
         try:
             self._folder.log(row, values)
         except OSError as error:
             progress.say(f"row of the log not written, training goes on: {error}")
-        last, best = counters.last_return, counters.best_return
-        note = "no evaluation yet" if last is None else f"return {last:.5g}"
-        progress.update(
-            counters.timesteps, note if best is None else f"{note} (best {best:.5g})"
-        )
+        progress.update(counters.timesteps, returns_so_far(counters))
         for callback in self._callbacks:
             callback.on_log(self, row)
 
@@ -298,13 +257,13 @@ class Trainer:
         except (OSError, ValueError) as error:
             progress.say(f"checkpoint not saved, training goes on: {error}")
 
-    def _finish(self, progress: Progress) -> Result:
+    def _finish(self, progress: Progress) -> Steps[Result]:
         """Last checkpoint, final evaluation (unless interrupted) and summary."""
         config, counters = self._config, self._counters
         self._save_checkpoint(progress)
         final = None
         if self._interrupted_by is None:
-            final = self._try(self._evaluate_finally, progress)
+            final = yield from self._try(self._evaluate_finally, progress)
         if final is not None:
             self._note_evaluation(final, progress)
         counters.wall_seconds = self._wall_seconds()
@@ -322,8 +281,4 @@ class Trainer:
         return Result(self._folder.path, summary, self.policy)
 
     def _wall_seconds(self) -> float:
-        return self._resumed_wall_seconds + time.perf_counter() - self._started
-
-
-def _next_multiple(timesteps: int, interval: int) -> int:
-    return (timesteps // interval + 1) * interval
+        return time.perf_counter() - self._began
