@@ -38,6 +38,7 @@ from rich.table import Table
 from pes_rl.agreement import measure_agreement
 from pes_rl.bench_engines import STEPS, Row, Run, Size, make_engines
 from pes_rl.envs.registry import NATIVE_NAMES, environment_names, unknown_name
+from pes_rl.figures import draw_speeds
 from pes_rl.progress import Progress
 
 
@@ -63,6 +64,8 @@ class BenchConfig:
     """Measure other engines too; else the closed loop and its own bare physics."""
     json: Path | None = None
     """File to write the rows to."""
+    figure: Path | None = None
+    """PNG to draw steps/s against particles in, of several numbers of particles."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,10 +83,21 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if len(measured) > 1:
         _print_summary(measured)
+    rows = [row for _, rows, _ in measured for row in rows]
     if config.json is not None:
-        rows = [asdict(row) for _, rows, _ in measured for row in rows]
-        config.json.write_text(json.dumps(rows, indent=2))
+        config.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    if config.figure is not None:
+        draw_speeds(config.figure, _by_engine(rows))
     return 0
+
+
+def _by_engine(rows: list[Row]) -> dict[str, dict[int, float]]:
+    """Steps/s at each number of particles, by environment and engine."""
+    speeds: dict[str, dict[int, float]] = {}
+    for row in rows:
+        of_engine = speeds.setdefault(f"{row.env}, {row.engine}", {})
+        of_engine[row.particles] = row.steps_per_second
+    return speeds
 
 
 def _bench(
@@ -123,11 +137,15 @@ def _check(config: BenchConfig) -> None:
     for name in ("seconds", "rounds"):
         if not getattr(config, name) > 0:
             raise ValueError(f"{name}={getattr(config, name)} must be above 0; use 1")
-    try:
-        if config.json is not None:
-            config.json.open("a").close()
-    except OSError as error:
-        raise ValueError(f"cannot write json={str(config.json)!r}: {error}") from error
+    if config.figure is not None and len(config.num_particles) < 2:
+        raise ValueError("figure is of several num_particles; use 64 256 1024")
+    for name in ("json", "figure"):
+        path = getattr(config, name)
+        try:
+            if path is not None:
+                path.open("a").close()
+        except OSError as error:
+            raise ValueError(f"cannot write {name}={str(path)!r}: {error}") from error
 
 
 def _measure(

@@ -1,4 +1,4 @@
-"""Figures of learning curves and of how surely they rise."""
+"""Figures of learning curves, of how surely they rise, and of speed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -120,6 +120,23 @@ def draw_bars(path: Path, values: Mapping[str, float], title: str, label: str) -
     axes.set_title(title)
     axes.set_xlabel(label)
     axes.margins(x=0.12)
+    figure.savefig(path)
+
+
+def draw_speeds(path: Path, speeds: Mapping[str, Mapping[int, float]]) -> None:
+    """Draw steps a second against particles, a line an engine, to a PNG.
+
+    Args:
+        path: The PNG file.
+        speeds: Steps a second at each number of particles, by the engine's name.
+    """
+    figure, (axes,) = _figure(1, 1)
+    for engine, at in speeds.items():
+        axes.loglog(list(at), list(at.values()), marker="o", label=engine)
+    axes.set_xlabel("particles")
+    axes.set_ylabel("environment steps a second")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2)
     figure.savefig(path)
 
 

@@ -64,8 +64,9 @@ def test_a_brax_environment_is_measured_against_its_physics_in_a_scan(tmp_path) 
 
 
 def test_a_closed_form_is_measured_alone_at_several_sizes(tmp_path, capsys) -> None:
-    sizes = ["--num-particles", "2", "4"]
+    sizes = ["--num-particles", "2", "4", "--figure", str(tmp_path / "speeds.png")]
     rows = measure(tmp_path / "rows.json", "--env", "jax:swimmer", "--no-peers", *sizes)
+    assert (tmp_path / "speeds.png").read_bytes().startswith(b"\x89PNG")
     engines = ["pes_rl", "bare physics scan"]
     expected = [(engine, n) for n in (2, 4) for engine in engines]
     assert [(row["engine"], row["particles"]) for row in rows] == expected
@@ -118,6 +119,7 @@ def test_the_open_loop_steps_the_trajectories_of_the_closed_loop(
         (["--backend", "spring"], "backend='spring' is for Brax"),
         (["--seconds", "0"], "seconds=0.0 must be above 0"),
         (["--json", "/no/such/folder/rows.json"], "/no/such/folder/rows.json"),
+        (["--figure", "speeds.png"], "figure is of several num_particles"),
     ],
 )
 def test_bad_input_is_refused_in_one_line_before_anything_runs(
