@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.tree_util import Partial
 
 from pes_rl.envs.episodes import Array, Segment
@@ -244,8 +245,9 @@ def signal_to_noise(contributions: jax.Array) -> jax.Array:
     half = num_pairs // 2
     if half == 0:
         return jnp.array(jnp.nan, contributions.dtype)
-    pairs = contributions.reshape(num_pairs, 2, -1).sum(1)[: 2 * half]
-    first, second = pairs[0::2].sum(0), pairs[1::2].sum(0)
+    # Axes: two pairs, which of them, which of its members, D.
+    couples = contributions[: 4 * half].reshape(half, 2, 2, -1)
+    first, second = couples.sum((0, 2))
     return 4 * jnp.vdot(first, second) / jnp.sum((first - second) ** 2)
 
 
@@ -303,19 +305,28 @@ def _describe(
     sums, observations = segment.observations, None
     if sums is not None:
         observations = sum_up(sums, segment.simulated, segment.diverged)
+
+    def finished(_: None) -> tuple[jax.Array, ...]:
+        # What the episodes brought that ended: all that the particles had or met, less
+        # what belongs to the episodes that are running now. Lost ones never end.
+        loss = jnp.where(arrived, loss_before + particle_loss - loss_after, 0.0)
+        steps = jnp.where(arrived, elapsed_before + simulated - elapsed_after, 0)
+        counts = (
+            rows.sum(dtype=jnp.int32) for rows in (segment.ended, segment.diverged)
+        )
+        return *counts, loss.sum(), steps.sum()
+
+    nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(finished, None))
+    episodes, diverged, episode_loss, episode_steps = lax.cond(
+        segment.ended.any(), finished, lambda _: nothing, None
+    )
     return Report(
         particle_loss=particle_loss,
         env_steps=simulated.sum(dtype=jnp.int32),
-        episodes=segment.ended.sum(dtype=jnp.int32),
-        # What the episodes brought that ended: all that the particles had or met, less
-        # what belongs to the episodes that are running now. Lost ones never end.
-        episode_loss=jnp.sum(
-            jnp.where(arrived, loss_before + particle_loss - loss_after, 0.0)
-        ),
-        episode_steps=jnp.sum(
-            jnp.where(arrived, elapsed_before + simulated - elapsed_after, 0)
-        ),
-        diverged=segment.diverged.sum(dtype=jnp.int32),
+        episodes=episodes,
+        episode_loss=episode_loss,
+        episode_steps=episode_steps,
+        diverged=diverged,
         gradient_norm=jnp.linalg.norm(contributions.sum(0)),
         signal_to_noise=signal_to_noise(contributions),
         accumulator_norm=jnp.asarray(norm, jnp.float32),

@@ -14,8 +14,11 @@ from pes_rl.envs.episodes import (
     Segment,
     close_step,
     episode_keys,
+    pass_steps,
     running_loss,
+    settle_loss,
     start_clock,
+    steps_to_limit,
 )
 from pes_rl.envs.observations import (
     ObservationMoments,
@@ -125,16 +128,24 @@ class PolicyProblem:
 class _Carry:
     """What the scan carries.
 
-    `spare` holds a first state for each particle's next episode, good until it is used.
-    `observations` is None where they are not normalised.
+    The clock stands still until an episode may end, with `passed` steps to make up for;
+    one does after `to_limit` of them. `spare` holds a first state for each particle's
+    next episode, good until it is used. `observations` is None where they are not
+    normalised. `ended` is the segment's.
     """
 
     state: Any
     clock: Clock
+    passed: Array
+    to_limit: Array
     running: Array
     spare: Any
     spare_used: Array
     observations: ObservationSums | None
+    ended: Array
+
+
+Row = tuple[jax.Array, jax.Array]  # of a step: its loss, and who took it
 
 
 @dataclass(frozen=True)
@@ -189,30 +200,24 @@ class DeviceRollout:
         *,
         single_episode: bool = False,
     ) -> tuple[Particles, Segment]:
-        num_particles, parameters = particles.loss.shape[0], rows_of(thetas)
-        everyone = jnp.ones(num_particles, bool)
-        # No first states are drawn until an episode ends: they can cost as much as a
-        # step, and in most steps nothing ends.
-        carry = _Carry(
-            particles.state,
-            particles.clock,
-            everyone,
-            particles.state,
-            everyone,
-            self._start_sums(particles.state),
-        )
+        parameters = rows_of(thetas)
+        carry = self._start(particles, length)
 
-        def step(carry: _Carry) -> tuple[_Carry, Segment]:
-            return self._step(carry, parameters, single_episode)
+        def step(carry: _Carry, k: jax.Array) -> tuple[_Carry, Row]:
+            return self._step(carry, k, parameters, single_episode)
 
         if single_episode and not self.reverse_mode:
-            carry, segment = _scan_while_running(step, carry, length)
+            carry, (loss, simulated) = _scan_while_running(step, carry, length)
         else:
-            carry, segment = lax.scan(lambda c, _: step(c), carry, length=length)
-        after = Particles(
-            carry.state, carry.clock, running_loss(particles.loss, segment)
-        )
-        return after, replace(segment, observations=carry.observations)
+            steps = jnp.arange(length, dtype=jnp.int32)
+            carry, (loss, simulated) = lax.scan(step, carry, steps)
+        if not single_episode:
+            simulated = jnp.ones_like(simulated)  # XLA drops what it knows
+        loss, diverged = settle_loss(loss, simulated, self.diverged_loss)
+        segment = Segment(loss, carry.ended, diverged, simulated, carry.observations)
+        clock = pass_steps(carry.clock, carry.running, carry.passed)
+        running = running_loss(particles.loss, segment)
+        return Particles(carry.state, clock, running), segment
 
     def normalized(self, moments: ObservationMoments) -> "DeviceRollout":
         if not isinstance(self.problem, PolicyProblem):
@@ -237,46 +242,84 @@ class DeviceRollout:
         _, observation = state
         return start_sums(observation)
 
+    def _start(self, particles: Particles, length: int) -> _Carry:
+        num_particles = particles.loss.shape[0]
+        everyone = jnp.ones(num_particles, bool)
+        # No first states are drawn until an episode ends: they can cost as much as a
+        # step, and in most steps nothing ends.
+        return _Carry(
+            state=particles.state,
+            clock=particles.clock,
+            passed=jnp.int32(0),
+            to_limit=steps_to_limit(particles.clock, everyone),
+            running=everyone,
+            spare=particles.state,
+            spare_used=everyone,
+            observations=self._start_sums(particles.state),
+            ended=jnp.zeros((length, num_particles), bool),
+        )
+
     def _step(
-        self, carry: _Carry, thetas: jax.Array, single_episode: bool
-    ) -> tuple[_Carry, Segment]:
+        self, carry: _Carry, k: jax.Array, thetas: jax.Array, single_episode: bool
+    ) -> tuple[_Carry, Row]:
         observations = carry.observations
         if observations is not None:
             _, observation = carry.state
             observations = add_observations(observations, observation, carry.running)
         state, loss, terminated = jax.vmap(self.problem.step)(thetas, carry.state)
+        ends_itself = terminated | ~jnp.isfinite(loss)
+        if single_episode:
+            state = _select(carry.running, state, carry.state)
+            ends_itself = ends_itself & carry.running
+        passed = carry.passed + 1
+        after = replace(carry, state=state, passed=passed, observations=observations)
+
+        def book(carry: _Carry) -> _Carry:
+            return self._book(carry, k, loss, terminated, single_episode)
+
+        may_end = (passed >= carry.to_limit) | jnp.any(ends_itself)
+        when = _cond if self.reverse_mode else _when
+        return when(may_end, book, after), (loss, carry.running)
+
+    def _book(
+        self,
+        carry: _Carry,
+        k: jax.Array,
+        loss: jax.Array,
+        terminated: jax.Array,
+        single_episode: bool,
+    ) -> _Carry:
+        """Book step k and the steps passed before it; begin what follows what ended."""
         clock, row = close_step(
-            carry.clock,
+            pass_steps(carry.clock, carry.running, carry.passed - 1),
             loss,
             terminated,
             carry.running,
             horizon=self.horizon,
             diverged_loss=self.diverged_loss,
         )
-        if single_episode:
-            state = _select(carry.running, state, carry.state)
-
+        out_of_spares = jnp.any(row.ended & carry.spare_used)
+        # The next episode begins here or, for the other particles, later.
+        upcoming = jnp.where(row.ended, clock.episode, clock.episode + 1)
         when = _cond if self.reverse_mode else _when
-
-        def renew(parts: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
-            state, spare, used = parts
-            out_of_spares = jnp.any(row.ended & used)
-            # The next episode begins here or, for the other particles, later.
-            upcoming = jnp.where(row.ended, clock.episode, clock.episode + 1)
-            spare = when(
-                out_of_spares,
-                lambda _: self._first_states(clock.seed, upcoming),
-                spare,
-            )
-            used = jnp.where(out_of_spares, False, used) | row.ended
-            return _select(row.ended, spare, state), spare, used
-
-        state, spare, spare_used = when(
-            jnp.any(row.ended), renew, (state, carry.spare, carry.spare_used)
+        spare = when(
+            out_of_spares,
+            lambda _: self._first_states(clock.seed, upcoming),
+            carry.spare,
         )
+        spare_used = jnp.where(out_of_spares, False, carry.spare_used) | row.ended
         running = carry.running & ~row.ended if single_episode else carry.running
-        after = _Carry(state, clock, running, spare, spare_used, observations)
-        return after, row
+        return replace(
+            carry,
+            state=_select(row.ended, spare, carry.state),
+            clock=clock,
+            passed=jnp.zeros_like(carry.passed),
+            to_limit=steps_to_limit(clock, running),
+            running=running,
+            spare=spare,
+            spare_used=spare_used,
+            ended=carry.ended.at[k].set(row.ended),
+        )
 
 
 def _when(condition: jax.Array, change: Callable[[Any], Any], tree: Any) -> Any:
@@ -307,29 +350,24 @@ def _select(mask: jax.Array, yes: Any, no: Any) -> Any:
 
 
 def _scan_while_running(
-    step: Callable[[_Carry], tuple[_Carry, Segment]], carry: _Carry, length: int
-) -> tuple[_Carry, Segment]:
+    step: Callable[[_Carry, jax.Array], tuple[_Carry, Row]], carry: _Carry, length: int
+) -> tuple[_Carry, Row]:
     """As `lax.scan(step)` over `length` steps, but stops once no particle is running.
 
     The rows that were not reached stay zero, as those of a stopped particle are.
     """
-    row = jax.eval_shape(step, carry)[1]
+    row = jax.eval_shape(step, carry, jnp.int32(0))[1]
     blank = jax.tree.map(lambda r: jnp.zeros((length, *r.shape), r.dtype), row)
 
-    def unfinished(loop: tuple[jax.Array, _Carry, Segment]) -> jax.Array:
+    def unfinished(loop: tuple[jax.Array, _Carry, Row]) -> jax.Array:
         k, carry, _ = loop
         return (k < length) & jnp.any(carry.running)
 
-    def body(
-        loop: tuple[jax.Array, _Carry, Segment],
-    ) -> tuple[jax.Array, _Carry, Segment]:
+    def body(loop: tuple[jax.Array, _Carry, Row]) -> tuple[jax.Array, _Carry, Row]:
         k, carry, rows = loop
-        carry, row = step(carry)
-        return (
-            k + 1,
-            carry,
-            jax.tree.map(lambda all, one: all.at[k].set(one), rows, row),
-        )
+        carry, row = step(carry, k)
+        rows = jax.tree.map(lambda all, one: all.at[k].set(one), rows, row)
+        return k + 1, carry, rows
 
     _, carry, rows = lax.while_loop(unfinished, body, (jnp.int32(0), carry, blank))
     return carry, rows

@@ -140,8 +140,7 @@ def close_step(
         row of the segment, each field of shape (N,).
     """
     xp = clock.elapsed.__array_namespace__()
-    diverged = running & ~xp.isfinite(loss)
-    loss = xp.where(running, xp.where(diverged, diverged_loss, loss), 0.0)
+    loss, diverged = settle_loss(loss, running, diverged_loss)
     elapsed = _elapse(clock.elapsed, running.astype(xp.int32))
     ended = running & (terminated | diverged | (elapsed >= clock.limit))
     one_if_ended = ended.astype(xp.int32)
@@ -154,12 +153,26 @@ def close_step(
     return after, Segment(loss=loss, ended=ended, diverged=diverged, simulated=running)
 
 
-def steps_to_limit(clock: Clock, running: np.ndarray) -> int:
-    """Steps until the first of the running particles, in NumPy, is at its limit."""
-    return int(np.min(clock.limit - clock.elapsed, initial=NO_LIMIT, where=running))
+def settle_loss(
+    loss: Array, running: Array, diverged_loss: float
+) -> tuple[Array, Array]:
+    """What is booked of losses as they were simulated, and which of them diverged.
+
+    0 where nothing ran, `diverged_loss` where what ran is not finite. All arrays of one
+    shape, that of a step or of an unroll.
+    """
+    xp = loss.__array_namespace__()
+    diverged = running & ~xp.isfinite(loss)
+    return xp.where(running, xp.where(diverged, diverged_loss, loss), 0.0), diverged
 
 
-def pass_steps(clock: Clock, running: Array, steps: int) -> Clock:
+def steps_to_limit(clock: Clock, running: Array) -> Array:
+    """Steps until the first of the running particles is at its limit, int32."""
+    xp = clock.elapsed.__array_namespace__()
+    return xp.min(xp.where(running, clock.limit - clock.elapsed, NO_LIMIT))
+
+
+def pass_steps(clock: Clock, running: Array, steps: Array | int) -> Clock:
     """Book `steps` steps of every running particle in which no episode ended.
 
     As `close_step` after each of them, at the cost of one; at most
@@ -184,11 +197,20 @@ def split_loss(segment: Segment) -> tuple[jax.Array, jax.Array]:
         unroll began, its ending step included; `new` sums those of all episodes that
         began inside the unroll. # shape=(N,) each
     """
-    step, length = _step_numbers(segment), segment.loss.shape[0]
-    first_end = jnp.where(segment.ended, step, length).min(0)
-    in_old = step <= first_end[None]
-    old = jnp.sum(jnp.where(in_old, segment.loss, 0.0), axis=0)
-    return old, jnp.sum(jnp.where(in_old, 0.0, segment.loss), axis=0)
+
+    # In most unrolls none ends before the last step, and sums over columns suffice.
+    def ends_inside(_: None) -> tuple[jax.Array, jax.Array]:
+        step, length = _step_numbers(segment), segment.loss.shape[0]
+        first_end = jnp.where(segment.ended, step, length).min(0)
+        in_old = step <= first_end[None]
+        old = jnp.sum(jnp.where(in_old, segment.loss, 0.0), axis=0)
+        return old, jnp.sum(jnp.where(in_old, 0.0, segment.loss), axis=0)
+
+    def one_episode(_: None) -> tuple[jax.Array, jax.Array]:
+        total = jnp.asarray(segment.loss).sum(0)
+        return total, jnp.zeros_like(total)
+
+    return lax.cond(segment.ended[:-1].any(), ends_inside, one_episode, None)
 
 
 def running_loss(before: Array, segment: Segment) -> jax.Array:
@@ -198,10 +220,18 @@ def running_loss(before: Array, segment: Segment) -> jax.Array:
         before: Loss so far of the episode running when the unroll began. # shape=(N,)
         segment: The unroll.
     """
-    step = _step_numbers(segment)
-    last_end = jnp.where(segment.ended, step, -1).max(0)
-    since_last_end = jnp.where(step > last_end[None], segment.loss, 0.0).sum(0)
-    return since_last_end + jnp.where(last_end >= 0, 0.0, before)
+
+    def ends_inside(_: None) -> jax.Array:
+        step = _step_numbers(segment)
+        last_end = jnp.where(segment.ended, step, -1).max(0)
+        since_last_end = jnp.where(step > last_end[None], segment.loss, 0.0).sum(0)
+        return since_last_end + jnp.where(last_end >= 0, 0.0, before)
+
+    def one_episode(_: None) -> jax.Array:
+        total = jnp.asarray(segment.loss).sum(0) + before
+        return jnp.where(segment.ended[-1], 0.0, total)
+
+    return lax.cond(segment.ended[:-1].any(), ends_inside, one_episode, None)
 
 
 def _step_numbers(segment: Segment) -> jax.Array:
