@@ -9,8 +9,11 @@ alike. Steps/s are medians over the rounds, ratios are medians of the rounds' ra
 device it is compared with `bare physics scan`, a jitted `lax.scan` over the vmapped
 step from the same states on the same actions; one in closed form (`jax:NAME`) also with
 the same rollout of native MuJoCo's and of Brax's task of that name, and with
-`MJX physics scan`, the bare physics of MuJoCo's own JAX engine. `compile` is the first
-run's time less that of the next. A native MuJoCo task is compared with:
+`MJX physics scan`, the bare physics of MuJoCo's own JAX engine. Of an unrolled problem
+`pes_rl` is whole updates of `pes` with the task's settings, several in a jitted call as
+training runs them; `pes_rl unrolls` are their rollouts alone, and `bare unrolls` a scan
+over the problem's vmapped step that sums the losses. `compile` is the first run's time
+less that of the next. A native MuJoCo task is compared with:
 
 * `mujoco.batch open loop`, the physics alone as the engine runs it, from the same
   states on the same controls; only the few episodes that end on the way make the
@@ -47,8 +50,8 @@ class BenchConfig:
     """Measure throughput against other engines, side by side."""
 
     env: tuple[str, ...] = ("swimmer",)
-    """Environments: native MuJoCo tasks, jax:NAME or brax:NAME; one table each, and of
-    several native tasks one of all."""
+    """Environments: native MuJoCo tasks, jax:NAME, brax:NAME or unrolled:NAME; one
+    table each, and of several native tasks one of all."""
     num_particles: tuple[int, ...] = (64,)
     """Environments stepped together, even, as particles come in pairs; one table for
     each number."""

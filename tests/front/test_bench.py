@@ -88,6 +88,13 @@ def test_a_closed_form_is_measured_against_the_same_task_elsewhere(tmp_path) -> 
     assert all(row["compile_seconds"] > 0 for row in rows if row["threads"] is None)
 
 
+def test_an_unrolled_problem_is_measured_against_its_bare_unroll(tmp_path) -> None:
+    rows = measure(tmp_path / "rows.json", "--env", "unrolled:toy-regression")
+    engines = [row["engine"] for row in rows]
+    assert engines == ["pes_rl", "pes_rl unrolls", "bare unrolls"]
+    assert all(row["steps_per_second"] > 0 for row in rows)
+
+
 @pytest.mark.parametrize("tuned", [True, False])
 def test_the_open_loop_steps_the_trajectories_of_the_closed_loop(
     tuned, monkeypatch
