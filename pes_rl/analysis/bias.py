@@ -16,42 +16,25 @@ from typing import Any, Literal
 import numpy as np
 
 from pes_rl.analysis.output import Row, print_table, write_csv
-from pes_rl.analysis.subject import episode_estimates, make_agent, make_subject
+from pes_rl.analysis.subject import Measurement, episode_estimates
 from pes_rl.analysis.variance import total_variance
 
 
 @dataclass(frozen=True)
-class Bias:
+class Bias(Measurement):
     """Distance of the mean estimates from the full-unroll gradient."""
 
-    env: str = "unrolled:toy-regression"
-    """A problem as for training, or linear:identical, linear:independent."""
     agents: tuple[str, ...] = ("pes", "nres", "truncated-es")
-    """Estimators, each with the task's defaults but for the options below."""
     reference: Literal["es", "bptt"] = "es"
     """Whose mean counts as the gradient: es, of the smoothed loss, or bptt, of the
     loss itself."""
     truncation_length: int | None = None
     """Steps K of an unroll, a divisor of the episode's; None takes the default."""
-    num_pairs: int | None = None
-    """Antithetic pairs; None takes the task's default."""
-    num_particles: int | None = None
-    """Particles of agents without pairs; None takes the task's default."""
     sigma: float | None = None
     """Standard deviation of the perturbations, of the reference too; None takes pes's
     default."""
-    noise_period: int | None = None
-    """Steps of a perturbation of gpes; None takes the task's default."""
     repeats: int = 1000
     """Independent episodes, of the reference too."""
-    horizon: int | None = None
-    """Steps of an episode; None takes the problem's."""
-    theta: tuple[float, ...] | None = None
-    """The fixed parameters; None takes a run's first ones."""
-    env_kwargs: str = "{}"
-    """Options of the problem, as a JSON object."""
-    seed: int = 0
-    """Seed of all randomness."""
     out: str = "runs/bias"
     """Folder of bias.csv."""
 
@@ -61,20 +44,12 @@ class Bias:
         Raises:
             ValueError: If an agent cannot run on the problem.
         """
-        subject = make_subject(
-            self.env, self.theta, self.horizon, self.env_kwargs, self.seed
-        )
+        subject = self.subject()
         # The defaults' sigma may differ between agents; what is smoothed must not.
-        default: Any = make_agent(self.env, "pes")
-        options = {
-            "truncation_length": self.truncation_length,
-            "num_pairs": self.num_pairs,
-            "num_particles": self.num_particles,
-            "sigma": self.sigma or default.sigma,
-            "noise_period": self.noise_period,
-        }
+        default: Any = self.agent("pes")
+        options = {"truncation_length": self.truncation_length, "sigma": default.sigma}
         estimators = {
-            agent: make_agent(self.env, agent, **options)
+            agent: self.agent(agent, **options)
             for agent in (*self.agents, self.reference)
         }
         reference = episode_estimates(

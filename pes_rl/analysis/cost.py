@@ -35,6 +35,7 @@ from pes_rl.agents import AGENT_NAMES, AGENTS
 from pes_rl.analysis.output import Row, new_figure, print_table, write_csv
 from pes_rl.envs import DeviceRollout
 from pes_rl.envs.registry import unknown_name
+from pes_rl.progress import Progress
 
 # Exponents of K, D and N in theory, of time and of memory.
 _ORDERS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
@@ -87,7 +88,7 @@ class Cost:
     """Estimators."""
     unroll: int = 16
     """Steps K of an unroll where it is not varied."""
-    parameters: int = 256
+    parameters: int = 64
     """Parameters D where they are not varied."""
     particles: int = 64
     """Particles N where they are not varied; an even number."""
@@ -107,12 +108,7 @@ class Cost:
             ValueError: If an agent is unknown or a size cannot be.
         """
         self._check()
-        every = {sizes for _, sizes in self._sizes()}
-        measured = {
-            (agent, sizes): self._measure(agent, sizes)
-            for agent in self.agents
-            for sizes in every
-        }
+        measured = self._measure_all()
         rows = [
             {
                 "agent": agent,
@@ -159,6 +155,19 @@ class Cost:
         for name in ("unroll", "parameters", "particles"):
             for factor in self.factors:
                 yield name, replace(base, **{name: factor * getattr(base, name)})
+
+    def _measure_all(self) -> dict[tuple[str, Sizes], tuple[float, int]]:
+        """Seconds and bytes by agent and sizes, with progress shown."""
+        every = list(dict.fromkeys(sizes for _, sizes in self._sizes()))
+        jobs = [(agent, sizes) for agent in self.agents for sizes in every]
+        measured = {}
+        with Progress("cost", len(jobs), "measurements") as progress:
+            for done, (agent, sizes) in enumerate(jobs, start=1):
+                seconds, size = measured[agent, sizes] = self._measure(agent, sizes)
+                what = f"K={sizes.unroll} D={sizes.parameters} N={sizes.particles}"
+                note = f"{1e3 * seconds:.3g} ms, {size / 1e6:.3g} MB"
+                progress.update(done, f"{agent} {what}: {note}")
+        return measured
 
     def _measure(self, agent: str, sizes: Sizes) -> tuple[float, int]:
         """Seconds of an update, and bytes."""

@@ -47,6 +47,50 @@ class Subject:
         return self.rollout.horizon
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """Options of a study that measures agents' estimates at a fixed theta."""
+
+    env: str = "unrolled:toy-regression"
+    """A problem as for training, or linear:identical, linear:independent, whose
+    variance is known."""
+    agents: tuple[str, ...] = ("pes", "nres")
+    """Estimators, each with the task's defaults but for the options below."""
+    num_pairs: int | None = None
+    """Antithetic pairs; None takes the task's default."""
+    num_particles: int | None = None
+    """Particles of agents without pairs; None takes the task's default."""
+    sigma: float | None = None
+    """Standard deviation of the perturbations, of the reference too; None takes the
+    task's default."""
+    noise_period: int | None = None
+    """Steps of a perturbation of gpes; None takes the task's default."""
+    horizon: int | None = None
+    """Steps of an episode; None takes the problem's."""
+    theta: tuple[float, ...] | None = None
+    """The fixed parameters; None takes a run's first ones."""
+    env_kwargs: str = "{}"
+    """Options of the problem, as a JSON object."""
+    seed: int = 0
+    """Seed of all randomness."""
+
+    def subject(self) -> Subject:
+        """The problem at this theta; raises `ValueError` as `make_subject`."""
+        return make_subject(
+            self.env, self.theta, self.horizon, self.env_kwargs, self.seed
+        )
+
+    def agent(self, name: str, **changes: Any) -> Estimator:
+        """An agent with these options, or `changes` in place of some; `make_agent`."""
+        options = {
+            "num_pairs": self.num_pairs,
+            "num_particles": self.num_particles,
+            "sigma": self.sigma,
+            "noise_period": self.noise_period,
+        }
+        return make_agent(self.env, name, **{**options, **changes})
+
+
 def make_subject(
     env: str,
     theta: tuple[float, ...] | None = None,

@@ -5,6 +5,7 @@ theta held, over the squared norm of the gradient; times the pairs P it is the p
 number for one pair.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,45 +16,26 @@ from pes_rl.agents import Estimator
 from pes_rl.analysis.linear_blocks import LinearBlocks, predicted_variance
 from pes_rl.analysis.output import Row, new_figure, print_table, write_csv
 from pes_rl.analysis.subject import (
+    Measurement,
     Subject,
     count_unrolls,
     episode_estimates,
-    make_agent,
-    make_subject,
 )
 
 
 @dataclass(frozen=True)
-class Variance:
+class Variance(Measurement):
     """Total variance of the estimates of one episode against the number of unrolls."""
 
     env: str = "linear:identical"
-    """A problem as for training, or linear:identical, linear:independent, whose
-    variance is known."""
-    agents: tuple[str, ...] = ("pes", "nres")
-    """Estimators."""
     truncation_lengths: tuple[int, ...] = ()
     """Unroll lengths K, divisors of the episode's steps; none takes every divisor."""
-    num_pairs: int | None = None
-    """Antithetic pairs; None takes the task's default."""
-    num_particles: int | None = None
-    """Particles of agents without pairs; None takes the task's default."""
-    sigma: float | None = None
-    """Standard deviation of the perturbations; None takes the task's default."""
     noise_period: int | None = None
     """Steps of a perturbation of gpes; None takes twice the unroll length."""
     repeats: int = 200
     """Independent episodes that the variance is measured over."""
     reference_repeats: int = 1000
     """Episodes of es that the gradient's norm is measured over, where not known."""
-    horizon: int | None = None
-    """Steps of an episode; None takes the problem's."""
-    theta: tuple[float, ...] | None = None
-    """The fixed parameters; None takes a run's first ones."""
-    env_kwargs: str = "{}"
-    """Options of the problem, as a JSON object."""
-    seed: int = 0
-    """Seed of all randomness."""
     out: str = "runs/variance"
     """Folder of variance.csv and variance.png."""
 
@@ -63,9 +45,7 @@ class Variance:
         Raises:
             ValueError: If an agent cannot run on the problem.
         """
-        subject = make_subject(
-            self.env, self.theta, self.horizon, self.env_kwargs, self.seed
-        )
+        subject = self.subject()
         jobs = [
             job for agent in self.agents for job in self._estimators(agent, subject)
         ]
@@ -101,15 +81,8 @@ class Variance:
         divisors = tuple(k for k in range(1, steps + 1) if steps % k == 0)
         made = []
         for length in self.truncation_lengths or divisors:
-            estimator = make_agent(
-                self.env,
-                agent,
-                truncation_length=length,
-                num_pairs=self.num_pairs,
-                num_particles=self.num_particles,
-                sigma=self.sigma,
-                noise_period=self.noise_period or 2 * length,
-            )
+            period = self.noise_period or 2 * length
+            estimator = self.agent(agent, truncation_length=length, noise_period=period)
             count_unrolls(estimator, steps)
             made.append((agent, estimator))
         return made if hasattr(made[0][1], "truncation_length") else made[:1]
@@ -118,16 +91,11 @@ class Variance:
         """Squared norm of the gradient, and its standard error."""
         if isinstance(subject.problem, LinearBlocks):
             return float((subject.problem.gradient**2).sum()), 0.0
-        options = {"num_pairs": self.num_pairs, "sigma": self.sigma}
-        reference = make_agent(self.env, "es", **options)
-        sums = episode_estimates(subject, reference, self.reference_repeats, self.seed)
+        sums = episode_estimates(
+            subject, self.agent("es"), self.reference_repeats, self.seed
+        )
         squared, error = squared_norm(sums)
-        if squared < 2 * error:
-            raise ValueError(
-                f"the gradient of {self.env} is lost in noise: squared norm "
-                f"{squared:.3g} with a standard error of {error:.3g}; use more "
-                "reference_repeats or num_pairs"
-            )
+        require_signal(self.env, squared, error, self.reference_repeats)
         return squared, error
 
     def _predicted(
@@ -154,6 +122,20 @@ def squared_norm(samples: np.ndarray) -> tuple[float, float]:
     variance, _ = total_variance(samples)
     along = (samples @ mean).std(ddof=1) / np.sqrt(count)
     return float(mean @ mean - variance / count), float(2 * along)
+
+
+def require_signal(env: str, squared: float, error: float, repeats: int) -> None:
+    """Raise `ValueError` unless a squared norm is twice its standard error or more."""
+    if squared >= 2 * error:
+        return
+    # The error falls with the root of the episodes; this makes it a quarter of the
+    # norm, if that is no more lost than within one error.
+    enough = math.ceil(repeats * (4 * error / max(squared, error)) ** 2)
+    raise ValueError(
+        f"the gradient of {env} is lost in noise: squared norm {squared:.3g} with a "
+        f"standard error of {error:.3g} over {repeats} episodes of es; use "
+        f"--reference-repeats {enough}, or as many times more --num-pairs"
+    )
 
 
 def _draw(path: Path, rows: list[Row], env: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pes_rl import analyze
 from pes_rl.agents import AGENTS
 from pes_rl.analysis.linear_blocks import LinearBlocks, predicted_variance
-from pes_rl.analysis.variance import squared_norm, total_variance
+from pes_rl.analysis.variance import require_signal, squared_norm, total_variance
 
 
 def read_rows(path):
@@ -136,6 +136,15 @@ def test_squared_norm_is_freed_of_the_means_own_variance():
     assert abs(norms.mean() - 1) < 4.5 * norms.std() / 20
     variances = np.array([total_variance(rows)[0] for rows in sets])
     assert abs(variances.mean() - 2) < 4.5 * variances.std() / 20
+
+
+@pytest.mark.parametrize(
+    ("squared", "enough"), [(-3.0, 320), (0.5, 320), (1.0, 320), (1.9, 89)]
+)
+def test_a_gradient_lost_in_noise_says_how_many_episodes_it_needs(squared, enough):
+    require_signal("swimmer", 2.0, 1.0, 20)
+    with pytest.raises(ValueError, match=f"--reference-repeats {enough},"):
+        require_signal("swimmer", squared, 1.0, 20)
 
 
 @pytest.mark.parametrize(
