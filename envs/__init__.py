@@ -1,11 +1,6 @@
 """Environments, and the rollout engine that unrolls them."""
 
-from pes_rl.envs.device import (
-    DeviceEnvironment as DeviceEnvironment,
-    DeviceRollout as DeviceRollout,
-    PolicyProblem as PolicyProblem,
-    Problem as Problem,
-)
+from pes_rl.envs.device import DeviceRollout as DeviceRollout
 from pes_rl.envs.episodes import Clock as Clock, Segment as Segment
 from pes_rl.envs.final_loss import FinalLoss as FinalLoss
 from pes_rl.envs.host import (
@@ -13,6 +8,11 @@ from pes_rl.envs.host import (
     HostRollout as HostRollout,
 )
 from pes_rl.envs.observations import ObservationMoments as ObservationMoments
+from pes_rl.envs.problem import (
+    DeviceEnvironment as DeviceEnvironment,
+    PolicyProblem as PolicyProblem,
+    Problem as Problem,
+)
 from pes_rl.envs.registry import (
     environment_names as environment_names,
     make as make,

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pes_rl.envs.device import Problem
+from pes_rl.envs.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class HostRollout:
         act: Maps (thetas [N, D], observations [N, O]) to actions [N, A], in NumPy.
         horizon: Steps T after which an episode is cut.
         diverged_loss: Loss of the step at which a simulation diverges.
-        reward_shift: As of `device.PolicyProblem`.
+        reward_shift: As of `problem.PolicyProblem`.
         normalizer: The same, in NumPy.
         reference: What sums of observations are taken about, where these particles are
             some of all; None takes their median. # shape=(1, O)
