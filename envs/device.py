@@ -24,6 +24,7 @@ from pes_rl.envs.observations import (
     ObservationMoments,
     ObservationSums,
     add_observations,
+    median,
     start_sums,
 )
 from pes_rl.envs.problem import PolicyProblem, Problem
@@ -66,12 +67,15 @@ class DeviceRollout:
         reverse_mode: Unroll by nothing but what JAX differentiates in reverse, which
             costs: states are copied at each step, and finished particles wait for all
             K steps to pass.
+        axis: Mesh axis over which the particles are cut into shares, where this
+            unrolls one of them; see `sharding`.
     """
 
     problem: Problem
     horizon: int | None
     diverged_loss: float = 0.0
     reverse_mode: bool = False
+    axis: str | None = None
 
     on_device = True
     can_copy = True
@@ -147,7 +151,10 @@ class DeviceRollout:
         if not isinstance(problem, PolicyProblem) or problem.normalizer is None:
             return None
         _, observation = state
-        return start_sums(observation)
+        reference = median(observation)
+        if self.axis is not None:  # one reference for all shares
+            reference = median(lax.all_gather(reference, self.axis, tiled=True))
+        return start_sums(observation, reference)
 
     def _start(self, particles: Particles, length: int) -> _Carry:
         num_particles = particles.loss.shape[0]

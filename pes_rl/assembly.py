@@ -22,6 +22,7 @@ from pes_rl.envs import (
 )
 from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 from pes_rl.envs.registry import is_unrolled
+from pes_rl.envs.sharding import shard
 from pes_rl.evaluation import Evaluator, make_evaluator
 from pes_rl.learner import Learner, Step
 from pes_rl.policy_files import TrainedParameters, TrainedPolicy
@@ -174,8 +175,9 @@ def _make_learner(
         config.weight_decay,
         config.adam_b1,
     )
+    name = "num_particles" if config.num_pairs is None else "num_pairs"
     return Learner(
-        rollout,
+        shard(rollout, config.devices, name, getattr(config, name)),
         make_estimator(config),
         step,
         config.total_timesteps,

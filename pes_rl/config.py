@@ -99,6 +99,10 @@ class TrainConfig:
     vectorization: Literal["auto", "sync", "async", "envpool"] = "auto"
     """How a gym:ID environment's simulations are stepped: one after another (sync), in
     worker processes (async), or by EnvPool; auto takes async where steps are slow."""
+    devices: int = 1
+    """Devices (GPUs, TPU cores) that share the particles of an environment written in
+    JAX, of each process if there are several; 0 takes all. The pairs, or particles
+    without pairs, must be a multiple."""
     num_threads: int = 0
     """Threads of a native MuJoCo environment or of EnvPool, or worker processes; 0
     takes every CPU."""
@@ -149,11 +153,23 @@ class TrainConfig:
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay={self.weight_decay} must be 0 or more")
         self._check_agent_options()
+        self._check_devices()
         self._check_workers()
         if self.stop_at_threshold and self.threshold is None:
             raise ValueError(
                 f"stop_at_threshold needs a threshold, and {self.env} has none of its "
                 "own; set threshold"
+            )
+
+    def _check_devices(self) -> None:
+        if self.devices < 0:
+            raise ValueError(f"devices={self.devices} must be 0 (all) or more")
+        if self.devices != 1 and not self.env.startswith(_ON_DEVICES):
+            raise ValueError(
+                f"devices={self.devices} are for environments written in JAX (jax:, "
+                f"brax:, unrolled:), and {self.env} is stepped on the host; use "
+                "num_threads for more of this machine's CPUs, workers (Ray) for more "
+                "machines"
             )
 
     def _check_workers(self) -> None:
@@ -227,7 +243,8 @@ _EXAMPLES = {
     "sigma": 0.1,
 }
 
-_NOT_FOR_WORKERS = ("jax:", "brax:", "unrolled:", HANDED_OVER)
+_ON_DEVICES = ("jax:", "brax:", "unrolled:")
+_NOT_FOR_WORKERS = (*_ON_DEVICES, HANDED_OVER)
 
 _POSITIVE = (
     "total_timesteps",

@@ -17,6 +17,7 @@ from pes_rl.agents import (
     normalize_by_return_std,
 )
 from pes_rl.envs import ObservationMoments, Rollout
+from pes_rl.envs.sharding import lay_out, mesh_of, on_all
 
 
 @jax.tree_util.register_dataclass
@@ -91,7 +92,9 @@ class Learner:
     """Trains theta on a rollout.
 
     On a device rollout, `run` is one jitted scan over updates; on a host rollout it is
-    a loop, with the estimator's and the optimiser's arithmetic jitted.
+    a loop, with the estimator's and the optimiser's arithmetic jitted. On a sharded
+    one, what belongs to a particle stays on the particle's device, and theta, the
+    optimiser's state and the reports are on all.
 
     Args:
         rollout: Where particles live.
@@ -124,6 +127,7 @@ class Learner:
         if final_sigma is not None and not final_sigma > 0:
             raise ValueError(f"final_sigma={final_sigma} must be above 0, or None")
         self._rollout = with_normalizer(rollout, observations)
+        self._mesh = mesh_of(rollout)
         self._observations = observations
         self._estimator = estimator
         self._sigma = None
@@ -148,8 +152,12 @@ class Learner:
 
     def init(self, theta: jax.Array, key: jax.Array) -> TrainState:
         """State before the first update; the key is consumed."""
+        init = self._init if self._mesh is None else jax.jit(self._init)
+        return init(theta, key)
+
+    def _init(self, theta: jax.Array, key: jax.Array) -> TrainState:
         estimator_key, run_key = jax.random.split(key)
-        return TrainState(
+        state = TrainState(
             theta=theta,
             optimizer=self._direction.init(theta),
             estimator=self._estimator.init(self._rollout, theta, estimator_key),
@@ -158,6 +166,12 @@ class Learner:
             progress=jnp.zeros((), jnp.float32),
             observations=self._observations,
         )
+        return self._placed(state)
+
+    def _placed(self, state: TrainState) -> TrainState:
+        """The state with each array where it is to be."""
+        everywhere = on_all(replace(state, estimator=None), self._mesh)
+        return replace(everywhere, estimator=lay_out(state.estimator, self._mesh))
 
     @property
     def saves_particles(self) -> bool:
@@ -203,9 +217,11 @@ class Learner:
 
     def _scan(self, state: TrainState, num_updates: int) -> tuple[TrainState, Report]:
         def update(state: TrainState, _: None) -> tuple[TrainState, Report]:
-            return self._update(state, self._descend)
+            state, report = self._update(state, self._descend)
+            return self._placed(state), report
 
-        return lax.scan(update, state, length=num_updates)
+        state, reports = lax.scan(update, state, length=num_updates)
+        return state, on_all(reports, self._mesh)
 
     def _update(self, state: TrainState, descend: Any) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.updates)
