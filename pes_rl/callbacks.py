@@ -65,6 +65,9 @@ class Run(Protocol):
 class Callback:
     """Does nothing; subclasses do something in the methods that they override.
 
+    Of a run in several processes each calls its own. What asks for a checkpoint or an
+    evaluation must do so in all of them; a stop or an interruption is all processes'.
+
     What a method raises ends the run as an error of the user's code.
     """
 

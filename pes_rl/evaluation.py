@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from pes_rl.envs import ObservationMoments, Rollout
 from pes_rl.learner import with_normalizer
+from pes_rl.processes import is_first
 
 Evaluator = Callable[[jax.Array, ObservationMoments | None, jax.Array], "Evaluation"]
 
@@ -28,6 +30,7 @@ def make_evaluator(
     """A function (theta [D], observations, key) -> `Evaluation` of fresh episodes.
 
     It plays on `rollout`, which training must not use; its steps are not training's.
+    Of several processes the first plays, and tells the others; all must call.
     `observations` are what training normalises by, and None where it does not. An
     episode's return is minus the sum of its losses, or minus the last of them where it
     is the last that counts.
@@ -52,7 +55,33 @@ def make_evaluator(
     def evaluate(
         theta: jax.Array, observations: ObservationMoments | None, key: jax.Array
     ) -> Evaluation:
+        # Training's devices hold a copy each, and would each play on it.
+        theta, observations = jax.device_get((theta, observations))
         returns, lengths = play_once(theta, observations, key)
         return Evaluation(np.asarray(returns), np.asarray(lengths))
 
-    return evaluate
+    return evaluate if jax.process_count() == 1 else _told(evaluate, num_episodes)
+
+
+def _told(evaluate: Evaluator, num_episodes: int) -> Evaluator:
+    """The same in all of several processes, of which the first evaluates."""
+
+    def evaluate_once(*arguments: Any) -> Evaluation:
+        problem = None
+        told = np.zeros((3, num_episodes), np.float32)  # returns, lengths, success
+        try:
+            if is_first():
+                evaluation = evaluate(*arguments)
+                told = np.stack(
+                    [evaluation.returns, evaluation.lengths, np.ones(num_episodes)]
+                ).astype(np.float32)
+        except Exception as error:
+            problem = error
+        returns, lengths, success = broadcast_one_to_all(told)
+        if problem is not None:
+            raise problem
+        if not success.all():
+            raise RuntimeError("it failed in process 0")
+        return Evaluation(returns, lengths.astype(np.int32))
+
+    return evaluate_once

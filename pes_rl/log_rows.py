@@ -11,6 +11,7 @@ from pes_rl.counters import Counters
 from pes_rl.envs import Particles
 from pes_rl.evaluation import Evaluation
 from pes_rl.learner import Learner, TrainState
+from pes_rl.processes import on_host
 
 
 def clock_row(counters: Counters) -> dict[str, float]:
@@ -90,8 +91,7 @@ def distributions(
     values = {"particles/return": particle_returns}
     for part in jax.tree.leaves(state.estimator, is_leaf=_is_particles):
         if _is_particles(part):
-            elapsed = np.asarray(part.clock.elapsed)
-            values["particles/phase"] = elapsed / horizon
+            values["particles/phase"] = on_host(part.clock.elapsed) / horizon
     return values
 
 

@@ -22,11 +22,12 @@ class Progress:
         label: What is being done.
         total: Where the count ends.
         unit: What is counted.
+        silent: Show nothing.
     """
 
-    def __init__(self, label: str, total: int, unit: str) -> None:
+    def __init__(self, label: str, total: int, unit: str, silent: bool = False) -> None:
         self._label, self._total, self._unit = label, total, unit
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, quiet=silent)
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -36,7 +37,7 @@ class Progress:
             ),
             TextColumn("{task.fields[note]}"),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=silent or not self._console.is_terminal,
         )
         self._task = self._bar.add_task(label, total=total, note="")
 

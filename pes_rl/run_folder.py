@@ -25,6 +25,7 @@ from pes_rl.policy_files import (
     save_parameters,
     save_policy,
 )
+from pes_rl.processes import is_first, of_the_first
 from pes_rl.tensorboard import EventLog
 
 COLUMNS: tuple[str, ...] = (
@@ -196,8 +197,36 @@ class RunFolder:
         os.replace(unfinished, self.path / name)
 
 
+class _UnwrittenFolder(RunFolder):
+    """A run's folder in a process that leaves the writing to another."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def log(self, *row: Any) -> None: ...
+
+    def log_video(self, *video: Any) -> None: ...
+
+    def write_config(self, *settings: Any) -> None: ...
+
+    def write_summary(self, summary: dict[str, Any]) -> None: ...
+
+    def save_policy(self, *trained: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_folder(path: Path, resume_at: int | None = None) -> RunFolder:
+    """A `RunFolder`, which writes in the first of a run's processes alone.
+
+    Raises:
+        ValueError: As of `RunFolder`.
+    """
+    return RunFolder(path, resume_at) if is_first() else _UnwrittenFolder(path)
+
+
 def default_folder(config: TrainConfig) -> Path:
-    """A folder for a new run: runs/ENV/AGENT-sSEED-TIME."""
+    """A folder for a new run, process 0's in all of them: runs/ENV/AGENT-sSEED-TIME."""
     env = re.sub(r"[^A-Za-z0-9_.-]+", "-", config.env)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = Path("runs", env, f"{config.agent}-s{config.seed}-{stamp}")
@@ -205,7 +234,7 @@ def default_folder(config: TrainConfig) -> Path:
     while folder.exists():
         count += 1
         folder = folder.with_name(f"{config.agent}-s{config.seed}-{stamp}-{count}")
-    return folder
+    return Path(of_the_first(str(folder)))
 
 
 def maker() -> str:

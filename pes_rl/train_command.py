@@ -4,14 +4,17 @@ import argparse
 import dataclasses
 import signal
 import sys
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+import jax
 import tyro
 
 from pes_rl.config import TrainConfig, make_config
 from pes_rl.envs.registry import native_twin
+from pes_rl.processes import Cluster, is_first, leave
 from pes_rl.result import Result
 from pes_rl.run_folder import default_folder, read_settings
 from pes_rl.trainer import Trainer
@@ -25,6 +28,15 @@ class _CommandLine(TrainConfig):
     """Folder of a run to continue, from its newest checkpoint (RUN) or from an earlier
     one (RUN/checkpoints/STEPS), with its own settings where none are given here. One
     that has none yet begins again."""
+    coordinator_address: str | None = None
+    """Train in several processes, on one machine or more, each given this command: the
+    HOST:PORT of process 0, the same for all, or auto under Slurm, Open MPI or on TPUs.
+    For environments written in JAX; the run folder must be one that all can reach."""
+    num_processes: int | None = None
+    """How many processes there are; None where the launcher tells JAX."""
+    process_id: int | None = None
+    """Which process this is, 0, 1, ...; None where the launcher tells JAX. Process 0
+    evaluates, logs and prints."""
 
     def __post_init__(self) -> None:
         """Check nothing yet: tyro would wrap an error in a box of its own."""
@@ -32,9 +44,18 @@ class _CommandLine(TrainConfig):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        config, resume = parse(arguments)
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except BaseException as error:
+        if not jax.distributed.is_initialized():
+            raise
+        leave(error)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        config, resume, cluster = parse(arguments)
+        cluster.join()
         if resume is None:
             folder, at = Path(config.logdir or default_folder(config)), None
         else:
@@ -43,18 +64,19 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if twin := native_twin(config.env):
-        print(f"note: --env {twin} is the same task, stepped natively and faster")
-    if trainer.vectorization is not None:
-        print(f"simulations: {trainer.vectorization}")
-    stopped_by = _stop_on_signals(trainer)
+    if is_first():
+        _print_beginning(config, trainer)
+    _stop_on_signals(trainer)
     result = trainer.run()
-    _print_result(result)
-    return 128 + stopped_by[0] if stopped_by else 0
+    if is_first():
+        _print_result(result)
+    if result.summary["interrupted"]:
+        return 128 + signal.Signals[result.summary["ended_by"]]
+    return 0
 
 
-def parse(arguments: list[str]) -> tuple[TrainConfig, str | None]:
-    """Settings and the run to resume, from command-line arguments.
+def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
+    """Settings, the run to resume and the processes, from command-line arguments.
 
     The task and agent are read first, because the defaults of all else, which --help
     shows, depend on them.
@@ -84,7 +106,8 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None]:
     )
     settings = dataclasses.asdict(parsed)
     resume = settings.pop("resume")
-    return TrainConfig(**settings), resume
+    cluster = Cluster(**{f.name: settings.pop(f.name) for f in fields(Cluster)})
+    return TrainConfig(**settings), resume, cluster
 
 
 def _find_checkpoint(resume: str) -> tuple[Path, Literal["newest"] | int]:
@@ -95,23 +118,23 @@ def _find_checkpoint(resume: str) -> tuple[Path, Literal["newest"] | int]:
     return path, "newest"
 
 
-def _stop_on_signals(trainer: Trainer) -> list[int]:
-    """End the run in good order on Ctrl-C or SIGTERM; a second one ends it at once.
-
-    Returns:
-        A list that will hold the signal that came.
-    """
-    received: list[int] = []
+def _stop_on_signals(trainer: Trainer) -> None:
+    """End the run in good order on Ctrl-C or SIGTERM; a second one ends it at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
-        received.append(number)
         trainer.interrupt(signal.Signals(number).name)
         signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
-    return received
+
+
+def _print_beginning(config: TrainConfig, trainer: Trainer) -> None:
+    if twin := native_twin(config.env):
+        print(f"note: --env {twin} is the same task, stepped natively and faster")
+    if trainer.vectorization is not None:
+        print(f"simulations: {trainer.vectorization}")
 
 
 def _print_result(result: Result) -> None:

@@ -1,8 +1,8 @@
 """A training run from its first update to its summary."""
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -26,9 +26,10 @@ from pes_rl.log_rows import (
     training_row,
 )
 from pes_rl.policy_files import TrainedParameters, TrainedPolicy
+from pes_rl.processes import all_or_none, check_alike, first_said, is_first
 from pes_rl.progress import Progress
 from pes_rl.result import Result
-from pes_rl.run_folder import RunFolder
+from pes_rl.run_folder import open_folder
 from pes_rl.training_films import TrainingFilms
 
 
@@ -61,13 +62,17 @@ class Trainer:
     ) -> None:
         self._config = config
         # Before anything imports MuJoCo, which binds to what draws.
-        films = [] if config.video_interval is None else [TrainingFilms(config)]
+        wanted = config.video_interval is not None and is_first()
+        films = all_or_none(lambda: [TrainingFilms(config)] if wanted else [])
         self._callbacks = [*films, *callbacks]
+        # What this process was asked, at any moment, and what all have agreed on.
+        self._asked_to_stop: str | None = None
+        self._asked_to_break_off: str | None = None
         self._stopped_by: str | None = None
         self._interrupted_by: str | None = None
         self._asked_evaluations = 0
         self._particle_returns = np.empty(0)  # of the last unroll
-        parts = assembly or assemble(config)
+        parts = assembly or all_or_none(lambda: assemble(config))
         self.vectorization = parts.vectorization
         self._describe, self._learner = parts.describe, parts.learner
         self._evaluate = parts.evaluate
@@ -80,29 +85,34 @@ class Trainer:
         self._state = self._learner.init(parts.init_theta(policy_key), learner_key)
         self._counters = Counters(next_checkpoint=config.checkpoint_interval)
         self._open(folder, resume)
-        self._folder.write_config(dataclasses.asdict(config), self.vectorization)
+        self._folder.write_config(asdict(config), self.vectorization)
         self._began = time.perf_counter() - self._counters.wall_seconds
 
     def _open(self, folder: Path, resume: Literal["newest"] | int | None) -> None:
         """Open the folder, and go to where the run is to go on."""
+        all_or_none(lambda: check_alike(replace(self._config, logdir=None)))
         if resume is None:
-            self._folder = RunFolder(folder)
+            self._folder = all_or_none(lambda: open_folder(folder))
             self._checkpoints = Checkpoints(folder / "checkpoints")
             return
         self._checkpoints = Checkpoints(folder / "checkpoints")
         at = self._checkpoints.choose(resume)
         if at is not None:
-            restored, self._counters = self._checkpoints.restore(at, self._state)
+            restored, self._counters = all_or_none(
+                lambda: self._checkpoints.restore(at, self._state)
+            )
             self._state = self._learner.go_on(restored)
-        self._folder = RunFolder(folder, resume_at=-1 if at is None else at)
+        self._folder = all_or_none(
+            lambda: open_folder(folder, resume_at=-1 if at is None else at)
+        )
 
     def request_stop(self, reason: str = "a callback") -> None:
         """Let the run end after the update it is in, as at its budget."""
-        self._stopped_by = reason
+        self._asked_to_stop = reason
 
     def interrupt(self, reason: str) -> None:
         """Let the run end after the update it is in; safe in a signal handler."""
-        self._interrupted_by = reason
+        self._asked_to_break_off = reason
 
     @property
     def timesteps(self) -> int:
@@ -141,7 +151,8 @@ class Trainer:
         """
         config = self._config
         label = f"{config.env} {config.agent} seed {config.seed}"
-        with Progress(label, config.total_timesteps, "steps") as progress:
+        budget = config.total_timesteps
+        with Progress(label, budget, "steps", silent=not is_first()) as progress:
             if self._counters.iterations and not self._learner.saves_particles:
                 progress.say(
                     "the simulations could not be saved: every particle begins a new "
@@ -149,9 +160,15 @@ class Trainer:
                 )
             if self._counters.evaluations == 0:
                 yield from self._evaluate_and_log({}, progress)
-            while self._ended_by() is None:
+            while not self._at_end():
                 yield from self._advance(progress)
             return (yield from self._finish(progress))
+
+    def _at_end(self) -> bool:
+        """Whether the run is at its end, by what any of its processes was asked."""
+        self._interrupted_by = first_said(self._asked_to_break_off)
+        self._stopped_by = first_said(self._asked_to_stop)
+        return self._ended_by() is not None
 
     def _ended_by(self) -> str | None:
         """Why the run is at its end; None where it is not."""
@@ -262,8 +279,10 @@ class Trainer:
         config, counters = self._config, self._counters
         self._save_checkpoint(progress)
         final = None
+        self._at_end()  # what was asked meanwhile counts
         if self._interrupted_by is None:
             final = yield from self._try(self._evaluate_finally, progress)
+            self._at_end()
         if final is not None:
             self._note_evaluation(final, progress)
         counters.wall_seconds = self._wall_seconds()
