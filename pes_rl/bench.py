@@ -10,8 +10,8 @@ device it is compared with `bare physics scan`, a jitted `lax.scan` over the vma
 step from the same states on the same actions; one in closed form (`jax:NAME`) also with
 the same rollout of native MuJoCo's and of Brax's task of that name, and with
 `MJX physics scan`, the bare physics of MuJoCo's own JAX engine. Of an unrolled problem
-`pes_rl` is whole updates of `pes` with the task's settings, several in a jitted call as
-training runs them; `pes_rl unrolls` are their rollouts alone, and `bare unrolls` a scan
+`pes_rl` is whole updates of `pes` with the task's settings, as many in a jitted call as
+training runs; `pes_rl unrolls` are their rollouts alone, and `bare unrolls` a scan
 over the problem's vmapped step that sums the losses. `compile` is the first run's time
 less that of the next. A native MuJoCo task is compared with:
 
@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pes_rl.agreement import measure_agreement
-from pes_rl.bench_engines import STEPS, Row, Run, Size, make_engines
+from pes_rl.bench_engines import Row, Run, Size, make_engines
 from pes_rl.envs.registry import NATIVE_NAMES, environment_names, unknown_name
 from pes_rl.figures import draw_speeds
 from pes_rl.progress import Progress
@@ -163,7 +163,7 @@ def _measure(
             steps, start = 0, time.perf_counter()
             while (elapsed := time.perf_counter() - start) < config.seconds:
                 run()
-                steps += STEPS * row.particles
+                steps += row.steps * row.particles
             rates[k, i] = steps / elapsed
             progress.update(done, f"{row.engine}: {rates[k, i]:,.0f} steps/s")
     return compile_seconds, rates

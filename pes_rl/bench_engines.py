@@ -23,7 +23,7 @@ from pes_rl.envs.native_mujoco import profiler_off
 from pes_rl.envs.registry import is_unrolled, make
 
 STEPS = 100
-"""Steps of every environment in one run of an engine: a usual truncation length."""
+"""Steps of every environment in a run of most engines: a usual truncation length."""
 
 Run = Callable[[], object]  # takes those steps; returns when they are done
 
@@ -38,7 +38,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one engine; `threads` is None where XLA decides."""
+    """What is known of one engine; `threads` is None where XLA decides.
+
+    A run of it takes `steps` of every environment.
+    """
 
     engine: str
     env: str
@@ -46,6 +49,7 @@ class Row:
     threads: int | None
     steps_per_second: float = 0.0
     compile_seconds: float = 0.0
+    steps: int = STEPS
 
 
 @dataclass(frozen=True)
@@ -218,8 +222,8 @@ def _unrolled_engines(env: str, particles: int) -> Iterator[tuple[Row, Run]]:
     state = assembly.learner.init(theta, jax.random.key(1))
     length, sigma = config.truncation_length, config.sigma
     assert length is not None and sigma is not None  # pes has both
-    updates = STEPS // length
-    row = Row("pes_rl", env, particles, None)
+    updates = config.log_interval  # as many as training runs in a call
+    row = Row("pes_rl", env, particles, None, steps=updates * length)
     yield row, lambda: jax.block_until_ready(assembly.learner.run(state, updates))
 
     rollout = DeviceRollout(problem, problem.horizon, problem.diverged_loss)

@@ -88,9 +88,9 @@ class Cost:
     """Estimators."""
     unroll: int = 16
     """Steps K of an unroll where it is not varied."""
-    parameters: int = 64
+    parameters: int = 32
     """Parameters D where they are not varied."""
-    particles: int = 64
+    particles: int = 256
     """Particles N where they are not varied; an even number."""
     horizon: int = 256
     """Steps T of an episode, which es, ars, random-search and bptt play whole."""
@@ -257,6 +257,9 @@ def _draw(path: Path, rows: list[Row]) -> None:
                 markersize=3,
                 label=agent,
             )
+        sizes = sorted({row[varied] for row in rows if row["varied"] == varied})
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
         axes.set_xlabel(labels[varied])
         if varied == "unroll":
             axes.set_ylabel(f"{quantity} of an update")

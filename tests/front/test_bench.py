@@ -27,7 +27,7 @@ def test_a_native_task_is_measured_against_its_peers(tmp_path, capsys) -> None:
     path = tmp_path / "rows.json"
     rows = measure(path, "--env", "swimmer", "--num-threads", "2")
     keys = ["engine", "env", "particles", "threads", "steps_per_second"]
-    assert all(list(row) == [*keys, "compile_seconds"] for row in rows)
+    assert all(list(row) == [*keys, "compile_seconds", "steps"] for row in rows)
     engines = [row["engine"] for row in rows if row["engine"] != "envpool"]
     assert engines == [
         "pes_rl",
@@ -92,7 +92,8 @@ def test_an_unrolled_problem_is_measured_against_its_bare_unroll(tmp_path) -> No
     rows = measure(tmp_path / "rows.json", "--env", "unrolled:toy-regression")
     engines = [row["engine"] for row in rows]
     assert engines == ["pes_rl", "pes_rl unrolls", "bare unrolls"]
-    assert all(row["steps_per_second"] > 0 for row in rows)
+    # 100 updates, as between two rows of a run's log, of 10 steps.
+    assert all(row["steps_per_second"] > 0 and row["steps"] == 1000 for row in rows)
 
 
 @pytest.mark.parametrize("tuned", [True, False])
