@@ -86,13 +86,13 @@ class Cost:
 
     agents: tuple[str, ...] = tuple(AGENT_NAMES)
     """Estimators."""
-    unroll: int = 16
+    unroll: int = 8
     """Steps K of an unroll where it is not varied."""
-    parameters: int = 32
+    parameters: int = 64
     """Parameters D where they are not varied."""
-    particles: int = 256
+    particles: int = 128
     """Particles N where they are not varied; an even number."""
-    horizon: int = 256
+    horizon: int = 128
     """Steps T of an episode, which es, ars, random-search and bptt play whole."""
     factors: tuple[int, ...] = (1, 4, 16)
     """What K, D and N are multiplied by, each in turn."""

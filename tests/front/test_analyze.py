@@ -117,7 +117,7 @@ def test_cost_grows_as_theory_says(tmp_path):
     [
         (["--agents", "pse"], "unknown agent 'pse'; use one of: pes"),
         (["--particles", "3"], "particles=3 even"),
-        (["--unroll", "64"], "longer than the horizon of 256"),
+        (["--unroll", "64"], "longer than the horizon of 128"),
         (["--factors", "2"], "must be at least two"),
     ],
 )
