@@ -129,11 +129,12 @@ def leave(error: BaseException) -> NoReturn:
     An ordinary exit would wait for the others, minutes long, while they wait for what
     this one was to compute. Once its connections are closed they end as well.
     """
-    reason = str(error).split("\n")[0]
-    if re.match("[A-Z_]+: ", reason):  # XLA's, of whatever type
+    shown = str(error).split("\n")[0]
+    # XLA's errors, of whatever type, begin with a status; most mean a lost process.
+    if isinstance(error, OSError) or re.match("[A-Z_]+: ", shown):
         print(
-            f"error: JAX failed, here or in another process ({reason}); continue the "
-            "run with --resume",
+            f"error: process {jax.process_index()}, or one it needs, failed: {shown}; "
+            "continue the run with --resume",
             file=sys.stderr,
         )
     else:

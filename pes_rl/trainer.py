@@ -266,12 +266,17 @@ class Trainer:
             callback.on_log(self, row)
 
     def _save_checkpoint(self, progress: Progress) -> None:
-        """Save the run; a failure is shown and the run goes on."""
+        """Save the run; a failure is shown and the run goes on.
+
+        It ends one of several processes, whose others are in the midst of their save.
+        """
         self._counters.wall_seconds = self._wall_seconds()
         try:
             self._checkpoints.save(self._state, self._counters)
             self._folder.save_policy("last", self.policy)
         except (OSError, ValueError) as error:
+            if jax.process_count() > 1:
+                raise OSError(f"checkpoint not saved: {error}") from error
             progress.say(f"checkpoint not saved, training goes on: {error}")
 
     def _finish(self, progress: Progress) -> Steps[Result]:

@@ -1,5 +1,6 @@
 """A run in two processes, which meet on the loopback interface."""
 
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from pes_rl.policy_files import load_parameters
 from pes_rl.processes import Cluster
 from pes_rl.run_folder import read_curve
 
+ROOT = Path(__file__).parents[2]
 COMMON = (
     "--env unrolled:toy-regression --num-pairs 8 --truncation-length 10 "
     "--eval-episodes 2 --final-eval-episodes 2 --log-interval 4 "
@@ -35,26 +37,41 @@ def start():
     """Starts processes of runs, and leaves none behind."""
     started = []
 
-    def begin(arguments: str, *, other: str | None = None):
-        """Two processes; the second one with other arguments if there are any."""
+    def begin(arguments: str, *, other: str | None = None, slurm: Path | None = None):
+        """Two processes.
+
+        Args:
+            arguments: Of both.
+            other: Of the second one, if not those.
+            slurm: Let JAX find all that Slurm tells it, and run in this folder.
+        """
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        address = f"--coordinator-address 127.0.0.1:{port} --num-processes 2"
-        pair = [
-            subprocess.Popen(
-                [sys.executable, "-m", "pes_rl.train", *own.split()],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
+        for number, own in enumerate((arguments, other or arguments)):
+            where = f"127.0.0.1:{port} --num-processes 2 --process-id {number}"
+            told = {}
+            if slurm is not None:
+                where = "auto"
+                told = {
+                    "SLURM_JOB_ID": str(port),
+                    "SLURM_STEP_NODELIST": "localhost",
+                    "SLURM_NTASKS": "2",
+                    "SLURM_PROCID": str(number),
+                    "SLURM_LOCALID": str(number),
+                }
+            command = [*own.split(), "--coordinator-address", *where.split()]
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "pes_rl.train", *command],
+                    env={**os.environ, "PYTHONPATH": str(ROOT), **told},
+                    cwd=slurm,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
             )
-            for own in (
-                f"{arguments} {address} --process-id 0",
-                f"{other or arguments} {address} --process-id 1",
-            )
-        ]
-        started.extend(pair)
-        return pair
+        return started[-2:]
 
     yield begin
     for process in started:
@@ -134,6 +151,15 @@ def test_two_processes_go_on_with_what_one_began(tmp_path, start):
 
 
 @pytest.mark.slow
+def test_slurm_tells_jax_the_rest_and_process_0_names_the_folder(tmp_path, start):
+    pair = start(f"{COMMON} --total-timesteps 640", slurm=tmp_path)
+    for status, _, errors in finish(pair):
+        assert status == 0, errors
+    (folder,) = tmp_path.glob("runs/*/*")
+    assert json.loads((folder / "summary.json").read_text())["total_timesteps"] == 640
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_other_and_the_run_goes_on(tmp_path, start, victim):
     folder, whole = tmp_path / "run", tmp_path / "whole"
@@ -146,12 +172,35 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on(tmp_path, start, vi
     assert not (folder / "summary.json").exists()
     if victim == 1:  # Else JAX itself may end the process, with a trace of its own.
         assert status == 1
-        assert errors.startswith("error: JAX failed, here or in another process")
+        assert errors.startswith("error: process 0, or one it needs, failed: ")
         assert len(errors.splitlines()) == 1
     run_on_two_devices(
         f"{WHOLE} --devices 2 --logdir {whole}", f"--resume {folder} --devices 2"
     )
     check_same(folder, whole)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_both_and_the_run_goes_on(tmp_path, start):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.system(f"mount -t tmpfs -o size=6m tmpfs {disk} 2>/dev/null") != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        folder, ballast = disk / "run", disk / "ballast"
+        pair = start(f"{WHOLE} --logdir {folder}")
+        wait_for_steps(pair[0], 2560)
+        with contextlib.suppress(OSError):
+            ballast.write_bytes(b"0" * 10_000_000)
+        (status, _, errors), (other_status, *_) = finish(pair)
+        assert status == 1
+        assert other_status != 0
+        assert "error: process 0, or one it needs, failed" in errors
+        assert "Traceback" not in errors
+        ballast.unlink()
+        run_on_two_devices(f"--resume {folder} --devices 2")
+    finally:
+        os.system(f"umount -l {disk}")
 
 
 @pytest.mark.slow
@@ -194,5 +243,5 @@ def test_what_is_missing_to_meet_is_said(cluster, message):
         cluster.join()
 
 
-def test_a_run_on_its_own_joins_nothing(tmp_path: Path):
+def test_a_run_on_its_own_joins_nothing():
     Cluster().join()
