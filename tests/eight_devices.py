@@ -5,7 +5,8 @@
 It is a process of its own, with an XLA_FLAGS that simulates the devices: JAX fixes
 their number when it starts. For each name of the table it writes to OUT, an npz file,
 theta and the reports after a few updates on one device (`NAME one ...`) and on eight
-(`NAME eight ...`), and the collectives of the compiled update (`NAME collectives`).
+(`NAME eight ...`), the collectives of the compiled update (`NAME collectives`), and how
+the estimator's state then lies (`NAME layout`).
 """
 
 import re
@@ -53,6 +54,15 @@ def collectives(learner: Learner, state: Any) -> list[str]:
     return [f"{kind} {dtype} {shape}" for dtype, shape, kind in found]
 
 
+def layout(state: Any) -> list[tuple[int, int]]:
+    """Length of each array's first axis, whole and on one device."""
+    return [
+        (len(leaf), len(leaf.addressable_shards[0].data))
+        for leaf in jax.tree.leaves(state)
+        if leaf.ndim
+    ]
+
+
 def main(out: str, names: list[str]) -> None:
     results: dict[str, Any] = {}
     for name in names:
@@ -63,6 +73,8 @@ def main(out: str, names: list[str]) -> None:
             if devices > 1:
                 results[f"{name} collectives"] = collectives(learner, state)
             state, report = learner.run(state, UPDATES)
+            if devices > 1:
+                results[f"{name} layout"] = layout(state.estimator)
             results[f"{name} {count} theta"] = np.asarray(state.theta)
             for field in ("particle_loss", "env_steps", "episodes", "signal_to_noise"):
                 values = np.asarray(getattr(report, field))

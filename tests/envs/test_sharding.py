@@ -70,6 +70,14 @@ def test_sums_are_all_that_devices_exchange(results, name):
     check_collectives(results, name)
 
 
+@pytest.mark.parametrize("name", QUICK)
+def test_states_and_accumulators_are_cut_into_eighths(results, name):
+    """But for the single particle of truncated-es, and what belongs to no particle."""
+    layout = {(int(whole), int(part)) for whole, part in results[f"{name} layout"]}
+    assert all(part == (4 if whole == 32 else whole) for whole, part in layout)
+    assert ((32, 4) in layout) == (name != "truncated-es")
+
+
 @pytest.mark.slow
 def test_every_estimator_on_eight_devices(tmp_path):
     results = run_on_eight(tmp_path / "results.npz", ESTIMATORS)
