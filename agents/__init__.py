@@ -17,11 +17,13 @@ if TYPE_CHECKING:
         Estimator as Estimator,
         PerturbingEstimator as PerturbingEstimator,
         Report as Report,
-        antithetic_perturbations as antithetic_perturbations,
-        orthogonal_rows as orthogonal_rows,
     )
     from pes_rl.agents.gpes import GPES as GPES
     from pes_rl.agents.nres import NRES as NRES, episode_noise as episode_noise
+    from pes_rl.agents.perturbations import (
+        antithetic_perturbations as antithetic_perturbations,
+        orthogonal_rows as orthogonal_rows,
+    )
     from pes_rl.agents.pes import PES as PES, pes_gradient as pes_gradient
     from pes_rl.agents.pes_analytic import (
         PESAnalytic as PESAnalytic,
@@ -41,15 +43,10 @@ else:  # A type checker that saw this would let every name pass.
         "ars": ("ARS", "ars_direction"),
         "bptt": ("BPTT",),
         "es": ("ES", "es_gradient"),
-        "estimator": (
-            "Estimator",
-            "PerturbingEstimator",
-            "Report",
-            "antithetic_perturbations",
-            "orthogonal_rows",
-        ),
+        "estimator": ("Estimator", "PerturbingEstimator", "Report"),
         "gpes": ("GPES",),
         "nres": ("NRES", "episode_noise"),
+        "perturbations": ("antithetic_perturbations", "orthogonal_rows"),
         "pes": ("PES", "pes_gradient"),
         "pes_analytic": ("PESAnalytic", "pes_analytic_gradient"),
         "random_search": ("RandomSearch",),

@@ -24,9 +24,8 @@ from pes_rl.agents.estimator import (
     check_population,
     check_whole_episodes,
     describe,
-    draw_antithetic,
-    perturb,
 )
+from pes_rl.agents.perturbations import draw_antithetic, perturb
 from pes_rl.envs.rollout import Particles, Rollout
 
 
@@ -70,6 +69,7 @@ class ARS:
     ) -> tuple[jax.Array, Particles, Report]:
         perturbation, thetas = perturb(
             theta,
+            self.num_pairs,
             draw_antithetic,
             key,
             self.num_pairs,

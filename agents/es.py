@@ -19,9 +19,8 @@ from pes_rl.agents.estimator import (
     check_population,
     check_whole_episodes,
     describe,
-    draw_antithetic,
-    perturb,
 )
+from pes_rl.agents.perturbations import draw_antithetic, perturb
 from pes_rl.envs.episodes import Segment
 from pes_rl.envs.rollout import Particles, Rollout, Thetas
 
@@ -58,6 +57,7 @@ class ES:
     ) -> tuple[jax.Array, Particles, Report]:
         perturbation, thetas = perturb(
             theta,
+            self.num_pairs,
             draw_antithetic,
             key,
             self.num_pairs,

@@ -5,19 +5,16 @@ epsilon a unit normal draw, N = 2P particles in P antithetic pairs, K steps in a
 unroll, T steps in the longest episode.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.tree_util import Partial
 
 from pes_rl.envs.episodes import Array, Segment
 from pes_rl.envs.observations import ObservationMoments, sum_up
-from pes_rl.envs.rollout import Particles, Rollout, Thetas
+from pes_rl.envs.rollout import Particles, Rollout
 
 
 @jax.tree_util.register_dataclass
@@ -145,90 +142,6 @@ def check_whole_episodes(agent: str, horizon: int | None) -> None:
             f"{agent} plays whole episodes, and here they have no end; "
             "use pes or truncated-es, or set a horizon"
         )
-
-
-@partial(jax.jit, static_argnames=("num_pairs", "num_parameters", "orthogonal"))
-def antithetic_perturbations(
-    key: jax.Array,
-    num_pairs: int,
-    num_parameters: int,
-    sigma: Any,
-    *,
-    orthogonal: bool = False,
-) -> jax.Array:
-    """Perturbations +sigma epsilon and -sigma epsilon, the members of a pair adjacent.
-
-    Args:
-        key: Consumed.
-        num_pairs: P.
-        num_parameters: D.
-        sigma: Standard deviation.
-        orthogonal: Make the pairs' perturbations orthogonal; see `orthogonal_rows`.
-
-    Returns:
-        # shape=(2 * num_pairs, num_parameters), dtype=float32
-    """
-    noise = jax.random.normal(key, (num_pairs, num_parameters))
-    perturbation = sigma * (orthogonal_rows(noise) if orthogonal else noise)
-    pairs = jnp.stack([perturbation, -perturbation], axis=1)
-    return pairs.reshape(2 * num_pairs, num_parameters)
-
-
-def perturb(
-    theta: jax.Array, draw: Callable[..., jax.Array], *arguments: Any, **options: Any
-) -> tuple[jax.Array, Thetas]:
-    """Perturbations drawn by `draw(*arguments, **options)`, and theta under each.
-
-    `draw` is no jitted function itself, which is sent by value, and so would be
-    compiled anew at each arrival.
-
-    Returns:
-        (perturbations [N, D], the particles' parameters).
-    """
-    perturbation = draw(*arguments, **options)
-    recipe = Partial(_draw_thetas, theta, Partial(draw, *arguments, **options))
-    return perturbation, Thetas(theta[None] + perturbation, recipe)
-
-
-def draw_antithetic(*arguments: Any, **options: Any) -> jax.Array:
-    """`antithetic_perturbations`, for `perturb`. # shape=(N, D)."""
-    return antithetic_perturbations(*arguments, **options)
-
-
-def _draw_thetas(theta: jax.Array, draw: Callable[[], jax.Array]) -> jax.Array:
-    return theta[None] + draw()
-
-
-def orthogonal_rows(noise: jax.Array) -> jax.Array:
-    """Rows of independent normal noise, made orthogonal in blocks of D, lengths kept.
-
-    Each row loses its components along the rows of its block before it, and is scaled
-    back to its length. The directions come from the rows' directions alone, which are
-    independent of their lengths, and turning all rows turns them alike: so each row by
-    itself is N(0, I) again, and whatever is an expectation over a single perturbation,
-    as that of a gradient estimate is, keeps its value. What shrinks is the variance:
-    for a linear loss and P <= D pairs from (D + 1) / P to (D + 2) / P - 1 times the
-    squared gradient, so much where P is near D and little where it is far below.
-
-    (Choromanski et al. 2018, Structured Evolution, arXiv 1804.02395, "Gaussian
-    orthogonal" directions.)
-
-    Args:
-        noise: Independent unit normal. # shape=(P, D)
-
-    Returns:
-        The noise, of which rows 0 to D - 1, D to 2 D - 1 and so on are orthogonal
-        among themselves. # shape=(P, D)
-    """
-    num_rows, size = noise.shape
-    block = min(num_rows, size)
-    whole = jnp.pad(noise, ((0, -num_rows % block), (0, 0)))
-    columns = jnp.swapaxes(whole.reshape(-1, block, size), 1, 2)
-    basis, triangle = jnp.linalg.qr(columns)
-    # A decomposition is unique but for these signs; positive ones are Gram-Schmidt's.
-    sign = jnp.sign(jnp.diagonal(triangle, axis1=1, axis2=2))
-    scaled = basis * (sign * jnp.linalg.norm(columns, axis=1))[:, None]
-    return jnp.swapaxes(scaled, 1, 2).reshape(-1, size)[:num_rows]
 
 
 @jax.jit

@@ -24,9 +24,9 @@ from pes_rl.agents.estimator import (
     check_population,
     check_truncation_length,
     describe,
-    perturb,
 )
 from pes_rl.agents.nres import episode_perturbations
+from pes_rl.agents.perturbations import perturb
 from pes_rl.agents.pes import pes_gradient
 from pes_rl.envs.rollout import Particles, Rollout
 
@@ -126,12 +126,14 @@ class GPES:
         period_sigma = jnp.where(is_new, self.sigma, state.period_sigma)
         perturbation, thetas = perturb(
             theta,
+            self.num_pairs,
             episode_perturbations,
             period_sigma,
             state.key,
             clock.episode,
             theta.size,
             period,
+            num_pairs=self.num_pairs,
             orthogonal=self.orthogonal,
         )
         particles, segment = rollout.unroll(

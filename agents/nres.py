@@ -24,9 +24,8 @@ from pes_rl.agents.estimator import (
     check_population,
     check_truncation_length,
     describe,
-    orthogonal_rows,
-    perturb,
 )
+from pes_rl.agents.perturbations import draw_in_blocks, draw_orthogonal, perturb
 from pes_rl.envs.episodes import Array
 from pes_rl.envs.rollout import Particles, Rollout
 
@@ -104,11 +103,13 @@ class NRES:
         sigma = jnp.where(clock.elapsed == 0, self.sigma, state.sigma)
         perturbation, thetas = perturb(
             theta,
+            self.num_pairs,
             episode_perturbations,
             sigma,
             state.key,
             clock.episode,
             theta.size,
+            num_pairs=self.num_pairs,
             orthogonal=self.orthogonal,
         )
         particles, segment = rollout.unroll(
@@ -129,19 +130,29 @@ class NRES:
         return contributions.sum(0), NRESState(particles, state.key, sigma), report
 
 
-def episode_perturbations(sigma: jax.Array, *which: Any, **options: Any) -> jax.Array:
-    """sigma_i times the noise of `episode_noise(*which, **options)`. Shape (N, D)."""
-    return sigma[:, None] * episode_noise(*which, **options)
+def episode_perturbations(
+    sigma: jax.Array, *which: Any, rows: slice, **options: Any
+) -> jax.Array:
+    """Rows of sigma_i times `episode_noise(*which, **options)`, for `perturb`."""
+    count = rows.stop - rows.start
+    noise = episode_noise(*which, begin=rows.start, count=count, **options)
+    return sigma[rows, None] * noise
 
 
-@partial(jax.jit, static_argnames=("num_parameters", "orthogonal"))
+@partial(
+    jax.jit, static_argnames=("num_parameters", "num_pairs", "orthogonal", "count")
+)
 def episode_noise(
     key: Array,
     episode: Array,
     num_parameters: int,
     period: Array | None = None,
     *,
+    num_pairs: int | None = None,
     orthogonal: bool = False,
+    first: int | jax.Array = 0,
+    begin: int | jax.Array = 0,
+    count: int | None = None,
 ) -> jax.Array:
     """Unit normal noise of each particle's given episode, antithetic within a pair.
 
@@ -151,30 +162,46 @@ def episode_noise(
         num_parameters: D.
         period: Index of the noise period in the episode, where it has several (GPES);
             period 0 has the noise of an episode that has one. # shape=(N,)
-        orthogonal: Make the noise of the pairs' episodes of the same index, in
+        num_pairs: P of the population; None where the particles are all of it.
+        orthogonal: Make the noise of the population's episodes of the same index, in
             the same period, orthogonal; see `orthogonal_rows`.
+        first: The pair that the first of these particles belongs to.
+        begin: First of the particles whose noise is drawn.
+        count: How many they are; None for all.
 
     Returns:
         +epsilon of (pair, episode, period) for the first member, -epsilon for the
-        second. # shape=(N, D), dtype=float32
+        second. # shape=(count, D), dtype=float32
     """
-    num_pairs = len(episode) // 2
-    periods = jnp.zeros_like(episode) if period is None else period
+    num_particles = len(episode)
+    population = num_particles // 2 if num_pairs is None else num_pairs
+    episodes = jnp.asarray(episode)
+    periods = jnp.zeros_like(episodes) if period is None else jnp.asarray(period)
 
-    def draw(pair: jax.Array, episode: jax.Array, period: jax.Array) -> jax.Array:
-        pair_key = jax.random.fold_in(jax.random.wrap_key_data(key), pair)
-        noise_key = jax.random.fold_in(pair_key, episode)
-        noise_key = jnp.where(
-            period == 0, noise_key, jax.random.fold_in(noise_key, period)
-        )
-        return jax.random.normal(noise_key, (num_parameters,))
+    def noise(member: jax.Array) -> jax.Array:
+        episode, period = episodes[member], periods[member]
 
-    def draw_orthogonal(pair: jax.Array, *when: jax.Array) -> jax.Array:
-        noise = jax.vmap(draw, (0, None, None))(jnp.arange(num_pairs), *when)
-        return orthogonal_rows(noise)[pair]
+        def draw(pair: jax.Array) -> jax.Array:
+            pair_key = jax.random.fold_in(jax.random.wrap_key_data(key), pair)
+            noise_key = jax.random.fold_in(pair_key, episode)
+            noise_key = jnp.where(
+                period == 0, noise_key, jax.random.fold_in(noise_key, period)
+            )
+            return jax.random.normal(noise_key, (num_parameters,))
 
-    def signed(particle: jax.Array, *when: jax.Array) -> jax.Array:
-        noise = (draw_orthogonal if orthogonal else draw)(particle // 2, *when)
-        return jnp.where(particle % 2 == 0, noise, -noise)
+        def draw_rows(first: Any, count: int) -> jax.Array:
+            return jax.vmap(draw)(first + jnp.arange(count))
 
-    return jax.vmap(signed)(jnp.arange(len(episode)), jnp.asarray(episode), periods)
+        pair, size = first + member // 2, num_parameters
+        if orthogonal:
+            (own,) = draw_orthogonal(draw_rows, population, size, pair, 1)
+        else:
+            own = draw(pair)
+        return jnp.where(member % 2 == 0, own, -own)
+
+    def draw_members(first: Any, count: int) -> jax.Array:
+        members = jnp.minimum(first + jnp.arange(count), num_particles - 1)
+        return jax.vmap(noise)(members)
+
+    count = num_particles if count is None else count
+    return draw_in_blocks(draw_members, num_particles, num_parameters, begin, count)

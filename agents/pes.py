@@ -22,9 +22,8 @@ from pes_rl.agents.estimator import (
     check_population,
     check_truncation_length,
     describe,
-    draw_antithetic,
-    perturb,
 )
+from pes_rl.agents.perturbations import draw_antithetic, perturb
 from pes_rl.envs.episodes import Segment, split_loss
 from pes_rl.envs.rollout import Particles, Rollout
 
@@ -102,6 +101,7 @@ class PES:
     ) -> tuple[jax.Array, PESState, Report]:
         perturbation, thetas = perturb(
             theta,
+            self.num_pairs,
             draw_antithetic,
             key,
             self.num_pairs,

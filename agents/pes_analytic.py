@@ -28,11 +28,11 @@ from pes_rl.agents.derivatives import (
 )
 from pes_rl.agents.estimator import (
     Report,
-    antithetic_perturbations,
     check_population,
     check_truncation_length,
     describe,
 )
+from pes_rl.agents.perturbations import antithetic_perturbations
 from pes_rl.agents.pes import PESState, accumulate
 from pes_rl.envs.episodes import Segment
 from pes_rl.envs.rollout import Particles, Rollout

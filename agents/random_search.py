@@ -23,6 +23,7 @@ from jax.tree_util import Partial
 from pes_rl.agents.derivatives import check_num_particles
 from pes_rl.agents.es import play_episodes
 from pes_rl.agents.estimator import Report, check_whole_episodes, describe
+from pes_rl.agents.perturbations import draw_in_blocks
 from pes_rl.envs.episodes import Segment
 from pes_rl.envs.rollout import Particles, Rollout, Thetas
 
@@ -89,7 +90,7 @@ class RandomSearch:
         key: jax.Array,
     ) -> tuple[jax.Array, RandomSearchState, Report]:
         draw = Partial(_draw, key, state.centre, self.search_radius, self.num_particles)
-        thetas = draw()
+        thetas = draw(rows=slice(0, self.num_particles))
         particles, segment = play_episodes(
             rollout, state.particles, Thetas(thetas, draw)
         )
@@ -102,19 +103,37 @@ class RandomSearch:
         return gradient, after, report
 
 
-def _draw(*arguments: Any) -> jax.Array:
-    """`draw_uniformly`, but sent by its name; see `perturb`."""
-    return draw_uniformly(*arguments)
+def _draw(*arguments: Any, rows: slice) -> jax.Array:
+    """Rows of `draw_uniformly`, but sent by its name; see `perturb`."""
+    return draw_uniformly(*arguments, first=rows.start, count=rows.stop - rows.start)
 
 
-@partial(jax.jit, static_argnames="num_draws")
+@partial(jax.jit, static_argnames=("num_draws", "count"))
 def draw_uniformly(
-    key: jax.Array, centre: jax.Array, radius: Any, num_draws: int
+    key: jax.Array,
+    centre: jax.Array,
+    radius: Any,
+    num_draws: int,
+    *,
+    first: int | jax.Array = 0,
+    count: int | None = None,
 ) -> jax.Array:
-    """Uniform draws from the box centre +- radius. Shape (num_draws, D)."""
-    low = jnp.broadcast_to(centre - radius, (num_draws, centre.size))
-    high = jnp.broadcast_to(centre + radius, (num_draws, centre.size))
-    return jax.random.uniform(key, low.shape, minval=low, maxval=high)
+    """Uniform draws from the box centre +- radius, or `count` of them from one on.
+
+    Shape (num_draws, D) or (count, D).
+    """
+    low = jnp.broadcast_to(centre - radius, centre.shape)
+    high = jnp.broadcast_to(centre + radius, centre.shape)
+
+    def draw(row: jax.Array) -> jax.Array:
+        own = jax.random.fold_in(key, row)
+        return jax.random.uniform(own, low.shape, minval=low, maxval=high)
+
+    def draw_rows(first: Any, count: int) -> jax.Array:
+        return jax.vmap(draw)(first + jnp.arange(count))
+
+    count = num_draws if count is None else count
+    return draw_in_blocks(draw_rows, num_draws, centre.size, first, count)
 
 
 @jax.jit

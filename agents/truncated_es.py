@@ -23,9 +23,8 @@ from pes_rl.agents.estimator import (
     check_population,
     check_truncation_length,
     describe,
-    draw_antithetic,
-    perturb,
 )
+from pes_rl.agents.perturbations import draw_antithetic, perturb
 from pes_rl.envs.rollout import Particles, Rollout
 
 
@@ -82,6 +81,7 @@ class TruncatedES:
     ) -> tuple[jax.Array, Particles, Report]:
         perturbation, thetas = perturb(
             theta,
+            self.num_pairs,
             draw_antithetic,
             key,
             self.num_pairs,

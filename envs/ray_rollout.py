@@ -1,7 +1,7 @@
 """The host driver spread over Ray workers, each with a slice of the antithetic pairs.
 
 An update sends theta and a key to every worker, and to each its own particles; it draws
-its perturbations from the key, and sends the particles and its columns of the segment
+their perturbations from the key, and sends the particles and its columns of the segment
 back. So the bytes of an update grow with the workers times the parameters, and with
 the particles, and never with the particles times the parameters.
 
@@ -213,7 +213,7 @@ class SliceRollout:
         sums_about: np.ndarray | None,
     ) -> tuple[Particles, Segment]:
         if rows is not None:
-            thetas = np.asarray(_unpack(thetas)())[rows]
+            thetas = np.asarray(_unpack(thetas)(rows=rows))
         rollout = replace(self.rollout, normalizer=moments, reference=sums_about)
         after, segment = rollout.unroll(
             particles, thetas, length, single_episode=single_episode

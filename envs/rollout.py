@@ -10,6 +10,10 @@ from pes_rl.envs.episodes import Array, Clock, Segment
 from pes_rl.envs.observations import ObservationMoments
 
 
+class EngineLost(RuntimeError):
+    """The engine cannot simulate any more; the state before the unroll is whole."""
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Particles:
@@ -33,12 +37,14 @@ class Thetas:
 
     Attributes:
         rows: # shape=(N, D)
-        recipe: Draws `rows` again, to the bit. A pytree of few numbers: theta and a
-            key, say, where the rows are N D numbers. It is what a distant engine sends.
+        recipe: `recipe(rows=slice)` draws these of the rows again, to the bit, and no
+            others; a slice holds whole pairs, where there are pairs. A pytree of few
+            numbers: theta and a key, say, where the rows are N D numbers. It is what a
+            distant engine sends.
     """
 
     rows: jax.Array
-    recipe: Callable[[], jax.Array]
+    recipe: Callable[..., jax.Array]
 
 
 def rows_of(thetas: jax.Array | Thetas) -> jax.Array:

@@ -75,7 +75,7 @@ def test_a_period_of_one_unroll_is_pes(driver, stagger, monkeypatch):
         for clock in clocks
     ]
     draws = iter(perturbations)
-    monkeypatch.setattr(pes_module, "draw_antithetic", lambda *_: next(draws))
+    monkeypatch.setattr(pes_module, "draw_antithetic", lambda *_, **__: next(draws))
     estimator = PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger)
     assert_same(gpes, run(estimator, driver, reset_key))
 

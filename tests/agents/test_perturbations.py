@@ -1,12 +1,23 @@
 """What the perturbing estimators share: their draws, and the noise seen in halves."""
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pes_rl.agents import antithetic_perturbations, episode_noise, orthogonal_rows
+from pes_rl.agents import (
+    antithetic_perturbations,
+    episode_noise,
+    orthogonal_rows,
+    perturbations,
+)
 from pes_rl.agents.estimator import signal_to_noise
+from pes_rl.agents.nres import episode_perturbations
+from pes_rl.agents.perturbations import draw_antithetic, normal_rows
+from pes_rl.agents.random_search import _draw
 
 
 def test_perturbations_come_in_adjacent_antithetic_pairs():
@@ -41,6 +52,64 @@ def test_orthogonal_perturbations_are_antithetic_and_of_the_same_draws():
     np.testing.assert_array_equal(orthogonal[0::2], -orthogonal[1::2])
     rows = orthogonal_rows(plain[0::2])
     np.testing.assert_allclose(orthogonal[0::2], rows, rtol=1e-5, atol=1e-6)
+
+
+def draws(num_pairs: int, size: int, orthogonal: bool) -> dict[str, Any]:
+    """What the estimators draw by, as functions of a slice of the particles."""
+    key, sigma = jax.random.key(5), np.linspace(0.1, 0.7, 2 * num_pairs)
+    each = np.arange(2 * num_pairs) % 3
+    return {
+        "each update": partial(
+            draw_antithetic, key, num_pairs, size, 0.3, orthogonal=orthogonal
+        ),
+        "each period of each episode": partial(
+            episode_perturbations,
+            sigma.astype(np.float32),
+            jax.random.key_data(key),
+            each,
+            size,
+            each[::-1],
+            num_pairs=num_pairs,
+            orthogonal=orthogonal,
+        ),
+        "random search": partial(_draw, key, jnp.zeros(size), 2.0, 2 * num_pairs),
+    }
+
+
+@pytest.mark.parametrize("size", [1, 16, 1000])
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_any_pairs_draw_theirs_as_the_whole_population_does_to_the_bit(
+    size, orthogonal, monkeypatch
+):
+    """In one block, in several, and in one of each row."""
+    num_pairs = 7
+    monkeypatch.setattr(perturbations, "BLOCK_FLOATS", 48)
+    for draw in draws(num_pairs, size, orthogonal).values():
+        whole = np.asarray(draw(rows=slice(0, 2 * num_pairs)))
+        assert whole.shape == (2 * num_pairs, size) and whole.all()
+        for first, last in [(0, 1), (2, 5)]:
+            rows = slice(2 * first, 2 * last)
+            np.testing.assert_array_equal(draw(rows=rows), whole[rows])
+
+
+def test_noise_is_that_of_jax_in_row_0_and_new_in_others():
+    key = jax.random.key(3)
+    rows = np.asarray(normal_rows(key, 1000, 0, 3))
+    np.testing.assert_array_equal(rows[0], jax.random.normal(key, (1000,)))
+    np.testing.assert_array_equal(rows[2], normal_rows(key, 1000, 2, 1)[0])
+    assert len(np.unique(rows)) > 2990
+
+
+def test_pairs_may_be_drawn_from_any_place_on_as_chunks_are():
+    both = list(draws(7, 3, True).values())[:2]
+    for draw in both:
+        whole = draw(rows=slice(0, 14))
+        if draw is both[1]:
+            sigma, key, episode, size, period = draw.args
+            rest = slice(6, 14)
+            cut = (sigma[rest], key, episode[rest], size, period[rest])
+            draw = partial(draw.func, *cut, **draw.keywords)
+        np.testing.assert_array_equal(draw(rows=slice(2, 6), first=3), whole[8:12])
 
 
 def test_the_noise_of_an_episode_is_orthogonal_to_that_of_others_of_its_index():

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from crews import LocalCrew, counting_slice
 
-from pes_rl.agents import ES, GPES, NRES, PES, TruncatedES
+from pes_rl.agents import ES, GPES, NRES, PES, RandomSearch, TruncatedES, perturbations
+from pes_rl.agents.perturbations import draw_in_blocks
 from pes_rl.assembly import assemble
 from pes_rl.config import make_config
 from pes_rl.envs import HostRollout, ObservationMoments
@@ -51,6 +52,7 @@ ESTIMATORS = {
     "nres": NRES(NUM_PAIRS, 4, 0.5, orthogonal=True),
     "es": ES(NUM_PAIRS, 0.5, orthogonal=True),
     "truncated-es": TruncatedES(NUM_PAIRS, 4, 0.5),
+    "random-search": RandomSearch(2 * NUM_PAIRS, 0.5),
 }
 
 
@@ -200,6 +202,27 @@ def test_an_update_sends_no_perturbations():
     for num_pairs in (4, 40):
         more = sent(2001, num_pairs) - sent(1001, num_pairs)
         assert 4000 * 2 <= more <= 4000 * 3 + 100
+
+
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_a_worker_draws_its_own_pairs_and_with_orthogonal_ones_their_blocks(
+    orthogonal, monkeypatch
+):
+    drawn = []
+
+    def recorded(draw: Any, num_rows: int, size: int, first: Any, count: int) -> Any:
+        drawn.append(count)
+        return draw_in_blocks(draw, num_rows, size, first, count)
+
+    monkeypatch.setattr(perturbations, "draw_in_blocks", recorded)
+    rollout: Any = RayRollout(LocalCrew(drifting_slice, 4), 6, False)
+    # Of sizes that no other test has traced.
+    estimator, theta = ES(12, 0.25, orthogonal), jnp.zeros(3)
+    state = estimator.init(rollout, theta, jax.random.key(0))
+    estimator.estimate(rollout, theta, state, jax.random.key(1))
+    # The driver's twelve and, traced once, the three of a worker. Blocks are of three
+    # pairs, as many as parameters, and three pairs may lie in two.
+    assert drawn == [12, 6 if orthogonal else 3]
 
 
 def test_more_workers_than_pairs_are_refused():

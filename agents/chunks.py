@@ -1,0 +1,188 @@
+"""Estimates of large policies: the population some pairs at a time.
+
+The perturbations of N particles are N D floats. Where these are too many to be held at
+once, the population is cut into chunks of whole pairs, one after another drawn,
+unrolled and reduced to D floats: pairs have nothing to do with one another but that
+their parts of the gradient are added up. Draws and simulations are those of the whole
+population; only the order in which floats are added differs.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pes_rl.agents.estimator import Report
+from pes_rl.envs.rollout import Rollout
+
+CHUNK_FLOATS = 2**28
+"""Perturbations held at once, unless the user says how many pairs: 1 GiB of floats.
+
+An update holds about four arrays of this size.
+"""
+
+EstimatePairs = Callable[[Any, Any], tuple[jax.Array, Any, Report]]
+"""(first pair, state of a chunk) -> (parts of the chunk's own mean [2n, D], its state
+after, report)."""
+
+
+def pairs_at_once(
+    rollout: Rollout,
+    pairs_per_chunk: int | None,
+    num_pairs: int,
+    num_parameters: int,
+    orthogonal: bool = False,
+) -> int:
+    """Pairs n of a chunk, a divisor of P.
+
+    Args:
+        rollout: Where particles live; it must be able to copy them.
+        pairs_per_chunk: n, if the user has chosen; None takes the largest that fits in
+            `CHUNK_FLOATS`, and P where the rollout cannot copy.
+        num_pairs: P.
+        num_parameters: D.
+        orthogonal: Whether pairs are orthogonal to others, which takes all at once.
+
+    Raises:
+        ValueError: If the population cannot be cut so.
+    """
+    divisors = [n for n in range(1, num_pairs + 1) if num_pairs % n == 0]
+    if pairs_per_chunk is not None:
+        pairs = pairs_per_chunk
+        if pairs not in divisors:
+            raise ValueError(
+                f"pairs_per_chunk={pairs} does not divide num_pairs={num_pairs}; use "
+                f"{max([n for n in divisors if n <= pairs], default=1)}, for example"
+            )
+    else:
+        fits = [n for n in divisors if 2 * n * num_parameters <= CHUNK_FLOATS]
+        pairs = max(fits, default=1) if rollout.can_copy else num_pairs
+    if pairs < num_pairs and not rollout.can_copy:
+        raise ValueError(
+            f"pairs_per_chunk={pairs} cuts the population, and the states of these "
+            "simulations cannot be copied; drop it"
+        )
+    if pairs < num_pairs and orthogonal:
+        raise ValueError(
+            f"orthogonal needs all {num_pairs} pairs at once, here in chunks of "
+            f"{pairs}; drop it, which where P is far below D makes little difference, "
+            f"or use pairs_per_chunk={num_pairs}"
+        )
+    return pairs
+
+
+def in_chunks(
+    estimate: EstimatePairs, state: Any, rollout: Rollout, num_pairs: int, size: int
+) -> tuple[jax.Array, Any, Report]:
+    """The estimate of all pairs from those of chunks of them: their mean.
+
+    Args:
+        estimate: That of the pairs from the given one on.
+        state: Tree of what belongs to particles, leading axis N.
+        rollout: Where the estimates are made.
+        num_pairs: P.
+        size: Pairs n of a chunk, a divisor of P.
+
+    Returns:
+        (gradient [D], state, report of all).
+    """
+    count = num_pairs // size
+    if count == 1:
+        contributions, state, report = estimate(0, state)
+        return contributions.sum(0), state, report
+
+    def one(first: Any, part: Any) -> tuple[jax.Array, tuple[Any, Report]]:
+        contributions, after, report = estimate(first, part)
+        return _sums(contributions, first, num_pairs), (after, report)
+
+    if rollout.on_device:
+        sums, after, reports = _scan(one, state, count, size)
+    else:
+        sums, after, reports = _loop(one, state, count, size)
+    sums = sums / count
+    return sums.sum(0), after, _merge(reports, sums)
+
+
+def _scan(one: Any, state: Any, count: int, size: int) -> tuple[Any, Any, Any]:
+    """Chunks one after another in a program of JAX."""
+    firsts = size * jnp.arange(count)
+    parts = jax.tree.map(lambda x: x.reshape(count, 2 * size, *x.shape[1:]), state)
+    shape = jax.eval_shape(one, *jax.tree.map(lambda x: x[0], (firsts, parts)))[0]
+
+    def add(total: jax.Array, chunk: Any) -> tuple[jax.Array, Any]:
+        sums, rest = one(*chunk)
+        return total + sums, rest
+
+    start = jnp.zeros(shape.shape, shape.dtype)
+    total, (after, reports) = lax.scan(add, start, (firsts, parts))
+    whole = jax.tree.map(lambda x: x.reshape(2 * size * count, *x.shape[2:]), after)
+    return total, whole, reports
+
+
+def _loop(one: Any, state: Any, count: int, size: int) -> tuple[Any, Any, Any]:
+    """Chunks one after another, of simulations in NumPy."""
+    total, done = None, []
+    for first in range(0, size * count, size):
+        rows = slice(2 * first, 2 * (first + size))
+        part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], state)
+        sums, rest = one(first, part)
+        total = sums if total is None else total + sums
+        done.append(rest)
+    states, reports = zip(*done, strict=True)
+    whole = jax.tree.map(lambda *leaves: _module(leaves).concatenate(leaves), *states)
+    return total, whole, jax.tree.map(lambda *leaves: jnp.stack(leaves), *reports)
+
+
+def _module(leaves: Any) -> Any:
+    return jnp if isinstance(leaves[0], jax.Array) else np
+
+
+@jax.jit
+def _sums(contributions: jax.Array, first: Any, num_pairs: Any) -> jax.Array:
+    """Sums over pairs of even and of odd places, and over the last, if P is odd.
+
+    As `estimator.signal_to_noise` takes them. # shape=(3, D)
+    """
+    count = contributions.shape[0] // 2
+    pairs = contributions.reshape(count, 2, -1).sum(1)
+    index = first + jnp.arange(count)
+    place = jnp.where(index < num_pairs // 2 * 2, index % 2, 2)
+    each = [jnp.where((place == k)[:, None], pairs, 0.0).sum(0) for k in range(3)]
+    return jnp.stack(each)
+
+
+@jax.jit
+def _merge(reports: Report, sums: jax.Array) -> Report:
+    """The report of all from those of the chunks, stacked."""
+    first, second = sums[0], sums[1]
+    observations = reports.observations
+    if observations is not None:
+        begin, rest = (
+            jax.tree.map(lambda leaf, s=s: leaf[s], observations)
+            for s in (0, slice(1, None))
+        )
+        observations, _ = lax.scan(lambda m, o: (m.merge(o), None), begin, rest)
+    noise = jnp.sum((first - second) ** 2)
+    return replace(
+        reports,
+        particle_loss=reports.particle_loss.reshape(-1),
+        arrived=reports.arrived.reshape(-1),
+        gradient_norm=jnp.linalg.norm(sums.sum(0)),
+        signal_to_noise=4 * jnp.vdot(first, second) / noise,
+        accumulator_norm=reports.accumulator_norm.mean(),
+        observations=observations,
+        **{
+            name: getattr(reports, name).sum(dtype=getattr(reports, name).dtype)
+            for name in (
+                "env_steps",
+                "episodes",
+                "episode_loss",
+                "episode_steps",
+                "diverged",
+            )
+        },
+    )
