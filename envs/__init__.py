@@ -17,5 +17,9 @@ from pes_rl.envs.registry import (
     environment_names as environment_names,
     make as make,
 )
-from pes_rl.envs.rollout import Particles as Particles, Rollout as Rollout
+from pes_rl.envs.rollout import (
+    EngineLost as EngineLost,
+    Particles as Particles,
+    Rollout as Rollout,
+)
 from pes_rl.envs.unrolled.problem import UnrolledProblem as UnrolledProblem

@@ -8,12 +8,13 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 from ray.exceptions import RayActorError
 
 from pes_rl.envs.ray_rollout import Call
+from pes_rl.envs.rollout import EngineLost
 
 _log = logging.getLogger(__name__)
 
@@ -23,40 +24,14 @@ START_SECONDS = 120.0
 So long the first unroll waits for all of them; then those that are there begin.
 """
 
-_ATTEMPTS = 3
-"""Workers that may die over one share of an unroll before that is an error."""
+_ATTEMPTS = 5
+"""Workers that may be lost over one share of one unroll before the crew gives up.
 
+So many in a row are not chance: the share itself kills them, or hangs.
+"""
 
-def connect(address: str | None, num_cpus: int) -> None:
-    """Join the Ray cluster at an address, or start one on this machine.
-
-    A cluster that this process has joined already is the one that is used.
-
-    Args:
-        address: As of `ray.init`, `auto` or `HOST:PORT`; None starts a local Ray.
-        num_cpus: CPUs that a local Ray counts; it does not look how many there are.
-
-    Raises:
-        ValueError: If there is no cluster at the address.
-    """
-    if ray.is_initialized():
-        return
-    try:
-        if address is None:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                object_store_memory=100 * 2**20,
-                log_to_driver=False,
-            )
-        else:
-            ray.init(address=address, log_to_driver=False)
-    except ConnectionError as error:
-        raise ValueError(
-            f"ray_address={address!r}: no Ray cluster answers there ({error}); start "
-            "one with 'ray start --head', or drop ray_address for a local one"
-        ) from None
+_STARTS = 10
+"""Workers that may be lost before they have started, no answer between them."""
 
 
 class RayCrew:
@@ -64,7 +39,8 @@ class RayCrew:
 
     A worker that dies, or takes longer than `timeout` over a call, is given up: the
     event is logged and counted, and another is started in its place. It joins when it
-    is ready.
+    has started. What is lost again and again over the same share of an unroll, or
+    before it has started, ends that: the crew gives up for good.
 
     Args:
         build: Makes the object; pickled.
@@ -84,11 +60,13 @@ class RayCrew:
         timeout: float,
     ) -> None:
         self.lost = 0
-        self._timeout = timeout
+        self._timeout, self._num_threads = timeout, num_threads
         actor = ray.remote(_Worker).options(num_cpus=num_threads, max_restarts=0)
         self._start = lambda: _Seat(actor.remote(build))
         self._seats = [self._start() for _ in range(num_workers)]
         self._assembled = False
+        self._lost_starts = 0
+        self._given_up: EngineLost | None = None
         weakref.finalize(self, _dismiss, self._seats)
 
     def __len__(self) -> int:
@@ -97,7 +75,7 @@ class RayCrew:
     @property
     def pids(self) -> list[int | None]:
         """Process ids of the workers on their machines; None of one not there yet."""
-        return [ray.get(seat.pid) if seat.is_ready() else None for seat in self._seats]
+        return [seat.known_pid() for seat in self._seats]
 
     def share(self, value: Any) -> Any:
         return ray.put(value)
@@ -109,10 +87,16 @@ class RayCrew:
 
         Raises:
             ValueError: If a worker cannot start.
-            RuntimeError: If workers die over the same call again and again.
+            EngineLost: If workers are lost again and again; then so is every later
+                call.
             Exception: What a call itself raised.
         """
+        if self._given_up is not None:
+            raise self._given_up
         self._assemble()
+        for w, seat in enumerate(self._seats):
+            if seat.has_failed_to_start():  # nobody asks it, and so nobody notices
+                self._replace(w, "died")
         return _Round(self, calls, instead).answers()
 
     def _assemble(self) -> None:
@@ -124,7 +108,13 @@ class RayCrew:
         try:
             ray.get(ready)
         except RayActorError as error:
-            raise ValueError(f"a worker cannot start: {error}") from None
+            if error.actor_init_failed:
+                raise ValueError(_cannot_start(error)) from None
+        if not ready:
+            raise ValueError(
+                f"no worker has started for {START_SECONDS:.0f} s; the cluster may "
+                f"have no free CPUs: {len(pids)} workers want {self._num_threads} each"
+            )
         if len(ready) < len(pids):
             _log.warning(
                 "%d of %d workers are not there after %.0f s; those that join later "
@@ -138,9 +128,21 @@ class RayCrew:
     def _replace(self, s: int, why: str) -> None:
         """Give worker s up and start another in its place."""
         self.lost += 1
+        if not self._seats[s].has_started():
+            self._lost_starts += 1
+            why = f"{why} before it had started"
         _log.warning("worker %d of %d %s; another takes over", s, len(self), why)
         ray.kill(self._seats[s].actor)
         self._seats[s] = self._start()
+        if self._lost_starts == _STARTS:
+            self._give_up(
+                f"{_STARTS} Ray workers in a row were lost before they had started; "
+                "Ray's logs, in /tmp/ray on their machines, may say why"
+            )
+
+    def _give_up(self, why: str) -> NoReturn:
+        self._given_up = EngineLost(why)
+        raise self._given_up
 
 
 class _Round:
@@ -177,7 +179,7 @@ class _Round:
         load = [0] * len(seats)
         for _, w, _ in self._asked.values():
             load[w] += 1
-        there = [w for w, seat in enumerate(seats) if seat.is_ready()]
+        there = [w for w, seat in enumerate(seats) if seat.has_started()]
         return s if s in there or not there else min(there, key=lambda w: load[w])
 
     def _ask(self, s: int) -> None:
@@ -187,7 +189,7 @@ class _Round:
         # A worker answers one call after another, once it is there.
         ahead = sum(other == w for _, other, _ in self._asked.values())
         patience = (1 + ahead) * self._crew._timeout
-        if not self._crew._seats[w].is_ready():
+        if not self._crew._seats[w].has_started():
             patience += START_SECONDS
         self._asked[answer] = (s, w, time.monotonic() + patience)
 
@@ -195,9 +197,13 @@ class _Round:
         s, w, _ = self._asked[answer]
         try:
             self._answers[s] = ray.get(answer)
-            del self._asked[answer]
-        except RayActorError:
+        except RayActorError as error:
+            if error.actor_init_failed:
+                self._crew._give_up(_cannot_start(error))
             self._lose(w, "died")
+            return
+        del self._asked[answer]
+        self._crew._lost_starts = 0
 
     def _give_up(self) -> None:
         now = time.monotonic()
@@ -208,15 +214,17 @@ class _Round:
     def _lose(self, w: int, why: str) -> None:
         """Replace worker w, and have all that it was to do done again."""
         lost = [(a, s) for a, (s, asked, _) in self._asked.items() if asked == w]
+        if self._crew._seats[w].has_started():
+            # It answers one call after another: this is the one that it was lost over.
+            self._attempts[lost[0][1]] += 1
         self._crew._replace(w, why)
+        if max(self._attempts) == _ATTEMPTS:
+            self._crew._give_up(
+                f"{_ATTEMPTS} Ray workers in a row were lost over the same share of an "
+                "unroll; a run without workers may show why"
+            )
         for answer, s in lost:
             del self._asked[answer]
-            self._attempts[s] += 1
-            if self._attempts[s] == _ATTEMPTS:
-                raise RuntimeError(
-                    f"{_ATTEMPTS} workers were lost over the same share of an unroll; "
-                    "a run without workers may show why"
-                )
             if self._instead is not None:
                 self._calls[s] = self._instead(s)
             self._ask(s)
@@ -228,9 +236,30 @@ class _Seat:
     def __init__(self, actor: Any) -> None:
         self.actor = actor
         self.pid = actor.pid.remote()
+        self._known_pid: int | None = None
+        self._failed = False
 
-    def is_ready(self) -> bool:
-        return bool(ray.wait([self.pid], timeout=0)[0])
+    def known_pid(self) -> int | None:
+        """Its process id; None as long as it has not started."""
+        unknown = self._known_pid is None and not self._failed
+        if unknown and ray.wait([self.pid], timeout=0)[0]:
+            try:
+                self._known_pid = ray.get(self.pid)
+            except RayActorError:
+                self._failed = True
+        return self._known_pid
+
+    def has_started(self) -> bool:
+        """Whether it is there, or was."""
+        return self.known_pid() is not None
+
+    def has_failed_to_start(self) -> bool:
+        return not self.has_started() and self._failed
+
+
+def _cannot_start(error: RayActorError) -> str:
+    """What to say where the object that workers hold cannot be made."""
+    return f"a Ray worker cannot start: {str(error).strip().splitlines()[-1].strip()}"
 
 
 class _Worker:

@@ -251,7 +251,8 @@ def _make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> 
         ValueError: If Ray is not installed, or there is no cluster at the address.
     """
     try:
-        from pes_rl.envs.ray_crew import RayCrew, connect
+        from pes_rl.envs.ray_cluster import connect
+        from pes_rl.envs.ray_crew import RayCrew
         from pes_rl.envs.ray_rollout import RayRollout
     except ModuleNotFoundError as error:
         if error.name != "ray":

@@ -16,7 +16,7 @@ from pes_rl.agents import (
     Report,
     normalize_by_return_std,
 )
-from pes_rl.envs import ObservationMoments, Rollout
+from pes_rl.envs import EngineLost, ObservationMoments, Rollout
 from pes_rl.envs.sharding import lay_out, mesh_of, on_all
 
 
@@ -205,13 +205,22 @@ class Learner:
         """Take several updates.
 
         Returns:
-            (state, reports): the reports' fields stacked, leading axis `num_updates`.
+            (state, reports): the reports' fields stacked, leading axis `num_updates`;
+            less if the engine was lost after fewer.
+
+        Raises:
+            EngineLost: If it was lost in the first of them.
         """
         if self._rollout.on_device:
             return self._scan_jitted(state, num_updates=num_updates)
         reports = []
         for _ in range(num_updates):
-            state, report = self._update(state, self._descend_jitted)
+            try:
+                state, report = self._update(state, self._descend_jitted)
+            except EngineLost:
+                if not reports:
+                    raise
+                break  # The updates before are booked first; the next call is lost too.
             reports.append(report)
         return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *reports)
 

@@ -13,6 +13,7 @@ import jax
 import tyro
 
 from pes_rl.config import TrainConfig, make_config
+from pes_rl.envs import EngineLost
 from pes_rl.envs.registry import native_twin
 from pes_rl.processes import Cluster, is_first, leave
 from pes_rl.result import Result
@@ -61,7 +62,7 @@ def _run(arguments: list[str]) -> int:
         else:
             folder, at = _find_checkpoint(resume)
         trainer = Trainer(config, folder, at)
-    except ValueError as error:
+    except (ValueError, EngineLost) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if is_first():
@@ -70,6 +71,9 @@ def _run(arguments: list[str]) -> int:
     result = trainer.run()
     if is_first():
         _print_result(result)
+    if trainer.failure is not None:
+        print(f"error: {trainer.failure}", file=sys.stderr)
+        return 1
     if result.summary["interrupted"]:
         return 128 + signal.Signals[result.summary["ended_by"]]
     return 0

@@ -15,6 +15,7 @@ from pes_rl.callbacks import Callback
 from pes_rl.checkpoints import Checkpoints
 from pes_rl.config import TrainConfig
 from pes_rl.counters import Counters
+from pes_rl.envs import EngineLost
 from pes_rl.evaluation import Evaluation, Evaluator
 from pes_rl.lockstep import Steps, run_alone
 from pes_rl.log_rows import (
@@ -46,6 +47,8 @@ class Trainer:
 
     Attributes:
         vectorization: How Gymnasium simulations are stepped, in words; None elsewhere.
+        failure: Why the run could not go on, if it could not. It then is a whole run up
+            to its last update, and can be resumed.
 
     Raises:
         ValueError: If the settings do not fit the environment, the folder cannot be
@@ -70,6 +73,7 @@ class Trainer:
         self._asked_to_break_off: str | None = None
         self._stopped_by: str | None = None
         self._interrupted_by: str | None = None
+        self.failure: str | None = None
         self._asked_evaluations = 0
         self._particle_returns = np.empty(0)  # of the last unroll
         parts = assembly or all_or_none(lambda: assemble(config))
@@ -161,7 +165,12 @@ class Trainer:
             if self._counters.evaluations == 0:
                 yield from self._evaluate_and_log({}, progress)
             while not self._at_end():
-                yield from self._advance(progress)
+                try:
+                    yield from self._advance(progress)
+                except EngineLost as error:
+                    self.failure = str(error)
+                    self._count_lost_workers()
+                    self.interrupt("lost workers")
             return (yield from self._finish(progress))
 
     def _at_end(self) -> bool:
@@ -194,9 +203,7 @@ class Trainer:
         )
         reports = jax.tree.map(np.asarray, reports)
         counters.add_updates(reports, time.perf_counter() - begun)
-        lost = self._lost_workers()
-        counters.lost_workers += lost - self._lost_before
-        self._lost_before = lost
+        self._count_lost_workers()
         self._particle_returns = -reports.particle_loss[-1]
         row = training_row(
             self._state, reports, counters, self._learner, config.reward_shift
@@ -208,6 +215,11 @@ class Trainer:
         if counters.timesteps >= counters.next_checkpoint:
             counters.schedule_checkpoint(config.checkpoint_interval)
             self._save_checkpoint(progress)
+
+    def _count_lost_workers(self) -> None:
+        lost = self._lost_workers()
+        self._counters.lost_workers += lost - self._lost_before
+        self._lost_before = lost
 
     def _evaluate_and_log(
         self, row: dict[str, float], progress: Progress

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from crews import LocalCrew, counting_slice  # noqa: E402
 from pes_rl.agents import PES  # noqa: E402
 from pes_rl.assembly import assemble  # noqa: E402
 from pes_rl.config import make_config  # noqa: E402
-from pes_rl.envs.ray_crew import RayCrew, connect  # noqa: E402
+from pes_rl.envs import EngineLost, ray_crew  # noqa: E402
+from pes_rl.envs.ray_cluster import connect  # noqa: E402
+from pes_rl.envs.ray_crew import RayCrew  # noqa: E402
 from pes_rl.envs.ray_rollout import RayRollout  # noqa: E402
 
 # Ray's own: processes that it leaves to its daemons.
@@ -91,8 +94,76 @@ def test_a_hanging_worker_is_given_up_after_the_stated_time(crew, caplog):
 
 def test_a_worker_that_cannot_start_says_why():
     crew = RayCrew(partial(int, "no number"), 1, 0, timeout=60)
-    with pytest.raises(ValueError, match="cannot start"):
+    message = "a Ray worker cannot start: ValueError: invalid literal for int"
+    with pytest.raises(ValueError, match=message):
         crew.work([("bit_length", ())])
+
+
+class Member:
+    """What a worker may hold: something that says which process it is in."""
+
+    def __init__(self, late_from: str | None = None) -> None:
+        """Late, by a few seconds, is each but the one that makes this folder first."""
+        if late_from is not None:
+            try:
+                os.mkdir(late_from)
+            except FileExistsError:
+                time.sleep(6)
+
+    def where(self) -> int:
+        return os.getpid()
+
+    def die(self) -> None:
+        os._exit(1)
+
+
+def test_a_worker_that_joins_late_is_used(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ray_crew, "START_SECONDS", 1.0)
+    build = partial(Member, str(tmp_path / "first"))
+    crew = RayCrew(build, 2, 0, timeout=60)
+    ray.wait([seat.pid for seat in crew._seats], num_returns=1)
+    answers = crew.work([("where", ())] * 2)
+    assert answers[0] == answers[1]  # The one that is there does the other's share.
+    assert "1 of 2 workers are not there after 1 s" in caplog.text
+    ray.wait([seat.pid for seat in crew._seats], num_returns=2)
+    assert sorted(crew.work([("where", ())] * 2)) == sorted(map(int, crew.pids))
+    assert len(set(crew.pids)) == 2 and crew.lost == 0
+
+
+def test_a_share_that_kills_its_workers_ends_the_crew(monkeypatch, caplog):
+    monkeypatch.setattr(ray_crew, "_ATTEMPTS", 2)
+    crew = RayCrew(Member, 2, 0, timeout=60)
+    for _ in range(2):  # What is given up stays so.
+        with pytest.raises(EngineLost, match="2 Ray workers in a row were lost over"):
+            crew.work([("where", ()), ("die", ())])
+    assert crew.lost == 2
+    assert caplog.text.count("died; another takes over") == 2
+
+
+def test_deaths_before_the_start_count_apart_and_in_a_row(monkeypatch, caplog):
+    monkeypatch.setattr(ray_crew, "_STARTS", 2)
+    crew = RayCrew(partial(os._exit, 1), 1, 0, timeout=60)
+    with pytest.raises(EngineLost, match="2 Ray workers in a row were lost before"):
+        crew.work([("where", ())])
+    assert caplog.text.count("died before it had started; another") == 2
+
+
+def test_deaths_with_answers_between_them_never_end_a_crew(monkeypatch):
+    monkeypatch.setattr(ray_crew, "_ATTEMPTS", 2)
+    monkeypatch.setattr(ray_crew, "_STARTS", 2)
+    crew = RayCrew(Member, 1, 0, timeout=60)
+    for deaths in range(3):
+        assert crew.lost == deaths
+        (pid,) = crew.work([("where", ())])
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_no_worker_in_time_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(ray_crew, "START_SECONDS", 0.5)
+    crew = RayCrew(Member, 1, 99, timeout=60)
+    message = "no worker has started for 0 s; .* 1 workers want 99 each"
+    with pytest.raises(ValueError, match=message):
+        crew.work([("where", ())])
 
 
 def test_swimmer_is_the_same_to_the_bit_with_workers_one_of_them_killed():

@@ -1,0 +1,53 @@
+"""A run whose engine is lost: a clear line, a whole folder, and a way on."""
+
+import json
+
+import numpy as np
+
+from pes_rl import train_command as train
+from pes_rl.envs import EngineLost, HostRollout
+from pes_rl.envs.rollout import Thetas
+from pes_rl.policy_files import load_policy
+
+RUN = (
+    "--env swimmer --num-pairs 2 --truncation-length 10 --horizon 40 "
+    "--total-timesteps 480 --eval-episodes 2 --final-eval-episodes 3 "
+    "--eval-interval 160 --log-interval 4"
+)
+
+
+def test_it_is_whole_up_to_the_last_update_and_goes_on(tmp_path, capsys, monkeypatch):
+    assert train.main([*RUN.split(), "--logdir", str(tmp_path / "whole")]) == 0
+    capsys.readouterr()
+    unroll, unrolls = HostRollout.unroll, 0
+
+    def lost_in_the_seventh(self, particles, thetas, *rest, **options):
+        nonlocal unrolls
+        unrolls += isinstance(thetas, Thetas)  # as training's are
+        if unrolls > 6:
+            raise EngineLost("five workers were lost")
+        return unroll(self, particles, thetas, *rest, **options)
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(HostRollout, "unroll", lost_in_the_seventh)
+        assert train.main([*RUN.split(), "--logdir", str(folder)]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == "error: five workers were lost\n"
+    assert f"stopped; continue with --resume {folder}" in shown.out
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["interrupted"] and summary["ended_by"] == "lost workers"
+    assert summary["total_timesteps"] == 6 * 40
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["240"]
+    assert train.main(["--resume", str(folder)]) == 0
+    thetas = [load_policy(f, "last").theta for f in (folder, tmp_path / "whole")]
+    np.testing.assert_array_equal(*thetas)
+
+
+def test_an_engine_that_is_lost_at_once_is_one_line(tmp_path, capsys, monkeypatch):
+    def lost(*arguments, **options):
+        raise EngineLost("ten workers were lost")
+
+    monkeypatch.setattr(HostRollout, "reset", lost)
+    assert train.main([*RUN.split(), "--logdir", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == "error: ten workers were lost\n"
