@@ -3,9 +3,13 @@
 # Ray is an extra.
 # pyright: reportMissingImports=false
 
+import socket
 from typing import Any
 
 import ray
+
+KNOCK_SECONDS = 10.0
+"""How long an address of a cluster may take to answer at all."""
 
 
 def connect(address: str | None, num_cpus: int) -> None:
@@ -31,10 +35,12 @@ def connect(address: str | None, num_cpus: int) -> None:
             "object_store_memory": 100 * 2**20,
         }
     try:
+        if address is not None:
+            _knock(address)
         ray.init(**options)
     except Exception as error:
         # Ray raises many kinds; a user can do the same about all of them.
-        reason = str(error).strip().split("\n")[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if address is None:
             raise ValueError(
                 f"a local Ray does not start ({reason}); start one yourself with 'ray "
@@ -44,3 +50,10 @@ def connect(address: str | None, num_cpus: int) -> None:
             f"ray_address={address!r}: no Ray cluster answers there ({reason}); start "
             "one with 'ray start --head', or drop ray_address for a local one"
         ) from None
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` if nobody listens at HOST:PORT: Ray asks for minutes, in vain."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()

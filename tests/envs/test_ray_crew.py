@@ -92,6 +92,29 @@ def test_a_hanging_worker_is_given_up_after_the_stated_time(crew, caplog):
     assert "worker 0 of 2 has not answered for 3 s" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [("127.0.0.1:1", "Connection refused"), ("nowhere", "Invalid address format")],
+)
+def test_an_address_without_a_cluster_is_one_clear_error(address, reason, monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    message = f"ray_address='{address}': no Ray cluster answers there .*{reason}.*start"
+    with pytest.raises(ValueError, match=message):
+        connect(address, num_cpus=1)
+
+
+def test_a_local_ray_that_does_not_start_is_one_clear_error(monkeypatch):
+    def init(**options: Any) -> None:
+        raise TimeoutError("the raylet has not registered for 60 s\nand more")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(
+        ValueError, match=r"not start \(the raylet .* 60 s\); start one"
+    ):
+        connect(None, num_cpus=1)
+
+
 def test_a_worker_that_cannot_start_says_why():
     crew = RayCrew(partial(int, "no number"), 1, 0, timeout=60)
     message = "a Ray worker cannot start: ValueError: invalid literal for int"
@@ -152,9 +175,9 @@ def test_deaths_with_answers_between_them_never_end_a_crew(monkeypatch):
     monkeypatch.setattr(ray_crew, "_ATTEMPTS", 2)
     monkeypatch.setattr(ray_crew, "_STARTS", 2)
     crew = RayCrew(Member, 1, 0, timeout=60)
-    for deaths in range(3):
-        assert crew.lost == deaths
+    for deaths in range(4):
         (pid,) = crew.work([("where", ())])
+        assert crew.lost == deaths
         os.kill(pid, signal.SIGKILL)
 
 
