@@ -10,10 +10,12 @@ The smoothed objective's gradient by the score function, as in Salimans et al. 2
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 
+from pes_rl.agents.chunks import in_chunks, pairs_at_once
 from pes_rl.agents.estimator import (
     Report,
     check_population,
@@ -34,11 +36,14 @@ class ES:
         sigma: Standard deviation of the perturbations.
         orthogonal: Make the perturbations of an update orthogonal, which leaves the
             estimate's mean and lowers its variance; see `orthogonal_rows`.
+        pairs_per_chunk: Pairs whose perturbations are held at once; None takes all, or
+            as many as fit. See `chunks`.
     """
 
     num_pairs: int
     sigma: Any
     orthogonal: bool = False
+    pairs_per_chunk: int | None = None
 
     def __post_init__(self) -> None:
         check_population(self.num_pairs, self.sigma)
@@ -48,22 +53,39 @@ class ES:
         return 2 * self.num_pairs * horizon
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> Particles:
-        del theta
         check_whole_episodes("es", rollout.horizon)
+        self._pairs_at_once(rollout, theta)
         return rollout.reset(key, self.num_pairs)
 
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: Particles, key: jax.Array
     ) -> tuple[jax.Array, Particles, Report]:
+        return in_chunks(
+            partial(self._estimate_pairs, rollout, theta, key),
+            state,
+            rollout,
+            self.num_pairs,
+            self._pairs_at_once(rollout, theta),
+        )
+
+    def _estimate_pairs(
+        self,
+        rollout: Rollout,
+        theta: jax.Array,
+        key: jax.Array,
+        first: Any,
+        state: Particles,
+    ) -> tuple[jax.Array, Particles, Report]:
         perturbation, thetas = perturb(
             theta,
-            self.num_pairs,
+            len(state.loss) // 2,
             draw_antithetic,
             key,
             self.num_pairs,
             theta.size,
             self.sigma,
             orthogonal=self.orthogonal,
+            first=first,
         )
         particles, segment = play_episodes(rollout, state, thetas)
         contributions = es_gradient(segment.loss.sum(0), perturbation, self.sigma)
@@ -74,7 +96,12 @@ class ES:
             contributions,
             independent_pairs=not self.orthogonal,
         )
-        return contributions.sum(0), particles, report
+        return contributions, particles, report
+
+    def _pairs_at_once(self, rollout: Rollout, theta: jax.Array) -> int:
+        return pairs_at_once(
+            rollout, self.pairs_per_chunk, self.num_pairs, theta.size, self.orthogonal
+        )
 
 
 def play_episodes(

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pes_rl.agents.chunks import in_chunks, pairs_at_once
 from pes_rl.agents.es import es_gradient
 from pes_rl.agents.estimator import (
     Report,
@@ -71,6 +72,8 @@ class NRES:
             each j, which leaves the estimate's mean (for a theta that is held) and
             lowers its variance; see `orthogonal_rows`. A particle finds its own by
             decomposing those of all, so an update costs N decompositions.
+        pairs_per_chunk: Pairs whose perturbations are held at once; None takes all, or
+            as many as fit. See `chunks`.
     """
 
     num_pairs: int
@@ -78,6 +81,7 @@ class NRES:
     sigma: Any
     stagger: bool = False
     orthogonal: bool = False
+    pairs_per_chunk: int | None = None
 
     def __post_init__(self) -> None:
         check_population(self.num_pairs, self.sigma)
@@ -88,8 +92,8 @@ class NRES:
         return 2 * self.num_pairs * self.truncation_length
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> NRESState:
-        del theta
         check_truncation_length(self.truncation_length, rollout.horizon)
+        self._pairs_at_once(rollout, theta)
         reset_key, key = jax.random.split(key)
         particles = rollout.reset(reset_key, self.num_pairs, stagger=self.stagger)
         sigma = jnp.full(2 * self.num_pairs, self.sigma, jnp.float32)
@@ -99,35 +103,50 @@ class NRES:
         self, rollout: Rollout, theta: jax.Array, state: NRESState, key: jax.Array
     ) -> tuple[jax.Array, NRESState, Report]:
         del key  # Every perturbation is decided by the state.
-        clock = state.particles.clock
-        sigma = jnp.where(clock.elapsed == 0, self.sigma, state.sigma)
+        sigma = jnp.where(state.particles.clock.elapsed == 0, self.sigma, state.sigma)
+        gradient, (particles, sigma), report = in_chunks(
+            partial(self._estimate_pairs, rollout, theta, state.key),
+            (state.particles, sigma),
+            rollout,
+            self.num_pairs,
+            self._pairs_at_once(rollout, theta),
+        )
+        return gradient, NRESState(particles, state.key, sigma), report
+
+    def _estimate_pairs(
+        self, rollout: Rollout, theta: jax.Array, key: Array, first: Any, state: Any
+    ) -> tuple[jax.Array, Any, Report]:
+        before, sigma = state
         perturbation, thetas = perturb(
             theta,
-            self.num_pairs,
+            len(sigma) // 2,
             episode_perturbations,
             sigma,
-            state.key,
-            clock.episode,
+            key,
+            before.clock.episode,
             theta.size,
             num_pairs=self.num_pairs,
             orthogonal=self.orthogonal,
+            first=first,
         )
         particles, segment = rollout.unroll(
-            state.particles,
-            thetas,
-            self.truncation_length,
-            single_episode=True,
+            before, thetas, self.truncation_length, single_episode=True
         )
         loss = segment.loss.sum(0)
         contributions = es_gradient(loss, perturbation, sigma[:, None])
         report = describe(
-            state.particles,
+            before,
             particles,
             segment,
             contributions,
             independent_pairs=not self.orthogonal,
         )
-        return contributions.sum(0), NRESState(particles, state.key, sigma), report
+        return contributions, (particles, sigma), report
+
+    def _pairs_at_once(self, rollout: Rollout, theta: jax.Array) -> int:
+        return pairs_at_once(
+            rollout, self.pairs_per_chunk, self.num_pairs, theta.size, self.orthogonal
+        )
 
 
 def episode_perturbations(

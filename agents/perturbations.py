@@ -112,24 +112,47 @@ def _draw_thetas(
 def normal_rows(
     key: jax.Array, size: int, first: int | jax.Array, count: int
 ) -> jax.Array:
-    """Rows of an endless matrix of unit normal noise that the key decides.
-
-    Threefry of the counter (row, column), without a key for each row, which for short
-    rows would cost several times as much; row 0 is `jax.random.normal(key, (size,))`.
+    """Rows of `jax.random.normal(key, (any, size))`, from `first` on.
 
     Returns:
         # shape=(count, size), dtype=float32
     """
-    shape = (count, size)
-    words = jax.random.key_data(key)
-    row = (first + lax.broadcasted_iota(jnp.int32, shape, 0)).astype(jnp.uint32)
-    column = lax.broadcasted_iota(jnp.uint32, shape, 1)
-    high, low = threefry2x32_p.bind(words[0], words[1], row, column)
-    one = np.float32(1).view(np.uint32)  # a float of [1, 2) but for its fraction
-    fraction = lax.bitcast_convert_type((high ^ low) >> 9 | one, jnp.float32) - 1
     least = np.nextafter(np.float32(-1), np.float32(0))
-    uniform = jnp.maximum(least, fraction * (1 - least) + least)
+    uniform = uniform_rows(key, least, np.float32(1), size, first, count)
     return np.float32(np.sqrt(2)) * lax.erf_inv(uniform)
+
+
+def uniform_rows(
+    key: jax.Array, low: Any, high: Any, size: int, first: int | jax.Array, count: int
+) -> jax.Array:
+    """Rows of `jax.random.uniform(key, (any, size), minval=low, maxval=high)`.
+
+    JAX draws element (i, j) by a Threefry of its place i size + j, of 64 bits. So it is
+    here, without the rows before.
+
+    Returns:
+        # shape=(count, size), dtype=float32
+    """
+    words = jax.random.key_data(key)
+    row_high, row_low = _product((first + jnp.arange(count)).astype(jnp.uint32), size)
+    column = jnp.arange(size, dtype=jnp.uint32)[None]
+    place = row_low[:, None] + column
+    carry = (place < column).astype(jnp.uint32)
+    bits = threefry2x32_p.bind(words[0], words[1], row_high[:, None] + carry, place)
+    one = np.float32(1).view(np.uint32)  # a float of [1, 2) but for its fraction
+    fraction = (bits[0] ^ bits[1]) >> np.uint32(9) | one
+    unit = lax.bitcast_convert_type(fraction, jnp.float32) - 1
+    return jnp.maximum(low, unit * (high - low) + low)
+
+
+def _product(factor: jax.Array, other: int) -> tuple[jax.Array, jax.Array]:
+    """Upper and lower 32 bits of products of two numbers of 32 bits."""
+    half, low = np.uint32(16), np.uint32(0xFFFF)
+    a, b = factor >> half, factor & low
+    c, d = np.uint32(other >> 16), np.uint32(other & 0xFFFF)
+    middle = a * d + (b * d >> half)
+    rest = b * c + (middle & low)
+    return a * c + (middle >> half) + (rest >> half), factor * np.uint32(other)
 
 
 def draw_in_blocks(

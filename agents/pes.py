@@ -12,11 +12,13 @@ on the first t of them, and their sum is what the score function of that loss ne
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from pes_rl.agents.chunks import in_chunks, pairs_at_once
 from pes_rl.agents.estimator import (
     Report,
     check_population,
@@ -24,6 +26,7 @@ from pes_rl.agents.estimator import (
     describe,
 )
 from pes_rl.agents.perturbations import draw_antithetic, perturb
+from pes_rl.agents.redrawn import Past, redraw
 from pes_rl.envs.episodes import Segment, split_loss
 from pes_rl.envs.rollout import Particles, Rollout
 
@@ -35,15 +38,18 @@ class PESState:
 
     Attributes:
         particles: N particles.
-        accumulator: Sum of the perturbations since each running episode began.
-            # shape=(N, D), dtype=float32
+        accumulator: Sum of the perturbations since each running episode began. Where it
+            is drawn again from the past, their number alone.
+            # shape=(N, D) or (N, 1), dtype=float32
         sigma: Standard deviation that the accumulator refers to.
             # shape=(), dtype=float32
+        past: What accumulators are drawn again from; None where they are kept.
     """
 
     particles: Particles
     accumulator: jax.Array
     sigma: jax.Array
+    past: Past | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,9 @@ class PES:
         stagger: Spread the particles over the episode, so that every update sees all
             phases of it; needs a finite horizon.
         restart_at_once: Begin the next episode inside the unroll in which one ended.
+        pairs_per_chunk: Pairs whose perturbations are held at once; None takes all, or
+            as many as fit (`chunks`). In chunks accumulators are not held at all but
+            drawn again (`redrawn`), where episodes have a longest length.
     """
 
     num_pairs: int
@@ -81,6 +90,7 @@ class PES:
     sigma: Any
     stagger: bool = False
     restart_at_once: bool = False
+    pairs_per_chunk: int | None = None
 
     def __post_init__(self) -> None:
         check_population(self.num_pairs, self.sigma)
@@ -93,38 +103,72 @@ class PES:
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> PESState:
         check_truncation_length(self.truncation_length, rollout.horizon)
         particles = rollout.reset(key, self.num_pairs, stagger=self.stagger)
-        accumulator = jnp.zeros((2 * self.num_pairs, theta.size))
-        return PESState(particles, accumulator, jnp.float32(self.sigma))
+        size, past = theta.size, None
+        in_parts = self._pairs_at_once(rollout, theta) < self.num_pairs
+        if in_parts and rollout.horizon is not None:
+            size, past = 1, Past.empty(rollout.horizon, self.truncation_length)
+        accumulator = jnp.zeros((2 * self.num_pairs, size))
+        return PESState(particles, accumulator, jnp.float32(self.sigma), past)
 
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: PESState, key: jax.Array
     ) -> tuple[jax.Array, PESState, Report]:
+        accumulator, past = state.accumulator, state.past
+        if past is None:
+            accumulator = accumulator * (self.sigma / state.sigma) ** 2
+        gradient, (particles, accumulator), report = in_chunks(
+            partial(self._estimate_pairs, rollout, theta, past, key),
+            (state.particles, accumulator),
+            rollout,
+            self.num_pairs,
+            self._pairs_at_once(rollout, theta),
+        )
+        if past is not None:
+            past = past.after(key, self.sigma)
+        after = PESState(particles, accumulator, jnp.float32(self.sigma), past)
+        return gradient, after, report
+
+    def _estimate_pairs(
+        self,
+        rollout: Rollout,
+        theta: jax.Array,
+        past: Past | None,
+        key: jax.Array,
+        first: Any,
+        state: Any,
+    ) -> tuple[jax.Array, Any, Report]:
+        before, kept = state
         perturbation, thetas = perturb(
             theta,
-            self.num_pairs,
+            len(kept) // 2,
             draw_antithetic,
             key,
             self.num_pairs,
             theta.size,
             self.sigma,
+            first=first,
         )
         particles, segment = rollout.unroll(
-            state.particles,
+            before,
             thetas,
             self.truncation_length,
             single_episode=not self.restart_at_once,
         )
+        accumulator = kept
+        if past is not None:
+            accumulator = redraw(
+                past, kept, self.num_pairs, theta.size, self.sigma, first
+            )
         contributions, accumulator = pes_gradient(
-            segment,
-            state.accumulator * (self.sigma / state.sigma) ** 2,
-            perturbation,
-            self.sigma,
+            segment, accumulator, perturbation, self.sigma
         )
-        report = describe(
-            state.particles, particles, segment, contributions, accumulator
-        )
-        after = PESState(particles, accumulator, jnp.float32(self.sigma))
-        return contributions.sum(0), after, report
+        report = describe(before, particles, segment, contributions, accumulator)
+        if past is not None:
+            accumulator = accumulate(segment, kept, jnp.ones_like(kept))
+        return contributions, (particles, accumulator), report
+
+    def _pairs_at_once(self, rollout: Rollout, theta: jax.Array) -> int:
+        return pairs_at_once(rollout, self.pairs_per_chunk, self.num_pairs, theta.size)
 
 
 @jax.jit

@@ -23,7 +23,7 @@ from jax.tree_util import Partial
 from pes_rl.agents.derivatives import check_num_particles
 from pes_rl.agents.es import play_episodes
 from pes_rl.agents.estimator import Report, check_whole_episodes, describe
-from pes_rl.agents.perturbations import draw_in_blocks
+from pes_rl.agents.perturbations import draw_in_blocks, uniform_rows
 from pes_rl.envs.episodes import Segment
 from pes_rl.envs.rollout import Particles, Rollout, Thetas
 
@@ -122,18 +122,13 @@ def draw_uniformly(
 
     Shape (num_draws, D) or (count, D).
     """
-    low = jnp.broadcast_to(centre - radius, centre.shape)
-    high = jnp.broadcast_to(centre + radius, centre.shape)
-
-    def draw(row: jax.Array) -> jax.Array:
-        own = jax.random.fold_in(key, row)
-        return jax.random.uniform(own, low.shape, minval=low, maxval=high)
-
-    def draw_rows(first: Any, count: int) -> jax.Array:
-        return jax.vmap(draw)(first + jnp.arange(count))
-
+    low, high = (
+        jnp.broadcast_to(c, centre.shape)[None]
+        for c in (centre - radius, centre + radius)
+    )
+    rows = partial(uniform_rows, key, low, high, centre.size)
     count = num_draws if count is None else count
-    return draw_in_blocks(draw_rows, num_draws, centre.size, first, count)
+    return draw_in_blocks(rows, num_draws, centre.size, first, count)
 
 
 @jax.jit

@@ -82,6 +82,6 @@ def redraw(
             count=age.shape[0] // 2,
         )
         scale = (sigma / past.sigma[u]) ** 2
-        return total + jnp.where(age > u, scale * perturbation, 0.0)
+        return total + jnp.where(age > u.astype(age.dtype), scale * perturbation, 0.0)
 
     return lax.fori_loop(0, oldest, add, jnp.zeros((age.shape[0], num_parameters)))

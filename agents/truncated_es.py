@@ -12,11 +12,13 @@ it does to the steps after them.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from pes_rl.agents.chunks import in_chunks, pairs_at_once
 from pes_rl.agents.es import es_gradient
 from pes_rl.agents.estimator import (
     Report,
@@ -51,11 +53,14 @@ class TruncatedES:
         num_pairs: Antithetic pairs P; N = 2P particles.
         truncation_length: Steps K of a partial unroll, at most the horizon T.
         sigma: Standard deviation of the perturbations.
+        pairs_per_chunk: Pairs whose perturbations are held at once; None takes all, or
+            as many as fit. See `chunks`.
     """
 
     num_pairs: int
     truncation_length: int
     sigma: Any
+    pairs_per_chunk: int | None = None
 
     def __post_init__(self) -> None:
         check_population(self.num_pairs, self.sigma)
@@ -67,39 +72,58 @@ class TruncatedES:
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> Particles:
         """The shared state: a single particle, run by the mean parameters."""
-        del theta
         check_truncation_length(self.truncation_length, rollout.horizon)
         if not rollout.can_copy:
             raise ValueError(
                 "truncated-es starts every particle from a copy of one state, and this "
                 "environment's state cannot be copied; use pes or es"
             )
+        self._pairs_at_once(rollout, theta)
         return rollout.reset(key, 1, members=1)
 
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: Particles, key: jax.Array
     ) -> tuple[jax.Array, Particles, Report]:
+        gradient, _, report = in_chunks(
+            partial(self._estimate_pairs, rollout, theta, key, state),
+            (),
+            rollout,
+            self.num_pairs,
+            self._pairs_at_once(rollout, theta),
+        )
+        mean, mean_segment = rollout.unroll(
+            state, theta[None], self.truncation_length, single_episode=True
+        )
+        mean_steps = mean_segment.simulated.sum(dtype=jnp.int32)
+        report = replace(report, env_steps=report.env_steps + mean_steps)
+        return gradient, mean, report
+
+    def _estimate_pairs(
+        self,
+        rollout: Rollout,
+        theta: jax.Array,
+        key: jax.Array,
+        state: Particles,
+        first: Any,
+        nothing: Any,
+    ) -> tuple[jax.Array, Any, Report]:
+        count = self._pairs_at_once(rollout, theta)
         perturbation, thetas = perturb(
             theta,
-            self.num_pairs,
+            count,
             draw_antithetic,
             key,
             self.num_pairs,
             theta.size,
             self.sigma,
+            first=first,
         )
-        start = rollout.take(state, jnp.zeros(2 * self.num_pairs, jnp.int32))
+        start = rollout.take(state, jnp.zeros(2 * count, jnp.int32))
         end, segment = rollout.unroll(
-            start,
-            thetas,
-            self.truncation_length,
-            single_episode=True,
+            start, thetas, self.truncation_length, single_episode=True
         )
         contributions = es_gradient(segment.loss.sum(0), perturbation, self.sigma)
-        mean, mean_segment = rollout.unroll(
-            state, theta[None], self.truncation_length, single_episode=True
-        )
-        report = describe(start, end, segment, contributions)
-        mean_steps = mean_segment.simulated.sum(dtype=jnp.int32)
-        report = replace(report, env_steps=report.env_steps + mean_steps)
-        return contributions.sum(0), mean, report
+        return contributions, nothing, describe(start, end, segment, contributions)
+
+    def _pairs_at_once(self, rollout: Rollout, theta: jax.Array) -> int:
+        return pairs_at_once(rollout, self.pairs_per_chunk, self.num_pairs, theta.size)

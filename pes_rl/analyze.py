@@ -6,10 +6,19 @@ import tyro
 
 from pes_rl.analysis.bias import Bias
 from pes_rl.analysis.cost import Cost
+from pes_rl.analysis.memory import Memory
+from pes_rl.analysis.scaling import Scaling
 from pes_rl.analysis.surface import Surface
 from pes_rl.analysis.variance import Variance
 
-_STUDIES = {"surface": Surface, "bias": Bias, "variance": Variance, "cost": Cost}
+_STUDIES = {
+    "surface": Surface,
+    "bias": Bias,
+    "variance": Variance,
+    "cost": Cost,
+    "memory": Memory,
+    "scaling": Scaling,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """Puts a run together from its settings: environment, policy, estimator, learner."""
 
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -92,7 +93,7 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
     dragged_steps = (lambda: environment.dragged_steps) if is_gymnasium else None
     lost_workers: Callable[[], int] = int
     if config.workers:
-        rollout = _make_ray_rollout(config, policy, environment)
+        rollout = make_ray_rollout(config, policy, environment)
         lost_workers = partial(getattr, rollout.crew, "lost")
     else:
         rollout = make_rollout(config, environment, policy.act, config.reward_shift)
@@ -244,7 +245,7 @@ def make_rollout(
     return HostRollout(environment, act, horizon, diverged_loss, reward_shift)
 
 
-def _make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> Any:
+def make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> Any:
     """The rollout of training by Ray workers, each of which makes such environments.
 
     Raises:
@@ -262,6 +263,7 @@ def _make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> 
             "or drop workers"
         ) from None
     config = _of_a_worker(config)
+    gc.collect()  # Else the crews of earlier runs in this process keep their CPUs.
     connect(config.ray_address, config.workers * config.num_threads)
     crew = RayCrew(
         partial(_make_slice, config, policy),

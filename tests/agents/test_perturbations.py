@@ -92,12 +92,22 @@ def test_any_pairs_draw_theirs_as_the_whole_population_does_to_the_bit(
             np.testing.assert_array_equal(draw(rows=rows), whole[rows])
 
 
-def test_noise_is_that_of_jax_in_row_0_and_new_in_others():
+def test_rows_are_those_of_jax():
     key = jax.random.key(3)
-    rows = np.asarray(normal_rows(key, 1000, 0, 3))
-    np.testing.assert_array_equal(rows[0], jax.random.normal(key, (1000,)))
-    np.testing.assert_array_equal(rows[2], normal_rows(key, 1000, 2, 1)[0])
-    assert len(np.unique(rows)) > 2990
+    whole = jax.random.normal(key, (7, 1000))
+    np.testing.assert_allclose(normal_rows(key, 1000, 2, 3), whole[2:5], rtol=1e-6)
+    low, high = np.float32(-2), np.float32(3)
+    whole = jax.random.uniform(key, (7, 1000), minval=low, maxval=high)
+    rows = perturbations.uniform_rows(key, low, high, 1000, 2, 3)
+    np.testing.assert_allclose(rows, whole[2:5], rtol=1e-6, atol=1e-6)
+
+
+def test_places_beyond_32_bits_are_counted_as_well():
+    factors = np.array([0, 1, 429, 430, 65_535, 2**31 - 1], np.uint32)
+    for other in (1, 65_537, 10_000_000, 2**31 - 1):
+        high, low = perturbations._product(jnp.asarray(factors), other)
+        for i, factor in enumerate(factors):
+            assert (int(high[i]) << 32) + int(low[i]) == int(factor) * other
 
 
 def test_pairs_may_be_drawn_from_any_place_on_as_chunks_are():

@@ -88,7 +88,7 @@ def kill(name, number, share, delay, folder):
         return False
     assert "Traceback" not in errors
     if number == signal.SIGKILL:
-        assert process.returncode == -number
+        assert process.returncode == -number, errors
         assert not (folder / "summary.json").exists()
     else:
         assert process.returncode == 128 + number, errors

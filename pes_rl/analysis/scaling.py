@@ -1,0 +1,230 @@
+"""Weak and strong scaling of Ray workers, bytes of an update, and a model: `scaling`.
+
+Updates of PES by 0 (no Ray), 1, 2 and 4 workers of one thread each, measured in turn,
+round after round, so that whatever else the machine does hits each alike. Four are
+measured with short unrolls only: on fewer cores they tell what a message costs, not
+what a worker brings. Bytes are those of what is sent and answered, serialised as Ray
+does.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from pes_rl.agents import PES
+from pes_rl.analysis.output import Row, new_figure, print_table, write_csv
+from pes_rl.analysis.scaling_model import Model, predict
+from pes_rl.assembly import (
+    make_environment,
+    make_policy,
+    make_ray_rollout,
+    make_rollout,
+)
+from pes_rl.config import make_config
+from pes_rl.envs.ray_rollout import Call
+from pes_rl.learner import Learner, Step
+
+WORKERS = (0, 1, 2, 4)
+
+
+class Counted:
+    """A crew, and the bytes that go to and fro."""
+
+    def __init__(self, crew: Any) -> None:
+        self._crew, self.out, self.back = crew, 0, 0
+
+    def __len__(self) -> int:
+        return len(self._crew)
+
+    def share(self, value: Any) -> Any:
+        self.out += len(self) * _size(value)
+        return self._crew.share(value)
+
+    def work(
+        self, calls: Sequence[Call], instead: Callable[[int], Call] | None = None
+    ) -> list[Any]:
+        # What is shared goes as a reference, and has been counted.
+        self.out += sum(_size((name, own[0], *own[2:])) for name, own in calls)
+        answers = self._crew.work(calls, instead)
+        self.back += sum(map(_size, answers))
+        return answers
+
+
+def _size(value: Any) -> int:
+    import ray.cloudpickle  # type: ignore[reportMissingImports]  # Ray is an extra.
+
+    return len(ray.cloudpickle.dumps(value))
+
+
+@dataclass
+class Training:
+    """Updates of PES on some rollout, one after another."""
+
+    row: Row
+    rollout: Any
+
+    def __post_init__(self) -> None:
+        pairs, unroll = self.row["particles"] // 2, self.row["unroll"]
+        self._theta = jax.numpy.zeros(self.row["parameters"])
+        self._estimator = PES(pairs, unroll, 0.1, stagger=True)
+        self._learner = self._make_learner(self.rollout)
+        self._state = self._learner.init(self._theta, jax.random.key(0))
+        self.seconds: list[float] = []
+        self.update()  # compiles
+        self.seconds.clear()
+
+    def _make_learner(self, rollout: Any) -> Learner:
+        return Learner(rollout, self._estimator, Step("sgd", 1e-3), 10**9)
+
+    def update(self) -> None:
+        begun = time.perf_counter()
+        self._state, _ = self._learner.run(self._state, 1)
+        jax.block_until_ready(self._state.theta)
+        self.seconds.append(time.perf_counter() - begun)
+
+    def count_bytes(self) -> tuple[int, int]:
+        """Bytes of one update to all workers, and from all."""
+        if not self.row["workers"]:
+            return 0, 0
+        crew = Counted(self.rollout.crew)
+        counted = replace(self.rollout, crew=crew)
+        self._make_learner(counted).run(self._state, 1)
+        return crew.out, crew.back
+
+    def result(self) -> Row:
+        seconds = float(np.median(self.seconds))
+        out, back = self.count_bytes()
+        steps = self.row["particles"] * self.row["unroll"]
+        return {
+            **self.row,
+            "seconds": seconds,
+            "steps_per_second": steps / seconds,
+            "bytes_out": out,
+            "bytes_back": back,
+        }
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Measure Ray workers of one thread each, and say where more of them saturate."""
+
+    env: tuple[str, ...] = ("swimmer", "halfcheetah")
+    """Native MuJoCo tasks."""
+    num_pairs: tuple[int, ...] = (32, 64)
+    """Antithetic pairs P; the last twice the one before, for weak scaling."""
+    unroll: tuple[int, int] = (10, 100)
+    """Steps K of an unroll, a short one and the one that counts."""
+    rounds: int = 9
+    """Updates measured of each case, of which the median counts."""
+    out: str = "runs/scaling"
+    """Folder of measured.csv, predicted.csv and scaling.png."""
+
+    def run(self) -> None:
+        """Measure, print and write.
+
+        Raises:
+            ValueError: If Ray is not installed or a size cannot be.
+        """
+        measured, predicted = [], []
+        for env in self.env:
+            rows = self._measure(env)
+            model = Model.fit(rows, os.cpu_count() or 1)
+            print_table(rows)
+            print(f"{env}: {model}")
+            error = model.error(rows, os.cpu_count() or 1)
+            print(f"the model misses no measured update by more than {error:.0%}")
+            measured += rows
+            predicted += predict(model, rows, self.unroll[-1])
+        out = Path(self.out)
+        out.mkdir(parents=True, exist_ok=True)
+        write_csv(out / "measured.csv", measured)
+        write_csv(out / "predicted.csv", predicted)
+        _draw(out / "scaling.png", measured, predicted, self.unroll[-1])
+        print_table([row for row in predicted if row["workers"] in (10, 100, 1000)])
+        print(f"results: {out}")
+
+    def _measure(self, env: str) -> list[Row]:
+        trainings = list(self._trainings(env))
+        for _ in range(self.rounds):
+            for training in trainings:
+                training.update()
+        return [training.result() for training in trainings]
+
+    def _trainings(self, env: str) -> Iterator[Training]:
+        _connect(sum(WORKERS) * len(self.env))
+        for workers in WORKERS:
+            rollout, num_parameters = _make_rollout(env, workers)
+            for unroll in self.unroll[:1] if workers == WORKERS[-1] else self.unroll:
+                for pairs in self.num_pairs:
+                    row = {
+                        "env": env,
+                        "workers": workers,
+                        "particles": 2 * pairs,
+                        "unroll": unroll,
+                        "parameters": num_parameters,
+                    }
+                    yield Training(row, rollout)
+
+
+def _connect(num_cpus: int) -> None:
+    try:
+        from pes_rl.envs.ray_cluster import connect
+    except ModuleNotFoundError:
+        raise ValueError("scaling needs Ray: pip install 'pes-rl[ray]'") from None
+    connect(None, num_cpus)
+
+
+def _make_rollout(env: str, workers: int) -> tuple[Any, int]:
+    """A rollout by so many workers, and the number of parameters of its policy."""
+    config = make_config(env, "pes", workers=workers, num_threads=1)
+    environment = make_environment(config, env)
+    policy = make_policy(config, environment)
+    if workers:
+        rollout = make_ray_rollout(config, policy, environment)
+    else:
+        rollout = make_rollout(config, environment, policy.act)
+    return rollout, policy.num_parameters
+
+
+def _draw(path: Path, measured: list[Row], predicted: list[Row], unroll: int) -> None:
+    figure = new_figure(10, 3.8)
+    axes = figure.add_subplot(1, 2, 1)
+    envs = list(dict.fromkeys(row["env"] for row in measured))
+    for number, env in enumerate(envs):
+        own = [r for r in measured if r["env"] == env and r["unroll"] == unroll]
+        most = max(row["particles"] for row in own)
+        strong = {r["workers"]: r for r in own if r["particles"] == most}
+        weak = {1: next(r for r in own if r["workers"] == 1), 2: strong[2]}
+        for kind, rows, style in (("strong", strong, "o-"), ("weak", weak, "s--")):
+            axes.plot(
+                list(rows),
+                [row["steps_per_second"] for row in rows.values()],
+                style,
+                color=f"C{number}",
+                label=f"{env}, {kind}",
+            )
+    axes.set_xticks([0, 1, 2], ["no Ray", "1", "2"])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("workers of one thread, measured")
+    axes.set_ylabel("environment steps a second")
+    right = figure.add_subplot(1, 2, 2)
+    for number, env in enumerate(envs):
+        for kind, style in (("strong", "-"), ("weak", "--")):
+            own = [r for r in predicted if (r["env"], r["kind"]) == (env, kind)]
+            counts = [row["workers"] for row in own]
+            gains = [row["efficiency"] * row["workers"] for row in own]
+            label = f"{env}, {kind}"
+            right.loglog(counts, gains, style, color=f"C{number}", label=label)
+    right.loglog([1, 1000], [1, 1000], "k:", label="as many times as workers")
+    right.set_xlabel("workers with a core each, by the model")
+    right.set_ylabel("times as fast as one")
+    for each in (axes, right):
+        each.grid(alpha=0.3)
+        each.legend(fontsize=7)
+    figure.savefig(path)
