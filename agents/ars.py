@@ -68,6 +68,7 @@ class ARS:
         self, rollout: Rollout, theta: jax.Array, state: Particles, key: jax.Array
     ) -> tuple[jax.Array, Particles, Report]:
         perturbation, thetas = perturb(
+            rollout,
             theta,
             self.num_pairs,
             draw_antithetic,

@@ -77,6 +77,7 @@ class ES:
         state: Particles,
     ) -> tuple[jax.Array, Particles, Report]:
         perturbation, thetas = perturb(
+            rollout,
             theta,
             len(state.loss) // 2,
             draw_antithetic,

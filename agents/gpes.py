@@ -125,6 +125,7 @@ class GPES:
         is_new = since == 0
         period_sigma = jnp.where(is_new, self.sigma, state.period_sigma)
         perturbation, thetas = perturb(
+            rollout,
             theta,
             self.num_pairs,
             episode_perturbations,

@@ -118,6 +118,7 @@ class NRES:
     ) -> tuple[jax.Array, Any, Report]:
         before, sigma = state
         perturbation, thetas = perturb(
+            rollout,
             theta,
             len(sigma) // 2,
             episode_perturbations,
@@ -159,7 +160,8 @@ def episode_perturbations(
 
 
 @partial(
-    jax.jit, static_argnames=("num_parameters", "num_pairs", "orthogonal", "count")
+    jax.jit,
+    static_argnames=("num_parameters", "num_pairs", "orthogonal", "count", "blocks"),
 )
 def episode_noise(
     key: Array,
@@ -172,6 +174,7 @@ def episode_noise(
     first: int | jax.Array = 0,
     begin: int | jax.Array = 0,
     count: int | None = None,
+    blocks: bool = False,
 ) -> jax.Array:
     """Unit normal noise of each particle's given episode, antithetic within a pair.
 
@@ -187,6 +190,7 @@ def episode_noise(
         first: The pair that the first of these particles belongs to.
         begin: First of the particles whose noise is drawn.
         count: How many they are; None for all.
+        blocks: See `draw_in_blocks`.
 
     Returns:
         +epsilon of (pair, episode, period) for the first member, -epsilon for the
@@ -197,9 +201,7 @@ def episode_noise(
     episodes = jnp.asarray(episode)
     periods = jnp.zeros_like(episodes) if period is None else jnp.asarray(period)
 
-    def noise(member: jax.Array) -> jax.Array:
-        episode, period = episodes[member], periods[member]
-
+    def noise(member: jax.Array, episode: jax.Array, period: jax.Array) -> jax.Array:
         def draw(pair: jax.Array) -> jax.Array:
             pair_key = jax.random.fold_in(jax.random.wrap_key_data(key), pair)
             noise_key = jax.random.fold_in(pair_key, episode)
@@ -219,8 +221,12 @@ def episode_noise(
         return jnp.where(member % 2 == 0, own, -own)
 
     def draw_members(first: Any, count: int) -> jax.Array:
+        if count == num_particles:  # None is to be looked up on another device.
+            return jax.vmap(noise)(jnp.arange(count), episodes, periods)
         members = jnp.minimum(first + jnp.arange(count), num_particles - 1)
-        return jax.vmap(noise)(members)
+        return jax.vmap(noise)(members, episodes[members], periods[members])
 
     count = num_particles if count is None else count
-    return draw_in_blocks(draw_members, num_particles, num_parameters, begin, count)
+    return draw_in_blocks(
+        draw_members, num_particles, num_parameters, begin, count, blocks
+    )

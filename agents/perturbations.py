@@ -15,7 +15,7 @@ from jax import lax
 from jax.extend.random import threefry2x32_p
 from jax.tree_util import Partial
 
-from pes_rl.envs.rollout import Thetas
+from pes_rl.envs.rollout import Rollout, Thetas
 
 BLOCK_FLOATS = 2**18
 """Noise is drawn in blocks of so many floats, or of one row that has more."""
@@ -25,7 +25,8 @@ DrawRows = Callable[[Any, int], jax.Array]
 
 
 @partial(
-    jax.jit, static_argnames=("num_pairs", "num_parameters", "orthogonal", "count")
+    jax.jit,
+    static_argnames=("num_pairs", "num_parameters", "orthogonal", "count", "blocks"),
 )
 def antithetic_perturbations(
     key: jax.Array,
@@ -36,6 +37,7 @@ def antithetic_perturbations(
     orthogonal: bool = False,
     first: int | jax.Array = 0,
     count: int | None = None,
+    blocks: bool = False,
 ) -> jax.Array:
     """Perturbations +sigma epsilon and -sigma epsilon, the members of a pair adjacent.
 
@@ -47,6 +49,7 @@ def antithetic_perturbations(
         orthogonal: Make the pairs' perturbations orthogonal; see `orthogonal_rows`.
         first: First of the pairs that are drawn.
         count: How many are drawn; None for all P.
+        blocks: See `draw_in_blocks`.
 
     Returns:
         # shape=(2 * count, num_parameters), dtype=float32
@@ -59,7 +62,7 @@ def antithetic_perturbations(
 
     def draw(first: Any, count: int) -> jax.Array:
         rows = partial(normal_rows, key, size)
-        return draw_in_blocks(rows, num_rows, size, first, count)
+        return draw_in_blocks(rows, num_rows, size, first, count, blocks)
 
     if orthogonal:
         noise = draw_orthogonal(draw, num_pairs, size, first, count)
@@ -81,6 +84,7 @@ def draw_antithetic(
 
 
 def perturb(
+    rollout: Rollout,
     theta: jax.Array,
     num_pairs: int,
     draw: Callable[..., jax.Array],
@@ -90,14 +94,15 @@ def perturb(
 ) -> tuple[jax.Array, Thetas]:
     """The perturbations of so many pairs, and theta under each.
 
-    They are `draw(*arguments, rows=slice(0, N), **options)`, and any other slice of
-    whole pairs is drawn the same to the bit: so a distant engine draws those that it
-    simulates. `draw` is no jitted function itself, which is sent by value, and so would
-    be compiled anew at each arrival.
+    They are `draw(*arguments, rows=slice(0, N), **options)`. On a host rollout any
+    other slice of whole pairs is drawn the same to the bit, so that a distant engine
+    draws those that it simulates. `draw` is no jitted function itself, which is sent by
+    value, and so would be compiled anew at each arrival.
 
     Returns:
         (perturbations [N, D], the particles' parameters).
     """
+    options["blocks"] = not rollout.on_device
     perturbation = draw(*arguments, rows=slice(0, 2 * num_pairs), **options)
     recipe = Partial(_draw_thetas, theta, Partial(draw, *arguments, **options))
     return perturbation, Thetas(theta[None] + perturbation, recipe)
@@ -156,13 +161,18 @@ def _product(factor: jax.Array, other: int) -> tuple[jax.Array, jax.Array]:
 
 
 def draw_in_blocks(
-    draw: DrawRows, num_rows: int, size: int, first: int | jax.Array, count: int
+    draw: DrawRows,
+    num_rows: int,
+    size: int,
+    first: int | jax.Array,
+    count: int,
+    blocks: bool,
 ) -> jax.Array:
-    """Rows that are the same to the bit whatever others are drawn.
+    """Rows that, with `blocks`, are the same to the bit whatever others are drawn.
 
     XLA compiles the same arithmetic differently for other shapes, and the last bit of a
     logarithm with it. So everybody draws the whole blocks that their rows lie in, and
-    all blocks have one shape.
+    all blocks have one shape. Devices, which would all draw all blocks, do without.
 
     Args:
         draw: Draws rows.
@@ -170,10 +180,13 @@ def draw_in_blocks(
         size: D.
         first: First of the rows that are wanted.
         count: How many are wanted.
+        blocks: Whether to draw in blocks.
 
     Returns:
         # shape=(count, size)
     """
+    if not blocks:
+        return draw(first, count)
     block = min(num_rows, max(BLOCK_FLOATS // size, 1))
     needed, begin = _blocks(block, num_rows, first, count)
 

@@ -139,6 +139,7 @@ class PES:
     ) -> tuple[jax.Array, Any, Report]:
         before, kept = state
         perturbation, thetas = perturb(
+            rollout,
             theta,
             len(kept) // 2,
             draw_antithetic,

@@ -89,7 +89,14 @@ class RandomSearch:
         state: RandomSearchState,
         key: jax.Array,
     ) -> tuple[jax.Array, RandomSearchState, Report]:
-        draw = Partial(_draw, key, state.centre, self.search_radius, self.num_particles)
+        draw = Partial(
+            _draw,
+            key,
+            state.centre,
+            self.search_radius,
+            self.num_particles,
+            blocks=not rollout.on_device,
+        )
         thetas = draw(rows=slice(0, self.num_particles))
         particles, segment = play_episodes(
             rollout, state.particles, Thetas(thetas, draw)
@@ -103,12 +110,13 @@ class RandomSearch:
         return gradient, after, report
 
 
-def _draw(*arguments: Any, rows: slice) -> jax.Array:
+def _draw(*arguments: Any, rows: slice, blocks: bool) -> jax.Array:
     """Rows of `draw_uniformly`, but sent by its name; see `perturb`."""
-    return draw_uniformly(*arguments, first=rows.start, count=rows.stop - rows.start)
+    count = rows.stop - rows.start
+    return draw_uniformly(*arguments, first=rows.start, count=count, blocks=blocks)
 
 
-@partial(jax.jit, static_argnames=("num_draws", "count"))
+@partial(jax.jit, static_argnames=("num_draws", "count", "blocks"))
 def draw_uniformly(
     key: jax.Array,
     centre: jax.Array,
@@ -117,6 +125,7 @@ def draw_uniformly(
     *,
     first: int | jax.Array = 0,
     count: int | None = None,
+    blocks: bool = False,
 ) -> jax.Array:
     """Uniform draws from the box centre +- radius, or `count` of them from one on.
 
@@ -128,7 +137,7 @@ def draw_uniformly(
     )
     rows = partial(uniform_rows, key, low, high, centre.size)
     count = num_draws if count is None else count
-    return draw_in_blocks(rows, num_draws, centre.size, first, count)
+    return draw_in_blocks(rows, num_draws, centre.size, first, count, blocks)
 
 
 @jax.jit

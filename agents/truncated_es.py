@@ -109,6 +109,7 @@ class TruncatedES:
     ) -> tuple[jax.Array, Any, Report]:
         count = self._pairs_at_once(rollout, theta)
         perturbation, thetas = perturb(
+            rollout,
             theta,
             count,
             draw_antithetic,

@@ -85,11 +85,11 @@ def test_any_pairs_draw_theirs_as_the_whole_population_does_to_the_bit(
     num_pairs = 7
     monkeypatch.setattr(perturbations, "BLOCK_FLOATS", 48)
     for draw in draws(num_pairs, size, orthogonal).values():
-        whole = np.asarray(draw(rows=slice(0, 2 * num_pairs)))
+        whole = np.asarray(draw(rows=slice(0, 2 * num_pairs), blocks=True))
         assert whole.shape == (2 * num_pairs, size) and whole.all()
         for first, last in [(0, 1), (2, 5)]:
             rows = slice(2 * first, 2 * last)
-            np.testing.assert_array_equal(draw(rows=rows), whole[rows])
+            np.testing.assert_array_equal(draw(rows=rows, blocks=True), whole[rows])
 
 
 def test_rows_are_those_of_jax():

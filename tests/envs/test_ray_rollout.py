@@ -211,9 +211,11 @@ def test_a_worker_draws_its_own_pairs_and_with_orthogonal_ones_their_blocks(
 ):
     drawn = []
 
-    def recorded(draw: Any, num_rows: int, size: int, first: Any, count: int) -> Any:
+    def recorded(draw: Any, *where: Any) -> Any:
+        *_, count, blocks = where
+        assert blocks
         drawn.append(count)
-        return draw_in_blocks(draw, num_rows, size, first, count)
+        return draw_in_blocks(draw, *where)
 
     monkeypatch.setattr(perturbations, "draw_in_blocks", recorded)
     rollout: Any = RayRollout(LocalCrew(drifting_slice, 4), 6, False)
