@@ -185,13 +185,13 @@ def draw_in_blocks(
     Returns:
         # shape=(count, size)
     """
+    # What becomes of the rows would else be compiled into the drawing of them.
     if not blocks:
-        return draw(first, count)
+        return lax.optimization_barrier(draw(first, count))
     block = min(num_rows, max(BLOCK_FLOATS // size, 1))
     needed, begin = _blocks(block, num_rows, first, count)
 
     def one(b: jax.Array) -> jax.Array:
-        # Else what becomes of the rows would be compiled into the drawing.
         return lax.optimization_barrier(draw(b * block, block))
 
     if needed == 1:

@@ -57,9 +57,9 @@ class Counted:
 
 
 def _size(value: Any) -> int:
-    import ray.cloudpickle  # type: ignore[reportMissingImports]  # Ray is an extra.
+    from ray import cloudpickle  # type: ignore[reportMissingImports]  # Ray is an extra.
 
-    return len(ray.cloudpickle.dumps(value))
+    return len(cloudpickle.dumps(value))  # type: ignore[reportPrivateImportUsage]
 
 
 @dataclass

@@ -78,6 +78,7 @@ def test_of_accumulators_nothing_of_their_size_is_kept():
     estimator = PES(NUM_PAIRS, 4, SIGMA, pairs_per_chunk=2)
     state = estimator.init(rollout, jnp.zeros(10_000), jax.random.key(0))
     assert max(leaf.size for leaf in jax.tree.leaves(state)) < 100
+    assert state.past is not None
     assert state.past.key.shape == (2, 2)  # an episode of 6 steps has two unrolls
     endless = dataclasses.replace(rollout, horizon=None)
     kept = estimator.init(endless, jnp.zeros(10_000), jax.random.key(0))

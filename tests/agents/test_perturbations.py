@@ -56,7 +56,7 @@ def test_orthogonal_perturbations_are_antithetic_and_of_the_same_draws():
 
 def draws(num_pairs: int, size: int, orthogonal: bool) -> dict[str, Any]:
     """What the estimators draw by, as functions of a slice of the particles."""
-    key, sigma = jax.random.key(5), np.linspace(0.1, 0.7, 2 * num_pairs)
+    key, sigma = jax.random.key(5), jnp.linspace(0.1, 0.7, 2 * num_pairs)
     each = np.arange(2 * num_pairs) % 3
     return {
         "each update": partial(
@@ -64,7 +64,7 @@ def draws(num_pairs: int, size: int, orthogonal: bool) -> dict[str, Any]:
         ),
         "each period of each episode": partial(
             episode_perturbations,
-            sigma.astype(np.float32),
+            sigma,
             jax.random.key_data(key),
             each,
             size,
