@@ -4,6 +4,8 @@ import argparse
 import dataclasses
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType
@@ -67,8 +69,8 @@ def _run(arguments: list[str]) -> int:
         return 2
     if is_first():
         _print_beginning(config, trainer)
-    _stop_on_signals(trainer)
-    result = trainer.run()
+    with _stopping_on_signals(trainer):
+        result = trainer.run()
     if is_first():
         _print_result(result)
     if trainer.failure is not None:
@@ -122,7 +124,8 @@ def _find_checkpoint(resume: str) -> tuple[Path, Literal["newest"] | int]:
     return path, "newest"
 
 
-def _stop_on_signals(trainer: Trainer) -> None:
+@contextmanager
+def _stopping_on_signals(trainer: Trainer) -> Iterator[None]:
     """End the run in good order on Ctrl-C or SIGTERM; a second one ends it at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -130,8 +133,13 @@ def _stop_on_signals(trainer: Trainer) -> None:
         trainer.interrupt(signal.Signals(number).name)
         signal.signal(number, signal.SIG_DFL)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print_beginning(config: TrainConfig, trainer: Trainer) -> None:
