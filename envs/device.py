@@ -236,16 +236,34 @@ class DeviceRollout:
         )
 
 
+@jax.custom_batching.custom_vmap
+def _any(mask: jax.Array) -> jax.Array:
+    """Whether any is set; of all runs where several are vmapped.
+
+    So a loop has one condition for all of them. With one of each run it would choose,
+    at each of its steps, for each run between all that it carries before and after.
+    """
+    return jnp.any(mask)
+
+
+@_any.def_vmap
+def _any_of_all(size: int, batched: list[bool], mask: jax.Array) -> tuple[Any, bool]:
+    del size, batched
+    return _any(mask), False
+
+
 def _when(condition: jax.Array, change: Callable[[Any], Any], tree: Any) -> Any:
     """`change(tree)` if the condition holds, else `tree`.
 
     A loop of one trip at most: it leaves an unchanged tree where it lies, while
-    `lax.cond` copies it, which costs a few percent of a step.
+    `lax.cond` copies it, which costs a few percent of a step. Where several runs are
+    vmapped, the tree of each is changed if the condition holds for any of them; what is
+    changed here is then the same, for a run whose condition does not hold.
     """
     return lax.while_loop(
         lambda carry: carry[0],
         lambda carry: (jnp.zeros((), bool), change(carry[1])),
-        (condition, tree),
+        (_any(condition), tree),
     )[1]
 
 
@@ -275,7 +293,7 @@ def _scan_while_running(
 
     def unfinished(loop: tuple[jax.Array, _Carry, Row]) -> jax.Array:
         k, carry, _ = loop
-        return (k < length) & jnp.any(carry.running)
+        return (k < length) & _any(carry.running)
 
     def body(loop: tuple[jax.Array, _Carry, Row]) -> tuple[jax.Array, _Carry, Row]:
         k, carry, rows = loop

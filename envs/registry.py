@@ -135,6 +135,11 @@ def is_unrolled(name: str) -> bool:
     return name.startswith("unrolled:")
 
 
+def is_in_jax(name: str) -> bool:
+    """Whether a name is of what is written in JAX, and so can be traced and vmapped."""
+    return name.startswith(("jax:", "brax:", "unrolled:"))
+
+
 def native_twin(name: str) -> str | None:
     """The native MuJoCo task that is the same as a `gym:ID`, or None."""
     from pes_rl.envs.mujoco_tasks import TASKS

@@ -50,7 +50,7 @@ class Assembly:
             its own.
         evaluate_finally: Plays those of the last one, maybe in another environment.
         horizon: Steps of the longest episode of an evaluation.
-        vectorization: How Gymnasium simulations are stepped, in words; None elsewhere.
+        vectorization: How simulations are stepped, in words, where there is a choice.
         lost_workers: Tells how many Ray workers have been given up so far.
     """
 

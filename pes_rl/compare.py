@@ -9,12 +9,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import tyro
 
 from pes_rl.assembly import Assembly, assemble
 from pes_rl.config import TrainConfig
+from pes_rl.envs.registry import is_in_jax
+from pes_rl.lockstep import run_together
 from pes_rl.progress import Progress
 from pes_rl.run_folder import read_settings, read_summary
 from pes_rl.study import (
@@ -42,10 +45,15 @@ class CompareOptions:
     """Seeds, without a study file."""
     total_timesteps: int | None = None
     """Budget of every run in environment steps, without a study file."""
+    vmap_seeds: bool = False
+    """Train the seeds of an arm in lock-step, in one program, where the environment is
+    written in JAX (jax:, brax:, unrolled:), without a study file. For an accelerator
+    and for small problems; see pes_rl/lockstep.py."""
     out: str | None = None
     """Folder of the results; None takes the study file's, or runs/compare-ENV."""
     jobs: int = os.cpu_count() or 1
-    """Runs at the same time, each on one thread."""
+    """Processes that train at the same time, each on one thread. Seeds in lock-step are
+    divided among them; on one accelerator use 1."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,6 +90,7 @@ def _read_options(options: CompareOptions) -> tuple[Study, Path]:
         options.agents,
         options.seeds,
         {} if budget is None else {"total_timesteps": budget},
+        options.vmap_seeds,
     )
     name = "-".join(options.env).replace(":", "-")
     return study, Path(options.out or f"runs/compare-{name}")
@@ -99,22 +108,36 @@ def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
     with (
         Progress(study.title, len(study.runs), "runs") as progress,
         ProcessPoolExecutor(
-            jobs, context, share_compilations, (runs_folder.absolute(),)
+            jobs, context, prepare_process, (runs_folder.absolute(), jobs)
         ) as pool,
     ):
         progress.update(done, "")
         futures = {
-            pool.submit(_train, run.config, runs_folder / run.folder_name): run
-            for run in missing
+            pool.submit(_train, group, runs_folder): group
+            for group in _in_groups(missing, jobs)
         }
         try:
             for future in as_completed(futures):
-                done += 1
-                name = futures[future].folder_name
-                progress.update(done, f"{name}: return {short(future.result())}")
+                for run, value in zip(futures[future], future.result(), strict=True):
+                    done += 1
+                    note = f"{run.folder_name}: return {short(value)}"
+                    progress.update(done, note)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _in_groups(runs: list[StudyRun], jobs: int) -> list[list[StudyRun]]:
+    """What a process trains at once: a run, or seeds of an arm in lock-step."""
+    alike: dict[Any, list[StudyRun]] = {}
+    for run in runs:
+        key = (run.arm, run.config.env) if run.vmap_seeds else run.folder_name
+        alike.setdefault(key, []).append(run)
+    groups = []
+    for seeds in alike.values():
+        size = -(-len(seeds) // jobs)
+        groups += [seeds[at : at + size] for at in range(0, len(seeds), size)]
+    return groups
 
 
 def _is_complete(run: StudyRun, runs_folder: Path) -> bool:
@@ -125,22 +148,43 @@ def _is_complete(run: StudyRun, runs_folder: Path) -> bool:
     return settings_that_matter(made_with) == settings_that_matter(run.config)
 
 
-def share_compilations(runs_folder: Path) -> None:
-    """Let the study's processes share compilations: seeds differ in numbers only."""
+def prepare_process(runs_folder: Path, jobs: int) -> None:
+    """Let the study's processes share compilations and the CPUs.
+
+    Seeds differ in numbers only. XLA, which reads NPROC when it starts, would take all
+    CPUs in each of the processes, and cut arrays of a few hundred particles between
+    them, which costs more than it brings.
+    """
+    os.environ["NPROC"] = str(max(1, (os.cpu_count() or 1) // jobs))
     jax.config.update("jax_compilation_cache_dir", str(runs_folder / "compilations"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def _train(config: TrainConfig, folder: Path) -> float:
-    """One run, in a process of its own; returns its final return."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    config = replace(config, num_threads=1)
-    with (folder / "output.txt").open("w") as file, contextlib.redirect_stdout(file):
-        assembly = assemble_once(replace(config, seed=0))
-        result = Trainer(config, folder, assembly=assembly).run()
-    return result.summary["final_return"]
+def _train(runs: list[StudyRun], runs_folder: Path) -> list[float]:
+    """Runs that differ in their seeds alone, in a process; their final returns."""
+    folders = [runs_folder / run.folder_name for run in runs]
+    configs = [replace(run.config, num_threads=1) for run in runs]
+    for folder in folders:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    assembly = assemble_once(replace(configs[0], seed=0))
+    traceable = {assembly.learner.run, assembly.evaluate}
+    if is_in_jax(configs[0].final_eval_env or configs[0].env):
+        traceable.add(assembly.evaluate_finally)
+    if len(runs) > 1:
+        seeds = ", ".join(str(config.seed) for config in configs)
+        assembly = replace(assembly, vectorization=f"seeds {seeds} in lock-step")
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context((f / "output.txt").open("w")) for f in folders]
+        stack.enter_context(contextlib.redirect_stdout(files[0]))
+        trainers = [
+            Trainer(config, folder, assembly=assembly)
+            for config, folder in zip(configs, folders, strict=True)
+        ]
+        steps = [t.steps(file) for t, file in zip(trainers, files, strict=True)]
+        results = run_together(steps, traceable)
+    return [result.summary["final_return"] for result in results]
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pes_rl.agents import AGENT_NAMES, AGENTS
 from pes_rl.defaults import task_defaults
-from pes_rl.envs.registry import HANDED_OVER, check_name, unknown_name
+from pes_rl.envs.registry import HANDED_OVER, check_name, is_in_jax, unknown_name
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class TrainConfig:
     def _check_devices(self) -> None:
         if self.devices < 0:
             raise ValueError(f"devices={self.devices} must be 0 (all) or more")
-        if self.devices != 1 and not self.env.startswith(_ON_DEVICES):
+        if self.devices != 1 and not is_in_jax(self.env):
             raise ValueError(
                 f"devices={self.devices} are for environments written in JAX (jax:, "
                 f"brax:, unrolled:), and {self.env} is stepped on the host; use "
@@ -184,7 +184,7 @@ class TrainConfig:
                 f"ray_address={self.ray_address!r} has no meaning without workers; "
                 "set workers"
             )
-        if self.workers and self.env.startswith(_NOT_FOR_WORKERS):
+        if self.workers and (is_in_jax(self.env) or self.env.startswith(HANDED_OVER)):
             raise ValueError(
                 f"workers={self.workers} are for environments that they can make by "
                 f"name on the host, native MuJoCo and gym:ID; drop it for {self.env}"
@@ -246,9 +246,6 @@ _EXAMPLES = {
     "search_radius": 1.0,
     "sigma": 0.1,
 }
-
-_ON_DEVICES = ("jax:", "brax:", "unrolled:")
-_NOT_FOR_WORKERS = (*_ON_DEVICES, HANDED_OVER)
 
 _POSITIVE = (
     "total_timesteps",

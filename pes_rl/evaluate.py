@@ -101,7 +101,7 @@ def evaluate(
         rollout = make_rollout(config, environment, trained.act)
         play = make_evaluator(rollout, options.episodes)
     evaluation = play(jnp.asarray(theta), None, jax.random.key(options.seed))
-    return config, evaluation.returns, evaluation.lengths
+    return config, np.asarray(evaluation.returns), np.asarray(evaluation.lengths)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,23 @@ import numpy as np
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from pes_rl.envs import ObservationMoments, Rollout
+from pes_rl.envs.episodes import Array
 from pes_rl.learner import with_normalizer
 from pes_rl.processes import is_first
 
 Evaluator = Callable[[jax.Array, ObservationMoments | None, jax.Array], "Evaluation"]
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns and lengths (steps) of the episodes played. # shape=(episodes,) each."""
+    """Returns and lengths (steps) of the episodes played. # shape=(episodes,) each.
 
-    returns: np.ndarray
-    lengths: np.ndarray
+    Callbacks get them in NumPy.
+    """
+
+    returns: Array
+    lengths: Array
 
 
 def make_evaluator(
@@ -38,28 +43,20 @@ def make_evaluator(
     horizon = rollout.horizon
     assert horizon is not None  # the trainer's environments all have one
 
-    def play(
+    def evaluate(
         theta: jax.Array, observations: ObservationMoments | None, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> Evaluation:
         played = with_normalizer(rollout, observations)
         particles = rollout.reset(key, num_episodes, members=1)
         thetas = jnp.broadcast_to(theta, (num_episodes, theta.size))
         _, segment = played.unroll(particles, thetas, horizon, single_episode=True)
         lengths = segment.simulated.sum(0, dtype=jnp.int32)
         if counts == "last":
-            return -jnp.take_along_axis(segment.loss, lengths[None] - 1, 0)[0], lengths
-        return -segment.loss.sum(0), lengths
+            last = jnp.take_along_axis(segment.loss, lengths[None] - 1, 0)[0]
+            return Evaluation(-last, lengths)
+        return Evaluation(-segment.loss.sum(0), lengths)
 
-    play_once = jax.jit(play) if rollout.on_device else play
-
-    def evaluate(
-        theta: jax.Array, observations: ObservationMoments | None, key: jax.Array
-    ) -> Evaluation:
-        # Training's devices hold a copy each, and would each play on it.
-        theta, observations = jax.device_get((theta, observations))
-        returns, lengths = play_once(theta, observations, key)
-        return Evaluation(np.asarray(returns), np.asarray(lengths))
-
+    evaluate = jax.jit(evaluate) if rollout.on_device else evaluate
     return evaluate if jax.process_count() == 1 else _told(evaluate, num_episodes)
 
 

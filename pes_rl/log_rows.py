@@ -96,14 +96,20 @@ def distributions(
 
 
 def summarise(
-    config: TrainConfig, counters: Counters, final: Evaluation | None
+    config: TrainConfig,
+    counters: Counters,
+    final: Evaluation | None,
+    interrupted: bool,
+    ended_by: str | None,
 ) -> dict[str, Any]:
-    """Content of `summary.json`, but for why the run ended.
+    """Content of `summary.json`.
 
     Args:
         config: The settings.
         counters: At the end.
         final: The final evaluation; None where there was none.
+        interrupted: Whether the run was cut off.
+        ended_by: Why it ended.
     """
     return {
         "env": config.env,
@@ -122,6 +128,8 @@ def summarise(
         "timesteps_to_threshold": counters.timesteps_to_threshold,
         "dropped_simulations": counters.dropped_simulations,
         "lost_workers": counters.lost_workers,
+        "interrupted": interrupted,
+        "ended_by": ended_by,
     }
 
 

@@ -1,7 +1,7 @@
 """What a person sees of a run while it goes on: a bar, or plain lines in a pipe."""
 
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -23,11 +23,21 @@ class Progress:
         total: Where the count ends.
         unit: What is counted.
         silent: Show nothing.
+        output: Where it is shown; None takes standard output.
     """
 
-    def __init__(self, label: str, total: int, unit: str, silent: bool = False) -> None:
+    def __init__(
+        self,
+        label: str,
+        total: int,
+        unit: str,
+        silent: bool = False,
+        output: IO[str] | None = None,
+    ) -> None:
         self._label, self._total, self._unit = label, total, unit
-        self._console = Console(highlight=False, soft_wrap=True, quiet=silent)
+        self._console = Console(
+            file=output, highlight=False, soft_wrap=True, quiet=silent
+        )
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),

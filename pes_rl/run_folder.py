@@ -149,7 +149,7 @@ class RunFolder:
 
         Args:
             settings: Of the run.
-            vectorization: How Gymnasium simulations are stepped, in words.
+            vectorization: How simulations are stepped, in words.
         """
         self._settings = settings
         resumed = (self.path / "config.json").exists()

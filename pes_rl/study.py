@@ -9,6 +9,7 @@ name = "PES, published settings"
 agent = "pes"
 seeds = [3, 5, 7]                  # or "0-49"
 sigma = 0.3                        # any setting of pes_rl.train, for this arm
+vmap_seeds = true                  # train them in lock-step (pes_rl/lockstep.py)
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pes_rl.config import TrainConfig, make_config
+from pes_rl.envs.registry import is_in_jax
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,25 @@ class StudyRun:
         config: Its settings.
         folder_name: The arm's name as a folder, and the seed; the environment before
             them where the arm is run on several.
+        vmap_seeds: Train it in lock-step with the arm's other seeds.
     """
 
     arm: str
     config: TrainConfig
     folder_name: str
+    vmap_seeds: bool = False
+
+    def __post_init__(self) -> None:
+        if self.vmap_seeds and not is_in_jax(self.config.env):
+            raise ValueError(
+                "vmap_seeds is for environments written in JAX (jax:, brax:, "
+                f"unrolled:); drop it for {self.config.env}"
+            )
+        if self.vmap_seeds and self.config.devices != 1:
+            raise ValueError(
+                f"vmap_seeds and devices={self.config.devices} do not go together; "
+                "drop one of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -109,11 +125,13 @@ def make_study(
     agents: tuple[str, ...],
     seeds: tuple[int, ...],
     options: dict[str, Any],
+    vmap_seeds: bool = False,
 ) -> Study:
     """Agents times environments times seeds, with each task's and agent's defaults."""
     runs: list[StudyRun] = []
     for agent in agents:
         settings = {"env": list(envs), "agent": agent, **options}
+        settings["vmap_seeds"] = vmap_seeds
         runs += _arm_runs(agent, seeds, settings)
     return Study(", ".join(envs), tuple(runs))
 
@@ -124,14 +142,15 @@ def _arm_runs(name: str, seeds: Any, settings: dict[str, Any]) -> list[StudyRun]
     options: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in settings.items()
-        if key != "env"
+        if key not in ("env", "vmap_seeds")
     }
+    together = settings.get("vmap_seeds", False)
     runs = []
     for env in envs:
         folder = _as_folder(f"{env} {name}" if len(envs) > 1 else name)
         for seed in seeds:
             config = make_config(env, seed=seed, **options)
-            runs.append(StudyRun(name, config, f"{folder}-s{seed}"))
+            runs.append(StudyRun(name, config, f"{folder}-s{seed}", together))
     return runs
 
 

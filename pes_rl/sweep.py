@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from pes_rl.callbacks import Callback, Run
-from pes_rl.compare import assemble_once, share_compilations
+from pes_rl.compare import assemble_once, prepare_process
 from pes_rl.config import TrainConfig
 from pes_rl.evaluation import Evaluation
 from pes_rl.progress import Progress
@@ -105,7 +105,7 @@ def run_trials(space: Space, study: Any, out: Path, trials: int, jobs: int) -> N
     with (
         Progress(space.title, trials, "trials") as progress,
         ProcessPoolExecutor(
-            jobs, context, share_compilations, (out.absolute(),)
+            jobs, context, prepare_process, (out.absolute(), jobs)
         ) as pool,
     ):
         progress.update(min(done, trials), _best(study))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import jax
 import numpy as np
@@ -46,7 +46,7 @@ class Trainer:
         callbacks: Called in this order; see pes_rl/callbacks.py.
 
     Attributes:
-        vectorization: How Gymnasium simulations are stepped, in words; None elsewhere.
+        vectorization: How simulations are stepped, in words, where there is a choice.
         failure: Why the run could not go on, if it could not. It then is a whole run up
             to its last update, and can be resumed.
 
@@ -79,8 +79,7 @@ class Trainer:
         parts = assembly or all_or_none(lambda: assemble(config))
         self.vectorization = parts.vectorization
         self._describe, self._learner = parts.describe, parts.learner
-        self._evaluate = parts.evaluate
-        self._evaluate_finally = parts.evaluate_finally
+        self._evaluate, self._evaluate_finally = parts.evaluate, parts.evaluate_finally
         self._horizon = parts.horizon
         self._lost_workers, self._lost_before = parts.lost_workers, parts.lost_workers()
         policy_key, learner_key, self._eval_key = jax.random.split(
@@ -141,22 +140,22 @@ class Trainer:
         self._asked_evaluations += 1
         key = jax.random.fold_in(self._eval_key, self._counters.evaluations)
         key = jax.random.fold_in(key, self._asked_evaluations)
-        return self._evaluate(self._state.theta, self._state.observations, key)
+        return jax.tree.map(np.asarray, self._playing(self._evaluate, key)())
 
     def run(self) -> Result:
         """Train until the budget, the threshold, a stop or an interruption."""
         return run_alone(self.steps())
 
-    def steps(self) -> Steps[Result]:
+    def steps(self, output: IO[str] | None = None) -> Steps[Result]:
         """The run, with its updates and evaluations left to the caller.
 
         Each is a `partial` of the learner's `run` or of an evaluator. What it raises is
-        to be thrown back.
+        to be thrown back. Progress goes to `output`, or to standard output.
         """
         config = self._config
         label = f"{config.env} {config.agent} seed {config.seed}"
-        budget = config.total_timesteps
-        with Progress(label, budget, "steps", silent=not is_first()) as progress:
+        budget, silent = config.total_timesteps, not is_first()
+        with Progress(label, budget, "steps", silent, output) as progress:
             if self._counters.iterations and not self._learner.saves_particles:
                 progress.say(
                     "the simulations could not be saved: every particle begins a new "
@@ -240,14 +239,19 @@ class Trainer:
 
     def _try(self, evaluate: Evaluator, progress: Progress) -> Steps[Evaluation | None]:
         """An evaluation; a failure, of whatever kind, is shown and the run goes on."""
-        state = self._state
         self._counters.evaluations += 1
         key = jax.random.fold_in(self._eval_key, self._counters.evaluations)
         try:
-            return (yield partial(evaluate, state.theta, state.observations, key))
+            evaluation = yield self._playing(evaluate, key)
+            return jax.tree.map(np.asarray, evaluation)
         except Exception as error:
             progress.say(f"evaluation failed, training goes on: {error!r}")
             return None
+
+    def _playing(self, evaluate: Evaluator, key: jax.Array) -> partial[Evaluation]:
+        # Training's devices hold a copy each, and would each play on it.
+        policy = jax.device_get((self._state.theta, self._state.observations))
+        return partial(evaluate, *policy, key)
 
     def _note_evaluation(self, evaluation: Evaluation, progress: Progress) -> None:
         """Update the best return and policy, and whether the task is solved."""
@@ -293,9 +297,8 @@ class Trainer:
 
     def _finish(self, progress: Progress) -> Steps[Result]:
         """Last checkpoint, final evaluation (unless interrupted) and summary."""
-        config, counters = self._config, self._counters
+        counters, final = self._counters, None
         self._save_checkpoint(progress)
-        final = None
         self._at_end()  # what was asked meanwhile counts
         if self._interrupted_by is None:
             final = yield from self._try(self._evaluate_finally, progress)
@@ -303,11 +306,8 @@ class Trainer:
         if final is not None:
             self._note_evaluation(final, progress)
         counters.wall_seconds = self._wall_seconds()
-        summary = {
-            **summarise(config, counters, final),
-            "interrupted": self._interrupted_by is not None,
-            "ended_by": self._ended_by(),
-        }
+        interrupted, ended_by = self._interrupted_by is not None, self._ended_by()
+        summary = summarise(self._config, counters, final, interrupted, ended_by)
         try:
             self._folder.write_summary(summary)
             self._folder.close()
