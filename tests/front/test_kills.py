@@ -128,6 +128,16 @@ def check(name, folder, uninterrupted):
     assert arrays == whole_arrays
 
 
+@pytest.mark.parametrize("name", ["native pes", "device nres"])
+def test_the_same_seed_in_another_process_is_the_same_run(
+    tmp_path, uninterrupted, name
+):
+    arguments = f"{RUNS[name]} {COMMON} --logdir {tmp_path / 'again'}"
+    command = [sys.executable, "-m", "pes_rl.train", *arguments.split()]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert outcome(tmp_path / "again") == outcome(uninterrupted(name))
+
+
 @pytest.mark.parametrize(
     ("name", "number", "share"),
     [
