@@ -76,22 +76,25 @@ def main(arguments: list[str] | None = None) -> int:
     config = tyro.cli(BenchConfig, args=arguments, prog="python -m pes_rl.bench")
     try:
         _check(config)
-        measured = [
-            (env, *_bench(config, env, num_particles))
-            for env in config.env
-            for num_particles in config.num_particles
-        ]
+        measured = []
+        for env in config.env:
+            for num_particles in config.num_particles:
+                measured.append((env, *_bench(config, env, num_particles)))
+                _write(config, [row for _, rows, _ in measured for row in rows])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if len(measured) > 1:
         _print_summary(measured)
-    rows = [row for _, rows, _ in measured for row in rows]
+    return 0
+
+
+def _write(config: BenchConfig, rows: list[Row]) -> None:
+    """Write what is measured so far, so that an interruption loses nothing of it."""
     if config.json is not None:
         config.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
     if config.figure is not None:
         draw_speeds(config.figure, _by_engine(rows))
-    return 0
 
 
 def _by_engine(rows: list[Row]) -> dict[str, dict[int, float]]:

@@ -73,6 +73,23 @@ def test_a_closed_form_is_measured_alone_at_several_sizes(tmp_path, capsys) -> N
     assert "Gymnasium" not in capsys.readouterr().out
 
 
+def test_what_is_measured_outlives_an_interruption(tmp_path, monkeypatch) -> None:
+    measure_engines, sizes = bench._measure, []
+
+    def measure_once(engines: Any, config: Any) -> Any:
+        sizes.append(engines[0][0].particles)
+        if len(sizes) > 1:
+            raise KeyboardInterrupt
+        return measure_engines(engines, config)
+
+    monkeypatch.setattr(bench, "_measure", measure_once)
+    wanted = ["--env", "jax:swimmer", "--no-peers", "--num-particles", "2", "4"]
+    with pytest.raises(KeyboardInterrupt):
+        measure(tmp_path / "rows.json", *wanted)
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["particles"] for row in rows] == [2, 2]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of the packages that Brax imports
 def test_a_closed_form_is_measured_against_the_same_task_elsewhere(tmp_path) -> None:
