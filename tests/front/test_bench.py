@@ -63,31 +63,25 @@ def test_a_brax_environment_is_measured_against_its_physics_in_a_scan(tmp_path) 
     assert all(row["threads"] is None for row in rows)
 
 
-def test_a_closed_form_is_measured_alone_at_several_sizes(tmp_path, capsys) -> None:
+def test_sizes_are_drawn_and_written_as_they_are_measured(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    measure_engines, seen = bench._measure, []
+
+    def measure_and_look(engines: Any, config: Any) -> Any:
+        written = (tmp_path / "rows.json").read_text() or "[]"
+        seen.append([row["particles"] for row in json.loads(written)])
+        return measure_engines(engines, config)
+
+    monkeypatch.setattr(bench, "_measure", measure_and_look)
     sizes = ["--num-particles", "2", "4", "--figure", str(tmp_path / "speeds.png")]
     rows = measure(tmp_path / "rows.json", "--env", "jax:swimmer", "--no-peers", *sizes)
-    assert (tmp_path / "speeds.png").read_bytes().startswith(b"\x89PNG")
     engines = ["pes_rl", "bare physics scan"]
     expected = [(engine, n) for n in (2, 4) for engine in engines]
     assert [(row["engine"], row["particles"]) for row in rows] == expected
+    assert seen == [[], [2, 2]]
+    assert (tmp_path / "speeds.png").read_bytes().startswith(b"\x89PNG")
     assert "Gymnasium" not in capsys.readouterr().out
-
-
-def test_what_is_measured_outlives_an_interruption(tmp_path, monkeypatch) -> None:
-    measure_engines, sizes = bench._measure, []
-
-    def measure_once(engines: Any, config: Any) -> Any:
-        sizes.append(engines[0][0].particles)
-        if len(sizes) > 1:
-            raise KeyboardInterrupt
-        return measure_engines(engines, config)
-
-    monkeypatch.setattr(bench, "_measure", measure_once)
-    wanted = ["--env", "jax:swimmer", "--no-peers", "--num-particles", "2", "4"]
-    with pytest.raises(KeyboardInterrupt):
-        measure(tmp_path / "rows.json", *wanted)
-    rows = json.loads((tmp_path / "rows.json").read_text())
-    assert [row["particles"] for row in rows] == [2, 2]
 
 
 @pytest.mark.slow

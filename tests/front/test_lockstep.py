@@ -17,8 +17,8 @@ from pes_rl.learner import Learner, Step
 from pes_rl.lockstep import run_alone, run_together
 from pes_rl.policy_files import load_policy
 
-IN_DEFAULT = ("pes, at once", "gpes", "es", "truncated-es", "uoro")
-"""Every loop of the engine, and an estimator that differentiates forwards."""
+IN_DEFAULT = ("pes, at once", "es", "truncated-es")
+"""Every loop of the engine."""
 
 
 def double(x, *, times):
