@@ -56,8 +56,9 @@ class TrainConfig:
     """Make the pairs' perturbations of gpes, nres or es orthogonal: less variance."""
     pairs_per_chunk: int | None = None
     """Pairs whose perturbations are held at once, a divisor of num_pairs, by pes, nres,
-    es and truncated-es; None takes all, or as many as fit in 1 GiB (agents/chunks.py).
-    It changes the order of a sum and nothing else."""
+    es and truncated-es; None takes all, or as many as fit in 1 GiB (agents/chunks.py),
+    and on several devices each one's share. It changes the order of a sum and nothing
+    else."""
     optimizer: Literal["sgd", "adam"] = "adam"
     """Optimiser (optax) that takes the step."""
     adam_b1: float = 0.9

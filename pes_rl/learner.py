@@ -111,7 +111,8 @@ class Learner:
 
     Raises:
         ValueError: If the step or the schedule needs a sigma and the estimator, which
-            perturbs nothing, has none.
+            perturbs nothing, has none; or if chunks of the population are asked for on
+            several devices.
     """
 
     def __init__(
@@ -128,6 +129,8 @@ class Learner:
             raise ValueError(f"final_sigma={final_sigma} must be above 0, or None")
         self._rollout = with_normalizer(rollout, observations)
         self._mesh = mesh_of(rollout)
+        if self._mesh is not None:
+            estimator = _in_one_chunk(estimator)
         self._observations = observations
         self._estimator = estimator
         self._sigma = None
@@ -318,3 +321,23 @@ def with_normalizer(
 ) -> Rollout:
     """The rollout normalised by these moments; as it is where there are none."""
     return rollout if observations is None else rollout.normalized(observations)
+
+
+def _in_one_chunk(estimator: Any) -> Any:
+    """The estimator on several devices, each of which draws its share as a whole.
+
+    Chunks of consecutive pairs would be cut across the shares, so that states and
+    accumulators would move between devices. Cutting by device does what chunks are for.
+
+    Raises:
+        ValueError: If the estimator is to take the population in chunks.
+    """
+    chunk = getattr(estimator, "pairs_per_chunk", 0)
+    if chunk == 0:  # knows no chunks
+        return estimator
+    if chunk not in (None, estimator.num_pairs):
+        raise ValueError(
+            f"pairs_per_chunk={chunk} is for a single device; drop it, as each of "
+            "several draws only its share of the perturbations"
+        )
+    return replace(estimator, pairs_per_chunk=estimator.num_pairs)

@@ -31,6 +31,7 @@ def test_eight_devices_and_a_resume_on_two_end_as_one_device_does(tmp_path):
         f"{COMMON} --devices 8 --total-timesteps 1280 --logdir {moved}",
         f"--resume {moved} --devices 2 --total-timesteps 2560",
         f"{COMMON} --devices 0 --num-pairs 12 --logdir {tmp_path / 'uneven'}",
+        f"{COMMON} --devices 2 --pairs-per-chunk 4 --logdir {tmp_path / 'chunks'}",
     ]
     flags = "--xla_force_host_platform_device_count=8"
     done = subprocess.run(
@@ -40,8 +41,9 @@ def test_eight_devices_and_a_resume_on_two_end_as_one_device_does(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 2]"
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 2, 2]"
     assert "num_pairs=12 cannot be cut into equal shares for 8 devices" in done.stderr
+    assert "pairs_per_chunk=4 is for a single device; drop it" in done.stderr
     assert "Traceback" not in done.stderr
     expected = load_parameters(one, "last").theta
     for folder in (eight, moved):
