@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from pes_rl.envs.episodes import Array, Segment
@@ -148,20 +149,24 @@ def check_whole_episodes(agent: str, horizon: int | None) -> None:
 def signal_to_noise(contributions: jax.Array) -> jax.Array:
     """Signal-to-noise ratio of a mean, from the pairs in even and in odd places.
 
-    With g1 and g2 the two halves' estimates, their product g1 . g2 has the mean
-    |E g|^2, and |g1 - g2|^2 / 4 that of the variance of (g1 + g2) / 2.
+    With g1 and g2 the two halves' sums, their product 4 g1 . g2, which is
+    |g1 + g2|^2 - |g1 - g2|^2, has the mean |E (g1 + g2)|^2, and |g1 - g2|^2 that of the
+    variance of g1 + g2.
 
     Args:
         contributions: Each particle's part of the sum. # shape=(N, D)
     """
-    num_pairs = contributions.shape[0] // 2
-    half = num_pairs // 2
-    if half == 0:
+    pair = np.arange(contributions.shape[0]) // 2
+    even_pairs = len(pair) // 4 * 2
+    if even_pairs == 0:
         return jnp.array(jnp.nan, contributions.dtype)
-    # Axes: two pairs, which of them, which of its members, D.
-    couples = contributions[: 4 * half].reshape(half, 2, 2, -1)
-    first, second = couples.sum((0, 2))
-    return 4 * jnp.vdot(first, second) / jnp.sum((first - second) ** 2)
+    # Sums over all particles, as several devices can take them. A last odd pair is out.
+    counts = np.where(pair < even_pairs, 1.0, 0.0)
+    signs = np.where(pair % 2 == 0, counts, -counts)
+    weights = jnp.asarray([counts, signs], contributions.dtype)
+    total, difference = jnp.matmul(weights, contributions, precision="highest")
+    noise = jnp.vdot(difference, difference)
+    return (jnp.vdot(total, total) - noise) / noise
 
 
 def describe(
