@@ -77,6 +77,10 @@ class RayCrew:
         """Process ids of the workers on their machines; None of one not there yet."""
         return [seat.known_pid() for seat in self._seats]
 
+    def close(self) -> None:
+        """Let the workers go; no call is answered any more."""
+        _dismiss(self._seats)
+
     def share(self, value: Any) -> Any:
         return ray.put(value)
 

@@ -1,6 +1,5 @@
 """Puts a run together from its settings: environment, policy, estimator, learner."""
 
-import gc
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -51,7 +50,7 @@ class Assembly:
         evaluate_finally: Plays those of the last one, maybe in another environment.
         horizon: Steps of the longest episode of an evaluation.
         vectorization: How simulations are stepped, in words, where there is a choice.
-        lost_workers: Tells how many Ray workers have been given up so far.
+        crew: The Ray workers of training; None without any.
     """
 
     init_theta: Callable[[jax.Array], jax.Array]
@@ -63,7 +62,16 @@ class Assembly:
     evaluate_finally: Evaluator
     horizon: int | None
     vectorization: str | None = None
-    lost_workers: Callable[[], int] = int
+    crew: Any = None
+
+    def lost_workers(self) -> int:
+        """How many Ray workers have been given up so far."""
+        return 0 if self.crew is None else self.crew.lost
+
+    def close(self) -> None:
+        """Let the Ray workers go, for the CPUs that they hold; training is over."""
+        if self.crew is not None:
+            self.crew.close()
 
 
 def assemble(config: TrainConfig, environments: Environments | None = None) -> Assembly:
@@ -91,10 +99,8 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
         observations = ObservationMoments.empty(policy.observation_size)
     is_gymnasium = isinstance(environment, GymnasiumEnvironment)
     dragged_steps = (lambda: environment.dragged_steps) if is_gymnasium else None
-    lost_workers: Callable[[], int] = int
     if config.workers:
         rollout = make_ray_rollout(config, policy, environment)
-        lost_workers = partial(getattr, rollout.crew, "lost")
     else:
         rollout = make_rollout(config, environment, policy.act, config.reward_shift)
     evaluation = final = make_rollout(config, twin, policy.act)
@@ -114,7 +120,7 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
         evaluate_finally=make_evaluator(final, config.final_eval_episodes),
         horizon=evaluation.horizon,
         vectorization=environment.vectorization if is_gymnasium else None,
-        lost_workers=lost_workers,
+        crew=getattr(rollout, "crew", None),
     )
 
 
@@ -263,7 +269,6 @@ def make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> A
             "or drop workers"
         ) from None
     config = _of_a_worker(config)
-    gc.collect()  # Else the crews of earlier runs in this process keep their CPUs.
     connect(config.ray_address, config.workers * config.num_threads)
     crew = RayCrew(
         partial(_make_slice, config, policy),

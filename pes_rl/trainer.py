@@ -77,6 +77,7 @@ class Trainer:
         self._asked_evaluations = 0
         self._particle_returns = np.empty(0)  # of the last unroll
         parts = assembly or all_or_none(lambda: assemble(config))
+        self._close = parts.close if assembly is None else lambda: None
         self.vectorization = parts.vectorization
         self._describe, self._learner = parts.describe, parts.learner
         self._evaluate, self._evaluate_finally = parts.evaluate, parts.evaluate_finally
@@ -144,7 +145,10 @@ class Trainer:
 
     def run(self) -> Result:
         """Train until the budget, the threshold, a stop or an interruption."""
-        return run_alone(self.steps())
+        try:
+            return run_alone(self.steps())
+        finally:
+            self._close()
 
     def steps(self, output: IO[str] | None = None) -> Steps[Result]:
         """The run, with its updates and evaluations left to the caller.

@@ -1,7 +1,8 @@
 """Weak and strong scaling of Ray workers, bytes of an update, and a model: `scaling`.
 
-Updates of PES by 0 (no Ray), 1, 2 and 4 workers of one thread each, measured in turn,
-round after round, so that whatever else the machine does hits each alike. Four are
+Updates of PES by 1, 2 and 4 workers of one thread each, and by none (no Ray), with one
+thread and with two, which is what two cores can bring. They are measured in turn, round
+after round, so that whatever else the machine does hits each alike. Four workers are
 measured with short unrolls only: on fewer cores they tell what a message costs, not
 what a worker brings. Bytes are those of what is sent and answered, serialised as Ray
 does.
@@ -30,7 +31,8 @@ from pes_rl.config import make_config
 from pes_rl.envs.ray_rollout import Call
 from pes_rl.learner import Learner, Step
 
-WORKERS = (0, 1, 2, 4)
+WORKERS_AND_THREADS = ((0, 1), (0, 2), (1, 1), (2, 1), (4, 1))
+"""Workers, and threads of each, or of this process where there are none."""
 
 
 class Counted:
@@ -157,14 +159,15 @@ class Scaling:
         return [training.result() for training in trainings]
 
     def _trainings(self, env: str) -> Iterator[Training]:
-        _connect(sum(WORKERS) * len(self.env))
-        for workers in WORKERS:
-            rollout, num_parameters = _make_rollout(env, workers)
-            for unroll in self.unroll[:1] if workers == WORKERS[-1] else self.unroll:
+        _connect(len(self.env) * sum(workers for workers, _ in WORKERS_AND_THREADS))
+        for workers, threads in WORKERS_AND_THREADS:
+            rollout, num_parameters = _make_rollout(env, workers, threads)
+            for unroll in self.unroll[:1] if workers > 2 else self.unroll:
                 for pairs in self.num_pairs:
                     row = {
                         "env": env,
                         "workers": workers,
+                        "threads": threads,
                         "particles": 2 * pairs,
                         "unroll": unroll,
                         "parameters": num_parameters,
@@ -180,9 +183,9 @@ def _connect(num_cpus: int) -> None:
     connect(None, num_cpus)
 
 
-def _make_rollout(env: str, workers: int) -> tuple[Any, int]:
+def _make_rollout(env: str, workers: int, threads: int) -> tuple[Any, int]:
     """A rollout by so many workers, and the number of parameters of its policy."""
-    config = make_config(env, "pes", workers=workers, num_threads=1)
+    config = make_config(env, "pes", workers=workers, num_threads=threads)
     environment = make_environment(config, env)
     policy = make_policy(config, environment)
     if workers:
@@ -197,7 +200,11 @@ def _draw(path: Path, measured: list[Row], predicted: list[Row], unroll: int) ->
     axes = figure.add_subplot(1, 2, 1)
     envs = list(dict.fromkeys(row["env"] for row in measured))
     for number, env in enumerate(envs):
-        own = [r for r in measured if r["env"] == env and r["unroll"] == unroll]
+        own = [
+            row
+            for row in measured
+            if (row["env"], row["unroll"], row["threads"]) == (env, unroll, 1)
+        ]
         most = max(row["particles"] for row in own)
         strong = {r["workers"]: r for r in own if r["particles"] == most}
         weak = {1: next(r for r in own if r["workers"] == 1), 2: strong[2]}

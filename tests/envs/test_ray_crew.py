@@ -1,5 +1,6 @@
 """Workers on a real local Ray: killed, hanging, and none of it changes the result."""
 
+import gc
 import os
 import signal
 import threading
@@ -41,6 +42,7 @@ def local_ray():
         connect(None, num_cpus=4)
     yield
     ray.shutdown()
+    gc.collect()  # Its warnings are for these tests, which ignore them.
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +181,13 @@ def test_deaths_with_answers_between_them_never_end_a_crew(monkeypatch):
         (pid,) = crew.work([("where", ())])
         assert crew.lost == deaths
         os.kill(pid, signal.SIGKILL)
+
+
+def test_a_crew_that_is_let_go_leaves_its_cpus_to_the_next():
+    for _ in range(3):
+        crew = RayCrew(Member, 1, 2, timeout=60)  # of 4, some of them others'
+        assert crew.work([("where", ())]) == crew.pids
+        crew.close()
 
 
 def test_no_worker_in_time_is_one_clear_error(monkeypatch):

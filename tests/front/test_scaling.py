@@ -1,6 +1,7 @@
 """What large policies and many workers cost: `pes_rl.analyze memory` and `scaling`."""
 
 import csv
+import gc
 import sys
 
 import numpy as np
@@ -114,8 +115,9 @@ def test_scaling_of_real_workers(tmp_path):
         assert analyze.main(["scaling", *sizes.split(), "--out", str(tmp_path)]) == 0
     finally:
         ray.shutdown()
+        gc.collect()
     found = rows(tmp_path / "measured.csv")
-    assert len(found) == 3 * 4 + 2
+    assert len(found) == 4 * 4 + 2
     of_two = [row for row in found if row["workers"] == "2"]
     assert all(0 < int(row["bytes_back"]) < 20_000 for row in of_two)
     assert len(rows(tmp_path / "predicted.csv")) == 20
