@@ -6,6 +6,7 @@ longer than a row of the log takes, so that kills hit updates, evaluations and s
 """
 
 import csv
+import gc
 import importlib.util
 import json
 import signal
@@ -152,6 +153,10 @@ def test_a_killed_run_goes_on_to_the_bit(tmp_path, uninterrupted, name, number, 
 
 
 @pytest.mark.slow
+# Ray's own: processes that it leaves to its daemons, and forks.
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("name", RUNS)
 def test_kills_at_random_moments(tmp_path, uninterrupted, name):
     """Four of each kind of run."""
@@ -165,3 +170,6 @@ def test_kills_at_random_moments(tmp_path, uninterrupted, name):
             continue  # it was at its end already
         kills += 1
         check(name, folder, uninterrupted)
+    if "workers" in name:
+        sys.modules["ray"].shutdown()
+        gc.collect()
