@@ -141,6 +141,8 @@ class Checkpoints:
                     f"({name} is {saved.get(name, 'not in it')}, and the run has "
                     f"{needed.get(name, 'no such array')})"
                 )
+        for name in sorted(_empty_fields(like) - _empty_fields(tree)):
+            raise ValueError(f"it has no {name}; an older pes_rl wrote it")
 
     def _rescue(self, timesteps: int) -> str:
         older = [step for step in self._manager.all_steps() if step < timesteps]
@@ -156,9 +158,14 @@ class Checkpoints:
 def _describe(tree: Any) -> dict[str, str]:
     """Type and shape of each array by its name, such as float32[40, 16]."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): (
-            f"{leaf.dtype}{list(leaf.shape)}"
-        )
-        for path, leaf in leaves
-    }
+    return {_name(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def _empty_fields(tree: Any) -> set[str]:
+    """Names of what is None."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree, lambda leaf: leaf is None)
+    return {_name(path) for path, leaf in leaves if leaf is None}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

@@ -23,7 +23,6 @@ OPTIONS = (
     "--eval-episodes 1 --final-eval-episodes 1 --log-interval 1 "
     "--total-timesteps 240 --checkpoint-interval 80"
 )
-OLDER_FIELDS = ("theta", "optimizer", "estimator", "key", "updates", "progress")
 
 
 @pytest.fixture(scope="module")
@@ -107,20 +106,32 @@ def test_a_checkpoint_of_other_settings_says_where_it_differs(run, capsys):
     assert "(observations.count is not in it, and the run has" in shown
 
 
-def test_a_checkpoint_from_before_a_field_of_the_state_is_refused(run, capsys):
-    """`observations`, which is None where they are not normalised."""
+def without(state, field):
+    """The state as a pes_rl had it that knew no such field."""
+    names = [each.name for each in dataclasses.fields(state) if each.name != field]
+    parts = {name: getattr(state, name) for name in names}
+    older: Any = make_dataclass("Older", parts)(**parts)
+    jax.tree_util.register_dataclass(type(older), names, [])
+    return older
+
+
+@pytest.mark.parametrize("field", ["observations", "estimator.past"])
+def test_a_checkpoint_from_before_a_field_of_the_state_is_refused(run, capsys, field):
+    """Both are None in this run."""
     theta = jnp.asarray(load_policy(run, "last").theta)
     settings = TrainConfig(**read_settings(run))
     like = assemble(settings).learner.init(theta, jax.random.key(0))
     checkpoints = Checkpoints(run / "checkpoints")
     state, counters = checkpoints.restore(240, like)
-    parts = {name: getattr(state, name) for name in OLDER_FIELDS}
-    older: Any = make_dataclass("OlderState", parts)(**parts)
-    jax.tree_util.register_dataclass(type(older), list(parts), [])
+    if field == "observations":
+        older = without(state, field)
+    else:
+        estimator = without(state.estimator, "past")
+        older = dataclasses.replace(state, estimator=estimator)
     checkpoints.save(older, dataclasses.replace(counters, timesteps=250))
     checkpoints.close()
     shown = refusal(run, capsys)
-    assert "it has no observations; an older pes_rl wrote it" in shown
+    assert f"it has no {field}; an older pes_rl wrote it" in shown
     assert shown.endswith(f"--resume {run / 'checkpoints' / '240'}")
 
 
