@@ -24,7 +24,8 @@ from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 from pes_rl.envs.registry import is_unrolled
 from pes_rl.envs.sharding import shard
 from pes_rl.evaluation import Evaluator, make_evaluator
-from pes_rl.learner import Learner, Step
+from pes_rl.learner import Learner
+from pes_rl.optimizer_step import Step
 from pes_rl.policy_files import TrainedParameters, TrainedPolicy
 
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from pes_rl.envs import DeviceRollout, ObservationMoments
 from pes_rl.envs.sharding import ShardedRollout, shard
-from pes_rl.learner import Learner, Step
+from pes_rl.learner import Learner
+from pes_rl.optimizer_step import Step
 
 DEVICES, NUM_PAIRS, UPDATES = 8, 16, 6
 COLLECTIVE = re.compile(

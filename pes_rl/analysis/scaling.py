@@ -29,7 +29,8 @@ from pes_rl.assembly import (
 )
 from pes_rl.config import make_config
 from pes_rl.envs.ray_rollout import Call
-from pes_rl.learner import Learner, Step
+from pes_rl.learner import Learner
+from pes_rl.optimizer_step import Step
 
 WORKERS_AND_THREADS = ((0, 1), (0, 2), (1, 1), (2, 1), (4, 1))
 """Workers, and threads of each, or of this process where there are none."""

@@ -20,7 +20,8 @@ from pes_rl.assembly import assemble
 from pes_rl.config import make_config
 from pes_rl.envs import HostRollout, ObservationMoments
 from pes_rl.envs.ray_rollout import RayRollout, SliceRollout
-from pes_rl.learner import Learner, Step
+from pes_rl.learner import Learner
+from pes_rl.optimizer_step import Step
 
 NUM_PAIRS = 6
 THETA = jnp.array([0.3, -0.2])

@@ -9,7 +9,8 @@ import numpy as np
 
 from pes_rl.agents import ES
 from pes_rl.envs import DeviceRollout
-from pes_rl.learner import Learner, Step
+from pes_rl.learner import Learner
+from pes_rl.optimizer_step import Step
 
 
 @dataclass(frozen=True)

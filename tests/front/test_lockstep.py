@@ -13,8 +13,9 @@ from estimator_table import ESTIMATORS, make_rollout, theta_of
 
 from pes_rl import compare
 from pes_rl.evaluation import make_evaluator
-from pes_rl.learner import Learner, Step
+from pes_rl.learner import Learner
 from pes_rl.lockstep import run_alone, run_together
+from pes_rl.optimizer_step import Step
 from pes_rl.policy_files import load_policy
 
 IN_DEFAULT = ("pes, at once", "es", "truncated-es")
