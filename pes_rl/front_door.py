@@ -1,6 +1,7 @@
 """The Python front door: `pes_rl.train`."""
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def train(
             a dictionary.
 
     Returns:
-        The run's folder, its summary, the last policy, ready to act, and its theta.
+        The run's folder, its summary, the last policy, ready to act, and its theta. A
+        run whose Ray workers were lost again and again ends early, with a warning.
 
     Raises:
         ValueError: If an option is unknown, or the settings do not fit the environment.
@@ -66,7 +68,11 @@ def train(
         )
         assembly = assemble(config, environments)
     folder = Path(config.logdir or default_folder(config))
-    return Trainer(config, folder, assembly=assembly, callbacks=callbacks).run()
+    trainer = Trainer(config, folder, assembly=assembly, callbacks=callbacks)
+    result = trainer.run()
+    if trainer.failure is not None:
+        warnings.warn(trainer.failure, RuntimeWarning, stacklevel=2)
+    return result
 
 
 def _environment(config: TrainConfig, given: str | Maker | VectorEnv) -> Any:

@@ -1,12 +1,16 @@
 """A run whose engine is lost: a clear line, a whole folder, and a way on."""
 
 import json
+from typing import Any
 
 import numpy as np
+import pytest
 
+import pes_rl
 from pes_rl import train_command as train
 from pes_rl.envs import EngineLost, HostRollout
 from pes_rl.envs.rollout import Thetas
+from pes_rl.learner import Learner
 from pes_rl.policy_files import load_policy
 
 RUN = (
@@ -14,6 +18,12 @@ RUN = (
     "--total-timesteps 480 --eval-episodes 2 --final-eval-episodes 3 "
     "--eval-interval 160 --log-interval 4"
 )
+OPTIONS: dict[str, Any] = {
+    "num_pairs": 2,
+    "truncation_length": 10,
+    "horizon": 40,
+    "eval_episodes": 2,
+}
 
 
 def test_it_is_whole_up_to_the_last_update_and_goes_on(tmp_path, capsys, monkeypatch):
@@ -42,6 +52,17 @@ def test_it_is_whole_up_to_the_last_update_and_goes_on(tmp_path, capsys, monkeyp
     assert train.main(["--resume", str(folder)]) == 0
     expected = load_policy(tmp_path / "whole", "last").theta
     np.testing.assert_array_equal(load_policy(folder, "last").theta, expected)
+
+
+def test_from_python_the_reason_is_a_warning(tmp_path, monkeypatch):
+    def lost(*arguments, **options):
+        raise EngineLost("five workers were lost")
+
+    monkeypatch.setattr(Learner, "run", lost)
+    with pytest.warns(RuntimeWarning, match="five workers were lost"):
+        result = pes_rl.train("swimmer", logdir=tmp_path / "run", **OPTIONS)
+    assert result.summary["interrupted"]
+    assert result.summary["total_timesteps"] == 0
 
 
 def test_an_engine_that_is_lost_at_once_is_one_line(tmp_path, capsys, monkeypatch):
