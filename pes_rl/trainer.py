@@ -64,6 +64,8 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self._config = config
+        # Before anything is computed: programs that differ may wait for one another.
+        all_or_none(lambda: check_alike(replace(config, logdir=None)))
         # Before anything imports MuJoCo, which binds to what draws.
         wanted = config.video_interval is not None and is_first()
         films = all_or_none(lambda: [TrainingFilms(config)] if wanted else [])
@@ -94,7 +96,6 @@ class Trainer:
 
     def _open(self, folder: Path, resume: Literal["newest"] | int | None) -> None:
         """Open the folder, and go to where the run is to go on."""
-        all_or_none(lambda: check_alike(replace(self._config, logdir=None)))
         if resume is None:
             self._folder = all_or_none(lambda: open_folder(folder))
             self._checkpoints = Checkpoints(folder / "checkpoints")
