@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; a study writes its results at its end, so none are kept")
+        return 130
     return 0
 
 

@@ -74,9 +74,9 @@ class BenchConfig:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     config = tyro.cli(BenchConfig, args=arguments, prog="python -m pes_rl.bench")
+    measured: list[tuple[str, list[Row], np.ndarray]] = []
     try:
         _check(config)
-        measured = []
         for env in config.env:
             for num_particles in config.num_particles:
                 measured.append((env, *_bench(config, env, num_particles)))
@@ -84,6 +84,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        files = [str(path) for path in (config.json, config.figure) if path is not None]
+        kept = f", written to {' and '.join(files)}" if files and measured else ""
+        print(f"stopped; whole tables measured: {len(measured)}{kept}")
+        return 130
     if len(measured) > 1:
         _print_summary(measured)
     return 0

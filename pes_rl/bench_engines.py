@@ -3,6 +3,7 @@
 import importlib
 import io
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
@@ -204,7 +205,12 @@ def _peers(task_id: str, row: Row, threads: int) -> Iterator[tuple[Row, Any]]:
     multiprocessing.set_forkserver_preload(imports)
     kind = {"context": "forkserver"}
     for m in sorted({min(n, 64), threads}):  # Hundreds of processes would need GBs.
-        envs = gymnasium.make_vec(task_id, m, "async", vector_kwargs=kind)
+        # Ctrl-C is the parent's to handle.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            envs = gymnasium.make_vec(task_id, m, "async", vector_kwargs=kind)
+        finally:
+            signal.signal(signal.SIGINT, handler)
         yield replace(row, engine="gymnasium async", particles=m, threads=m), envs
     try:
         envpool: Any = importlib.import_module("envpool")

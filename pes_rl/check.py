@@ -61,6 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped")
+        return 130
     table = Table("question", "answer", "", title=options.env)
     color = {"yes": "green", "no": "red", "note": "yellow"}
     for question, verdict, meaning in findings:

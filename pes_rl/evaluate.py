@@ -54,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped")
+        return 130
     half_width = 1.96 * returns.std(ddof=1) / np.sqrt(len(returns))
     print(
         f"{config.env}: return {returns.mean():.5g} +- {half_width:.5g} (95% interval "

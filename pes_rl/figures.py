@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Environment steps (or seconds) and evaluation returns of one run, of equal length."""
@@ -133,6 +134,9 @@ def draw_speeds(path: Path, speeds: Mapping[str, Mapping[int, float]]) -> None:
     figure, (axes,) = _figure(1, 1)
     for engine, at in speeds.items():
         axes.loglog(list(at), list(at.values()), marker="o", label=engine)
+    sizes = sorted({size for at in speeds.values() for size in at})
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
     axes.set_xlabel("particles")
     axes.set_ylabel("environment steps a second")
     axes.grid(alpha=0.3)
@@ -170,7 +174,9 @@ def _figure(panels: int, columns: int) -> tuple[Figure, list[Axes]]:
 def _draw_band(axes: Axes, runs: Sequence[Curve], color: str, label: str) -> Line2D:
     steps = common_steps(runs)
     returns = np.array([np.interp(steps, *run) for run in runs])
-    (line,) = axes.plot(steps, returns.mean(0), color=color, label=label)
+    # A line through one point would not be seen.
+    marker = "o" if len(steps) == 1 else None
+    (line,) = axes.plot(steps, returns.mean(0), color=color, label=label, marker=marker)
     ends = (0.1, 0.9) if len(runs) > 20 else (0.0, 1.0)
     low, high = np.quantile(returns, ends, axis=0)
     axes.fill_between(steps, low, high, color=color, alpha=0.15)
@@ -201,4 +207,5 @@ def _dress(axes: Axes, panel: Panel, y_label: str) -> None:
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(y_label)
     axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)

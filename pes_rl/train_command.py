@@ -50,9 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
     except BaseException as error:
-        if not jax.distributed.is_initialized():
+        if jax.distributed.is_initialized():
+            leave(error)
+        if not isinstance(error, KeyboardInterrupt):
             raise
-        leave(error)
+        # From the first step on `_stopping_on_signals` answers.
+        print("stopped before training began")
+        return 130
 
 
 def _run(arguments: list[str]) -> int:

@@ -47,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped")
+        return 130
     cut = "" if options.steps is None else f" of the first {options.steps} steps"
     print(f"return{cut}: {', '.join(f'{value:.1f}' for value in returns)}")
     print(out)

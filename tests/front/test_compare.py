@@ -268,3 +268,11 @@ def test_losses_that_spread_have_a_logarithmic_axis(returns, scale, tmp_path):
     (axes,) = draw_learning_curves(tmp_path / "curves.png", [panel])
     assert axes.get_yscale() == scale
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), np.negative(returns))
+
+
+def test_a_run_of_one_evaluation_is_seen(tmp_path):
+    panel = Panel("t", {"arm": [(np.array([0]), np.array([1.0]))]}, None)
+    (axes,) = draw_learning_curves(tmp_path / "one.png", [panel])
+    assert axes.lines[0].get_marker() == "o"
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert len(set(labels)) == len(labels)

@@ -1,0 +1,84 @@
+"""Ctrl-C in a command that is not `train` at work: a line and status 130."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pes_rl import analyze, bench, check, evaluate, train_command, video
+
+BENCH = [*("--env", "swimmer", "--no-peers", "--num-threads", "1", "--rounds", "1")]
+BENCH += [*("--seconds", "0.001", "--num-particles", "2", "4")]
+
+
+def interrupt(*arguments: Any, **options: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("main", "place", "arguments", "message"),
+    [
+        (analyze.main, (analyze.Bias, "run"), ["bias"], "none are kept"),
+        (check.main, (check, "check"), ["swimmer"], "stopped"),
+        (evaluate.main, (evaluate, "evaluate"), ["RUN"], "stopped"),
+        (video.main, (video, "film_run"), ["RUN"], "stopped"),
+        (train_command.main, (train_command, "Trainer"), [], "before training began"),
+    ],
+)
+def test_ctrl_c_is_a_line(
+    main: Callable[[list[str]], int],
+    place: tuple[Any, str],
+    arguments: list[str],
+    message: str,
+    monkeypatch,
+    capsys,
+) -> None:
+    monkeypatch.setattr(*place, interrupt)
+    assert main(arguments) == 130
+    (line,) = capsys.readouterr().out.splitlines()
+    assert message in line
+
+
+def test_a_bench_says_what_it_has_written(tmp_path, monkeypatch, capsys) -> None:
+    path, whole = tmp_path / "rows.json", bench._bench
+
+    def measure(config: Any, env: str, particles: int) -> Any:
+        return whole(config, env, particles) if particles == 2 else interrupt()
+
+    monkeypatch.setattr(bench, "_bench", measure)
+    assert bench.main([*BENCH, "--json", str(path)]) == 130
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == f"stopped; whole tables measured: 1, written to {path}"
+    assert '"particles": 2' in path.read_text()
+    monkeypatch.setattr(bench, "_bench", interrupt)
+    assert bench.main(BENCH) == 130
+    assert capsys.readouterr().out == "stopped; whole tables measured: 0\n"
+
+
+@pytest.mark.slow  # starts the processes of Gymnasium's peers
+def test_ctrl_c_at_a_terminal_reaches_the_processes_of_a_bench_too(tmp_path) -> None:
+    command = [sys.executable, "-m", "pes_rl.bench", *BENCH[:2], "--num-threads", "2"]
+    with subprocess.Popen(
+        [*command, "--num-particles", "2", "--rounds", "100000", "--seconds", "0.01"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "gymnasium async" in line:
+                break
+        # As a terminal does: to every process in the foreground.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert rest.splitlines()[-1] == "stopped; whole tables measured: 0"
