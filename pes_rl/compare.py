@@ -122,8 +122,10 @@ def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
                     done += 1
                     note = f"{run.folder_name}: return {short(value)}"
                     progress.update(done, note)
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                end_processes()
             raise
 
 
@@ -158,6 +160,15 @@ def prepare_process(runs_folder: Path, jobs: int) -> None:
     os.environ["NPROC"] = str(max(1, (os.cpu_count() or 1) // jobs))
     jax.config.update("jax_compilation_cache_dir", str(runs_folder / "compilations"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def end_processes() -> None:
+    """End the study's processes where they are.
+
+    A pool's process takes Ctrl-C for the end of one run and begins the next.
+    """
+    for process in multiprocessing.active_children():
+        process.terminate()
 
 
 def _train(runs: list[StudyRun], runs_folder: Path) -> list[float]:

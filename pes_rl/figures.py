@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Environment steps (or seconds) and evaluation returns of one run, of equal length."""
@@ -73,7 +73,7 @@ def draw_learning_curves(
         if _wants_logarithmic_axis(panel):
             axes.set_yscale("log")
         _dress(axes, panel, "loss" if panel.as_losses else "evaluation return")
-    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=2)
+    _add_legend(figure, list(lines.values()))
     figure.savefig(path)
     return grid
 
@@ -108,7 +108,7 @@ def draw_reliability(path: Path, panels: Sequence[Panel], columns: int = 1) -> N
             )
         axes.set_ylim(0, 102)
         _dress(axes, panel, f"% of seeds that have reached {panel.threshold:g}")
-    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=2)
+    _add_legend(figure, list(lines.values()))
     figure.savefig(path)
 
 
@@ -136,7 +136,7 @@ def draw_speeds(path: Path, speeds: Mapping[str, Mapping[int, float]]) -> None:
         axes.loglog(list(at), list(at.values()), marker="o", label=engine)
     sizes = sorted({size for at in speeds.values() for size in at})
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axes.minorticks_off()
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("particles")
     axes.set_ylabel("environment steps a second")
     axes.grid(alpha=0.3)
@@ -190,6 +190,14 @@ def _labelled(name: str, panels: Sequence[Panel]) -> str:
     return f"{name} ({seeds} seed{'' if counts == {1} else 's'})"
 
 
+def _add_legend(figure: Figure, lines: Sequence[Line2D]) -> None:
+    """Two labels beside each other where the figure is wide enough for the longest."""
+    letters_beside = 5 * figure.get_figwidth()  # at some 10 letters an inch
+    longest = max((len(str(line.get_label())) for line in lines), default=0)
+    ncols = 2 if longest < letters_beside else 1
+    figure.legend(handles=list(lines), loc="outside lower center", ncols=ncols)
+
+
 def _wants_logarithmic_axis(panel: Panel) -> bool:
     runs = [run for arm in panel.curves.values() for run in arm]
     values = panel.sign * np.concatenate([returns for _, returns in runs])
@@ -207,5 +215,7 @@ def _dress(axes: Axes, panel: Panel, y_label: str) -> None:
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(y_label)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(
+        MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
     axes.grid(alpha=0.3)

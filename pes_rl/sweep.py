@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from pes_rl.callbacks import Callback, Run
-from pes_rl.compare import assemble_once, prepare_process
+from pes_rl.compare import assemble_once, end_processes, prepare_process
 from pes_rl.config import TrainConfig
 from pes_rl.evaluation import Evaluation
 from pes_rl.progress import Progress
@@ -124,8 +124,10 @@ def run_trials(space: Space, study: Any, out: Path, trials: int, jobs: int) -> N
                     progress.update(
                         done, f"{_best(study)}; last: {number} {future.result()}"
                     )
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                end_processes()
             raise
 
 

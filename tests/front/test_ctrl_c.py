@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -82,3 +83,27 @@ def test_ctrl_c_at_a_terminal_reaches_the_processes_of_a_bench_too(tmp_path) -> 
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
     assert rest.splitlines()[-1] == "stopped; whole tables measured: 0"
+
+
+@pytest.mark.slow  # starts two processes
+def test_ctrl_c_ends_the_processes_of_a_comparison(tmp_path) -> None:
+    command = [sys.executable, "-m", "pes_rl.compare", "--env", "jax:swimmer"]
+    command += [*("--agents", "es", "--seeds", "0", "1", "2", "--jobs", "1")]
+    with subprocess.Popen(
+        [*command, "--total-timesteps", str(10**11), "--out", "out"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+    ) as process:
+        try:
+            while not list(tmp_path.rglob("config.json")):
+                time.sleep(0.2)
+            os.killpg(process.pid, signal.SIGINT)
+            output, _ = process.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, output
+    assert "goes on with the runs that are missing" in output.splitlines()[-1]
