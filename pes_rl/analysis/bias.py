@@ -10,13 +10,14 @@ sigma, stays in what is measured.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from pes_rl.analysis.output import Row, print_table, write_csv
-from pes_rl.analysis.subject import Measurement, episode_estimates
+from pes_rl.analysis.subject import Episodes, Measurement, episode_estimates
 from pes_rl.analysis.variance import total_variance
 
 
@@ -52,14 +53,20 @@ class Bias(Measurement):
             agent: self.agent(agent, **options)
             for agent in (*self.agents, self.reference)
         }
-        reference = episode_estimates(
-            subject, estimators[self.reference], self.repeats, self.seed
-        )
+        names = (self.reference, *self.agents)
+        with Episodes(f"bias {self.env}", len(names) * self.repeats) as progress:
+            reference, *measured = [
+                episode_estimates(
+                    subject,
+                    estimators[name],
+                    self.repeats,
+                    self.seed + number,
+                    partial(progress.add, what=name),
+                )
+                for number, name in enumerate(names)
+            ]
         rows: list[Row] = []
-        for number, agent in enumerate(self.agents, 1):
-            sums = episode_estimates(
-                subject, estimators[agent], self.repeats, self.seed + number
-            )
+        for agent, sums in zip(self.agents, measured, strict=True):
             squared, error = squared_distance(sums, reference)
             rows.append(
                 {

@@ -1,6 +1,7 @@
 """What the studies measure: a problem at a fixed theta, and agents on it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from pes_rl.config import make_config
 from pes_rl.defaults import task_defaults
 from pes_rl.envs import Rollout, UnrolledProblem
 from pes_rl.envs.registry import unknown_name
+from pes_rl.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -204,10 +206,39 @@ def count_unrolls(estimator: Estimator, horizon: int) -> int:
     return horizon // length
 
 
+class Episodes(Progress):
+    """How many of a measurement's episodes are done.
+
+    Args:
+        label: What is measured.
+        total: Episodes of all its parts.
+    """
+
+    def __init__(self, label: str, total: int) -> None:
+        super().__init__(label, total, "episodes")
+        self._done = 0
+
+    def add(self, number: int, what: str) -> None:
+        """So many more are done, of this part."""
+        self._done += number
+        self.update(self._done, what)
+
+
 def episode_estimates(
-    subject: Subject, estimator: Estimator, repeats: int, seed: int
+    subject: Subject,
+    estimator: Estimator,
+    repeats: int,
+    seed: int,
+    add: Callable[[int], None] = lambda episodes: None,
 ) -> np.ndarray:
     """Sums of the estimates over one episode with theta held, from independent starts.
+
+    Args:
+        subject: The problem.
+        estimator: The agent.
+        repeats: Episodes R.
+        seed: Of their randomness.
+        add: Called with the number of episodes that are done since the last call.
 
     Returns:
         # shape=(R, D), dtype=float64
@@ -222,11 +253,14 @@ def episode_estimates(
     keys = jax.random.split(jax.random.key(seed), repeats)
     if subject.rollout.on_device:
         run = partial(_one_episode, subject.rollout, estimator, unrolls)
-        gradients, ends = jax.jit(
-            lambda theta, keys: lax.map(partial(run, theta), keys)
-        )(subject.theta, keys)
+        gradients, ends = jax.block_until_ready(
+            jax.jit(lambda theta, keys: lax.map(partial(run, theta), keys))(
+                subject.theta, keys
+            )
+        )
+        add(repeats)
     else:
-        gradients, ends = _host_episodes(subject, estimator, unrolls, keys)
+        gradients, ends = _host_episodes(subject, estimator, unrolls, keys, add)
     if bool(jnp.any(ends)):
         raise ValueError(
             f"episodes of {subject.env} ended before step {subject.horizon}; a study "
@@ -251,19 +285,33 @@ def _one_episode(
 
 
 def _host_episodes(
-    subject: Subject, estimator: Any, unrolls: int, keys: jax.Array
+    subject: Subject,
+    estimator: Any,
+    unrolls: int,
+    keys: jax.Array,
+    add: Callable[[int], None],
 ) -> tuple[jax.Array, jax.Array]:
     sums, early = [], []
-    for key in keys:
-        init_key, key = jax.random.split(key)
-        state = estimator.init(subject.rollout, subject.theta, init_key)
-        gradients, ends = [], []
-        for update_key in jax.random.split(key, unrolls):
-            gradient, state, report = estimator.estimate(
-                subject.rollout, subject.theta, state, update_key
-            )
-            gradients.append(gradient)
-            ends.append(report.episodes)
-        sums.append(sum(gradients))
-        early.append(jnp.stack(ends)[:-1].any())
+    for tenth in np.array_split(np.arange(len(keys)), 10):
+        for number in tenth:
+            one, ended = _host_episode(subject, estimator, unrolls, keys[number])
+            sums.append(one)
+            early.append(ended)
+        add(len(tenth))
     return jnp.stack(sums), jnp.stack(early)
+
+
+def _host_episode(
+    subject: Subject, estimator: Any, unrolls: int, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """As `_one_episode`."""
+    init_key, key = jax.random.split(key)
+    state = estimator.init(subject.rollout, subject.theta, init_key)
+    gradients, ends = [], []
+    for update_key in jax.random.split(key, unrolls):
+        gradient, state, report = estimator.estimate(
+            subject.rollout, subject.theta, state, update_key
+        )
+        gradients.append(gradient)
+        ends.append(report.episodes)
+    return sum(gradients, jnp.zeros_like(subject.theta)), jnp.stack(ends)[:-1].any()

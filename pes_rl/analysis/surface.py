@@ -20,6 +20,7 @@ from pes_rl.analysis.subject import Subject, make_subject
 from pes_rl.assembly import assemble
 from pes_rl.config import TrainConfig, make_config
 from pes_rl.envs.device import DeviceRollout
+from pes_rl.progress import Progress
 
 Limits = tuple[float, float]
 
@@ -103,12 +104,7 @@ class Surface:
         raw = meta_losses(subject, self.parameters, wide[0], wide[1], self.seed)
         smooth = gaussian_filter(raw, [self.sigma / step for step in steps])
         inside = tuple(slice(m, m + self.points) for m in margins)
-        seeds = range(self.seed, self.seed + self.runs)
-        paths = [
-            Path2D(agent, seed, self._path(agent, seed))
-            for agent in self.agents
-            for seed in seeds
-        ]
+        paths = self._paths()
         out = Path(self.out)
         out.mkdir(parents=True, exist_ok=True)
         np.savez(
@@ -176,6 +172,22 @@ class Surface:
                 f"settings={self.settings!r} is no JSON object of settings but the "
                 "seed; write for example '{\"num_pairs\": 5}'"
             ) from error
+
+    def _paths(self) -> list["Path2D"]:
+        """Those of all agents and runs."""
+        names = [
+            (agent, seed)
+            for agent in self.agents
+            for seed in range(self.seed, self.seed + self.runs)
+        ]
+        paths: list[Path2D] = []
+        if not names:
+            return paths
+        with Progress(f"surface {self.env}", len(names), "paths") as progress:
+            for agent, seed in names:
+                paths.append(Path2D(agent, seed, self._path(agent, seed)))
+                progress.update(len(paths), f"{agent}, seed {seed}")
+        return paths
 
     def _path(self, agent: str, seed: int) -> np.ndarray:
         """Rows [3] of updates so far and theta, of a training run."""

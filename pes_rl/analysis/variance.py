@@ -7,6 +7,7 @@ number for one pair.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pes_rl.agents import Estimator
 from pes_rl.analysis.linear_blocks import LinearBlocks, predicted_variance
 from pes_rl.analysis.output import Row, new_figure, print_table, write_csv
 from pes_rl.analysis.subject import (
+    Episodes,
     Measurement,
     Subject,
     count_unrolls,
@@ -49,10 +51,22 @@ class Variance(Measurement):
         jobs = [
             job for agent in self.agents for job in self._estimators(agent, subject)
         ]
-        squared, squared_error = self._squared_gradient(subject)
+        known = isinstance(subject.problem, LinearBlocks)
+        episodes = len(jobs) * self.repeats + (0 if known else self.reference_repeats)
+        with Episodes(f"variance {self.env}", episodes) as progress:
+            squared, squared_error = self._squared_gradient(subject, progress)
+            measured = [
+                episode_estimates(
+                    subject,
+                    estimator,
+                    self.repeats,
+                    self.seed + 1,
+                    partial(progress.add, what=agent),
+                )
+                for agent, estimator in jobs
+            ]
         rows: list[Row] = []
-        for agent, estimator in jobs:
-            sums = episode_estimates(subject, estimator, self.repeats, self.seed + 1)
+        for (agent, estimator), sums in zip(jobs, measured, strict=True):
             variance, error = total_variance(sums)
             ratio = variance / squared
             relative = np.hypot(error / max(variance, 1e-30), squared_error / squared)
@@ -87,12 +101,18 @@ class Variance(Measurement):
             made.append((agent, estimator))
         return made if hasattr(made[0][1], "truncation_length") else made[:1]
 
-    def _squared_gradient(self, subject: Subject) -> tuple[float, float]:
+    def _squared_gradient(
+        self, subject: Subject, progress: Episodes
+    ) -> tuple[float, float]:
         """Squared norm of the gradient, and its standard error."""
         if isinstance(subject.problem, LinearBlocks):
             return float((subject.problem.gradient**2).sum()), 0.0
         sums = episode_estimates(
-            subject, self.agent("es"), self.reference_repeats, self.seed
+            subject,
+            self.agent("es"),
+            self.reference_repeats,
+            self.seed,
+            partial(progress.add, what="reference, es"),
         )
         squared, error = squared_norm(sums)
         require_signal(self.env, squared, error, self.reference_repeats)
