@@ -75,8 +75,8 @@ def _run(arguments: list[str]) -> int:
         _print_beginning(config, trainer)
     with _stopping_on_signals(trainer):
         result = trainer.run()
-    if is_first():
-        _print_result(result)
+        if is_first():
+            _print_result(result)
     if trainer.failure is not None:
         print(f"error: {trainer.failure}", file=sys.stderr)
         return 1

@@ -85,7 +85,8 @@ def kill(name, number, share, delay, folder):
         output, errors = process.communicate(timeout=120)
     finally:
         process.kill()
-    if process.returncode == 0:
+    # The signal may also come between a run's end and its process's.
+    if process.returncode in (0, -number) and has_ended(folder):
         return False
     assert "Traceback" not in errors
     if number == signal.SIGKILL:
@@ -98,6 +99,12 @@ def kill(name, number, share, delay, folder):
         assert summary["interrupted"]
         assert summary["ended_by"] == signal.Signals(number).name
     return True
+
+
+def has_ended(folder):
+    """Whether the run in the folder came to its end by itself."""
+    summary = folder / "summary.json"
+    return summary.exists() and not json.loads(summary.read_text())["interrupted"]
 
 
 def outcome(folder):
