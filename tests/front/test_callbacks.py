@@ -2,12 +2,12 @@
 
 import csv
 import os
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from event_files import events
+from quick_run import QUICK
 
 import pes_rl
 from pes_rl.callbacks import Callback
@@ -15,18 +15,6 @@ from pes_rl.checkpoints import Checkpoints
 from pes_rl.config import make_config
 from pes_rl.run_folder import RunFolder
 from pes_rl.trainer import Trainer
-
-QUICK: dict[str, Any] = {
-    "total_timesteps": 240,
-    "num_pairs": 2,
-    "truncation_length": 10,
-    "horizon": 40,
-    "eval_interval": 80,
-    "eval_episodes": 2,
-    "final_eval_episodes": 2,
-    "log_interval": 1,
-    "checkpoint_interval": 80,
-}
 
 
 def make_trainer(folder, callbacks=(), **options):

@@ -7,22 +7,11 @@ import numpy as np
 import pytest
 from event_files import events
 from PIL import Image
+from quick_run import QUICK
 
 import pes_rl
 from pes_rl import rendering, train_command as train, training_films
 from pes_rl.rendering import Film
-
-QUICK: dict[str, Any] = {
-    "total_timesteps": 240,
-    "num_pairs": 2,
-    "truncation_length": 10,
-    "horizon": 40,
-    "eval_interval": 80,
-    "eval_episodes": 2,
-    "final_eval_episodes": 2,
-    "log_interval": 1,
-    "checkpoint_interval": 80,
-}
 
 
 def make_run(folder, **options):
