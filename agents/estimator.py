@@ -161,10 +161,11 @@ def signal_to_noise(contributions: jax.Array) -> jax.Array:
     if even_pairs == 0:
         return jnp.array(jnp.nan, contributions.dtype)
     # Sums over all particles, as several devices can take them. A last odd pair is out.
-    counts = np.where(pair < even_pairs, 1.0, 0.0)
-    signs = np.where(pair % 2 == 0, counts, -counts)
-    weights = jnp.asarray([counts, signs], contributions.dtype)
-    total, difference = jnp.matmul(weights, contributions, precision="highest")
+    counted = pair < even_pairs
+    if not counted.all():
+        contributions = jnp.where(counted[:, None], contributions, 0.0)
+    alternating = jnp.where((pair % 2 == 0)[:, None], contributions, -contributions)
+    total, difference = contributions.sum(0), alternating.sum(0)
     noise = jnp.vdot(difference, difference)
     return (jnp.vdot(total, total) - noise) / noise
 
@@ -236,7 +237,7 @@ def _describe(
 
     nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(finished, None))
     episodes, diverged, episode_loss, episode_steps = lax.cond(
-        segment.ended.any(), finished, lambda _: nothing, None
+        jnp.asarray(segment.ended).any(1).any(), finished, lambda _: nothing, None
     )
     return Report(
         particle_loss=particle_loss,

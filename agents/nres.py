@@ -26,6 +26,7 @@ from pes_rl.agents.estimator import (
     check_truncation_length,
     describe,
 )
+from pes_rl.agents.noise import normal_rows
 from pes_rl.agents.perturbations import draw_in_blocks, draw_orthogonal, perturb
 from pes_rl.envs.episodes import Array
 from pes_rl.envs.rollout import Particles, Rollout
@@ -208,7 +209,8 @@ def episode_noise(
             noise_key = jnp.where(
                 period == 0, noise_key, jax.random.fold_in(noise_key, period)
             )
-            return jax.random.normal(noise_key, (num_parameters,))
+            (row,) = normal_rows(noise_key, num_parameters, 0, 1)
+            return row
 
         def draw_rows(first: Any, count: int) -> jax.Array:
             return jax.vmap(draw)(first + jnp.arange(count))

@@ -10,11 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.extend.random import threefry2x32_p
 from jax.tree_util import Partial
 
+from pes_rl.agents.noise import normal_rows, stored
 from pes_rl.envs.rollout import Rollout, Thetas
 
 BLOCK_FLOATS = 2**18
@@ -114,52 +113,6 @@ def _draw_thetas(
     return theta[None] + draw(rows=rows)
 
 
-def normal_rows(
-    key: jax.Array, size: int, first: int | jax.Array, count: int
-) -> jax.Array:
-    """Rows of `jax.random.normal(key, (any, size))`, from `first` on.
-
-    Returns:
-        # shape=(count, size), dtype=float32
-    """
-    least = np.nextafter(np.float32(-1), np.float32(0))
-    uniform = uniform_rows(key, least, np.float32(1), size, first, count)
-    return np.float32(np.sqrt(2)) * lax.erf_inv(uniform)
-
-
-def uniform_rows(
-    key: jax.Array, low: Any, high: Any, size: int, first: int | jax.Array, count: int
-) -> jax.Array:
-    """Rows of `jax.random.uniform(key, (any, size), minval=low, maxval=high)`.
-
-    JAX draws element (i, j) by a Threefry of its place i size + j, of 64 bits. So it is
-    here, without the rows before.
-
-    Returns:
-        # shape=(count, size), dtype=float32
-    """
-    words = jax.random.key_data(key)
-    row_high, row_low = _product((first + jnp.arange(count)).astype(jnp.uint32), size)
-    column = jnp.arange(size, dtype=jnp.uint32)[None]
-    place = row_low[:, None] + column
-    carry = (place < column).astype(jnp.uint32)
-    bits = threefry2x32_p.bind(words[0], words[1], row_high[:, None] + carry, place)
-    one = np.float32(1).view(np.uint32)  # a float of [1, 2) but for its fraction
-    fraction = (bits[0] ^ bits[1]) >> np.uint32(9) | one
-    unit = lax.bitcast_convert_type(fraction, jnp.float32) - 1
-    return jnp.maximum(low, unit * (high - low) + low)
-
-
-def _product(factor: jax.Array, other: int) -> tuple[jax.Array, jax.Array]:
-    """Upper and lower 32 bits of products of two numbers of 32 bits."""
-    half, low = np.uint32(16), np.uint32(0xFFFF)
-    a, b = factor >> half, factor & low
-    c, d = np.uint32(other >> 16), np.uint32(other & 0xFFFF)
-    middle = a * d + (b * d >> half)
-    rest = b * c + (middle & low)
-    return a * c + (middle >> half) + (rest >> half), factor * np.uint32(other)
-
-
 def draw_in_blocks(
     draw: DrawRows,
     num_rows: int,
@@ -185,14 +138,13 @@ def draw_in_blocks(
     Returns:
         # shape=(count, size)
     """
-    # What becomes of the rows would else be compiled into the drawing of them.
     if not blocks:
-        return lax.optimization_barrier(draw(first, count))
+        return draw(first, count)
     block = min(num_rows, max(BLOCK_FLOATS // size, 1))
     needed, begin = _blocks(block, num_rows, first, count)
 
     def one(b: jax.Array) -> jax.Array:
-        return lax.optimization_barrier(draw(b * block, block))
+        return stored(lambda: draw(b * block, block))
 
     if needed == 1:
         rows = one(begin)

@@ -23,7 +23,8 @@ from jax.tree_util import Partial
 from pes_rl.agents.derivatives import check_num_particles
 from pes_rl.agents.es import play_episodes
 from pes_rl.agents.estimator import Report, check_whole_episodes, describe
-from pes_rl.agents.perturbations import draw_in_blocks, uniform_rows
+from pes_rl.agents.noise import uniform_rows
+from pes_rl.agents.perturbations import draw_in_blocks
 from pes_rl.envs.episodes import Segment
 from pes_rl.envs.rollout import Particles, Rollout, Thetas
 

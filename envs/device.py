@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pes_rl.envs.episodes import (
+    NO_LIMIT,
     Array,
     Clock,
     Segment,
@@ -16,7 +17,6 @@ from pes_rl.envs.episodes import (
     episode_keys,
     pass_steps,
     running_loss,
-    settle_loss,
     start_clock,
     steps_to_limit,
 )
@@ -34,26 +34,28 @@ from pes_rl.envs.rollout import Particles, Thetas, rows_of
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Carry:
-    """What the scan carries.
+    """What the loop over steps carries.
 
-    The clock stands still until an episode may end, with `passed` steps to make up for;
-    one does after `to_limit` of them. `spare` holds a first state for each particle's
-    next episode, good until it is used. `observations` is None where they are not
-    normalised. `ended` is the segment's.
+    The clock stands still until an episode may end: `booked` steps are in it, and one
+    reaches its limit with step number `limit`. `running` is None where all particles
+    run throughout. `spare` holds a first state for each particle's next episode, good
+    until it is used. `observations` is None where they are not normalised. `ended` and
+    `diverged` are the segment's.
     """
 
     state: Any
     clock: Clock
-    passed: Array
-    to_limit: Array
-    running: Array
+    booked: Array
+    limit: Array
+    running: Array | None
     spare: Any
     spare_used: Array
     observations: ObservationSums | None
     ended: Array
+    diverged: Array
 
 
-Row = tuple[jax.Array, jax.Array]  # of a step: its loss, and who took it
+Row = tuple[jax.Array, Array | None]  # of a step: its loss, and who was running
 
 
 @dataclass(frozen=True)
@@ -112,21 +114,23 @@ class DeviceRollout:
         single_episode: bool = False,
     ) -> tuple[Particles, Segment]:
         parameters = rows_of(thetas)
-        carry = self._start(particles, length)
+        carry = self._start(particles, length, single_episode)
 
         def step(carry: _Carry, k: jax.Array) -> tuple[_Carry, Row]:
-            return self._step(carry, k, parameters, single_episode)
+            return self._step(carry, k, parameters)
 
-        if single_episode and not self.reverse_mode:
-            carry, (loss, simulated) = _scan_while_running(step, carry, length)
-        else:
+        if self.reverse_mode:
             steps = jnp.arange(length, dtype=jnp.int32)
             carry, (loss, simulated) = lax.scan(step, carry, steps)
-        if not single_episode:
-            simulated = jnp.ones_like(simulated)  # XLA drops what it knows
-        loss, diverged = settle_loss(loss, simulated, self.diverged_loss)
-        segment = Segment(loss, carry.ended, diverged, simulated, carry.observations)
-        clock = pass_steps(carry.clock, carry.running, carry.passed)
+        else:
+            carry, (loss, simulated) = _scan_while_running(step, carry, length)
+        if simulated is None:
+            simulated = jnp.ones_like(loss, bool)
+        segment = Segment(
+            loss, carry.ended, carry.diverged, simulated, carry.observations
+        )
+        # Who is not running has no steps to book: the last one did so.
+        clock = pass_steps(carry.clock, _running(carry), length - carry.booked)
         running = running_loss(particles.loss, segment)
         return Particles(carry.state, clock, running), segment
 
@@ -156,59 +160,67 @@ class DeviceRollout:
             reference = median(lax.all_gather(reference, self.axis, tiled=True))
         return start_sums(observation, reference)
 
-    def _start(self, particles: Particles, length: int) -> _Carry:
+    def _start(self, particles: Particles, length: int, single_episode: bool) -> _Carry:
         num_particles = particles.loss.shape[0]
         everyone = jnp.ones(num_particles, bool)
+        nowhere = jnp.zeros((length, num_particles), bool)
         # No first states are drawn until an episode ends: they can cost as much as a
         # step, and in most steps nothing ends.
         return _Carry(
             state=particles.state,
             clock=particles.clock,
-            passed=jnp.int32(0),
-            to_limit=steps_to_limit(particles.clock, everyone),
-            running=everyone,
+            booked=jnp.int32(0),
+            limit=steps_to_limit(particles.clock, everyone),
+            running=everyone if single_episode else None,
             spare=particles.state,
             spare_used=everyone,
             observations=self._start_sums(particles.state),
-            ended=jnp.zeros((length, num_particles), bool),
+            ended=nowhere,
+            diverged=nowhere,
         )
 
     def _step(
-        self, carry: _Carry, k: jax.Array, thetas: jax.Array, single_episode: bool
+        self, carry: _Carry, k: jax.Array, thetas: jax.Array
     ) -> tuple[_Carry, Row]:
         observations = carry.observations
         if observations is not None:
             _, observation = carry.state
-            observations = add_observations(observations, observation, carry.running)
+            observations = add_observations(observations, observation, _running(carry))
         state, loss, terminated = jax.vmap(self.problem.step)(thetas, carry.state)
-        ends_itself = terminated | ~jnp.isfinite(loss)
-        if single_episode:
+        if carry.running is not None:
             state = _select(carry.running, state, carry.state)
-            ends_itself = ends_itself & carry.running
-        passed = carry.passed + 1
-        after = replace(carry, state=state, passed=passed, observations=observations)
+            terminated = terminated & carry.running
+            loss = jnp.where(carry.running, loss, 0.0)
+        after = replace(carry, state=state, observations=observations)
 
-        def book(carry: _Carry) -> _Carry:
-            return self._book(carry, k, loss, terminated, single_episode)
+        def book(booking: tuple[_Carry, jax.Array]) -> tuple[_Carry, jax.Array]:
+            return self._book(*booking, k, terminated)
 
-        may_end = (passed >= carry.to_limit) | jnp.any(ends_itself)
+        # A sum is finite only if all of it is, and costs less than to look at each.
+        ends_itself = jnp.any(terminated) | ~jnp.isfinite(loss.sum())
+        may_end = (k + 1 >= carry.limit) | ends_itself
         when = _cond if self.reverse_mode else _when
-        return when(may_end, book, after), (loss, carry.running)
+        after, loss = when(may_end, book, (after, loss))
+        return after, (loss, carry.running)
 
     def _book(
         self,
         carry: _Carry,
-        k: jax.Array,
         loss: jax.Array,
+        k: jax.Array,
         terminated: jax.Array,
-        single_episode: bool,
-    ) -> _Carry:
-        """Book step k and the steps passed before it; begin what follows what ended."""
+    ) -> tuple[_Carry, jax.Array]:
+        """Book step k and the steps passed before it; begin what follows what ended.
+
+        Returns:
+            The carry after it and the step's losses as they are booked.
+        """
+        running = _running(carry)
         clock, row = close_step(
-            pass_steps(carry.clock, carry.running, carry.passed - 1),
+            pass_steps(carry.clock, running, k - carry.booked),
             loss,
             terminated,
-            carry.running,
+            running,
             horizon=self.horizon,
             diverged_loss=self.diverged_loss,
         )
@@ -222,18 +234,27 @@ class DeviceRollout:
             carry.spare,
         )
         spare_used = jnp.where(out_of_spares, False, carry.spare_used) | row.ended
-        running = carry.running & ~row.ended if single_episode else carry.running
-        return replace(
+        if carry.running is not None:
+            running = running & ~row.ended
+        after = replace(
             carry,
             state=_select(row.ended, spare, carry.state),
             clock=clock,
-            passed=jnp.zeros_like(carry.passed),
-            to_limit=steps_to_limit(clock, running),
-            running=running,
+            booked=k + 1,
+            limit=jnp.minimum(steps_to_limit(clock, running), NO_LIMIT - k - 1) + k + 1,
+            running=None if carry.running is None else running,
             spare=spare,
             spare_used=spare_used,
             ended=carry.ended.at[k].set(row.ended),
+            diverged=carry.diverged.at[k].set(row.diverged),
         )
+        return after, jnp.asarray(row.loss)
+
+
+def _running(carry: _Carry) -> Array:
+    if carry.running is None:
+        return jnp.ones(carry.clock.elapsed.shape, bool)
+    return carry.running
 
 
 @jax.custom_batching.custom_vmap
@@ -284,7 +305,7 @@ def _select(mask: jax.Array, yes: Any, no: Any) -> Any:
 def _scan_while_running(
     step: Callable[[_Carry, jax.Array], tuple[_Carry, Row]], carry: _Carry, length: int
 ) -> tuple[_Carry, Row]:
-    """As `lax.scan(step)` over `length` steps, but stops once no particle is running.
+    """As `lax.scan(step)` over steps 0 to `length` - 1, until no particle is running.
 
     The rows that were not reached stay zero, as those of a stopped particle are.
     """
@@ -293,7 +314,8 @@ def _scan_while_running(
 
     def unfinished(loop: tuple[jax.Array, _Carry, Row]) -> jax.Array:
         k, carry, _ = loop
-        return (k < length) & _any(carry.running)
+        on = k < length
+        return on if carry.running is None else on & _any(carry.running)
 
     def body(loop: tuple[jax.Array, _Carry, Row]) -> tuple[jax.Array, _Carry, Row]:
         k, carry, rows = loop

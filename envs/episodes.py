@@ -197,8 +197,8 @@ def split_loss(segment: Segment) -> tuple[jax.Array, jax.Array]:
         unroll began, its ending step included; `new` sums those of all episodes that
         began inside the unroll. # shape=(N,) each
     """
+    total = jnp.asarray(segment.loss).sum(0)
 
-    # In most unrolls none ends before the last step, and sums over columns suffice.
     def ends_inside(_: None) -> tuple[jax.Array, jax.Array]:
         step, length = _step_numbers(segment), segment.loss.shape[0]
         first_end = jnp.where(segment.ended, step, length).min(0)
@@ -206,11 +206,13 @@ def split_loss(segment: Segment) -> tuple[jax.Array, jax.Array]:
         old = jnp.sum(jnp.where(in_old, segment.loss, 0.0), axis=0)
         return old, jnp.sum(jnp.where(in_old, 0.0, segment.loss), axis=0)
 
-    def one_episode(_: None) -> tuple[jax.Array, jax.Array]:
-        total = jnp.asarray(segment.loss).sum(0)
-        return total, jnp.zeros_like(total)
-
-    return lax.cond(segment.ended[:-1].any(), ends_inside, one_episode, None)
+    # In most unrolls none ends before the last step.
+    return lax.cond(
+        _ends_inside(segment),
+        ends_inside,
+        lambda _: (total, jnp.zeros_like(total)),
+        None,
+    )
 
 
 def running_loss(before: Array, segment: Segment) -> jax.Array:
@@ -220,6 +222,7 @@ def running_loss(before: Array, segment: Segment) -> jax.Array:
         before: Loss so far of the episode running when the unroll began. # shape=(N,)
         segment: The unroll.
     """
+    total = jnp.asarray(segment.loss).sum(0)
 
     def ends_inside(_: None) -> jax.Array:
         step = _step_numbers(segment)
@@ -227,11 +230,17 @@ def running_loss(before: Array, segment: Segment) -> jax.Array:
         since_last_end = jnp.where(step > last_end[None], segment.loss, 0.0).sum(0)
         return since_last_end + jnp.where(last_end >= 0, 0.0, before)
 
-    def one_episode(_: None) -> jax.Array:
-        total = jnp.asarray(segment.loss).sum(0) + before
-        return jnp.where(segment.ended[-1], 0.0, total)
+    return lax.cond(
+        _ends_inside(segment),
+        ends_inside,
+        lambda _: jnp.where(segment.ended[-1], 0.0, total + before),
+        None,
+    )
 
-    return lax.cond(segment.ended[:-1].any(), ends_inside, one_episode, None)
+
+def _ends_inside(segment: Segment) -> jax.Array:
+    """Whether any episode ends before the last step."""
+    return jnp.asarray(segment.ended).any(1)[:-1].any()
 
 
 def _step_numbers(segment: Segment) -> jax.Array:

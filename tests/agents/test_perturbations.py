@@ -15,8 +15,9 @@ from pes_rl.agents import (
     perturbations,
 )
 from pes_rl.agents.estimator import signal_to_noise
+from pes_rl.agents.noise import _product, normal_rows, uniform_rows
 from pes_rl.agents.nres import episode_perturbations
-from pes_rl.agents.perturbations import draw_antithetic, normal_rows
+from pes_rl.agents.perturbations import draw_antithetic
 from pes_rl.agents.random_search import _draw
 
 
@@ -96,16 +97,36 @@ def test_rows_are_those_of_jax():
     key = jax.random.key(3)
     whole = jax.random.normal(key, (7, 1000))
     np.testing.assert_allclose(normal_rows(key, 1000, 2, 3), whole[2:5], rtol=1e-6)
+    unit = jax.random.uniform(key, (7, 1000))
+    rows = uniform_rows(key, np.float32(0), np.float32(1), 1000, 2, 3)
+    np.testing.assert_array_equal(rows, unit[2:5])
     low, high = np.float32(-2), np.float32(3)
     whole = jax.random.uniform(key, (7, 1000), minval=low, maxval=high)
-    rows = perturbations.uniform_rows(key, low, high, 1000, 2, 3)
+    rows = uniform_rows(key, low, high, 1000, 2, 3)
     np.testing.assert_allclose(rows, whole[2:5], rtol=1e-6, atol=1e-6)
+
+
+def test_what_becomes_of_noise_does_not_change_its_bits():
+    key = jax.random.key(3)
+
+    @jax.jit
+    def used(theta):
+        noise = normal_rows(key, 33, 2, 7)
+        return noise, jnp.exp(theta * jnp.stack([noise, -noise])).sum()
+
+    alone = jax.jit(lambda: normal_rows(key, 33, 2, 7))()
+    np.testing.assert_array_equal(used(2.0)[0], alone)
+
+
+def test_too_many_rows_at_once_are_refused():
+    with pytest.raises(ValueError, match="draw fewer rows, with pairs_per_chunk"):
+        normal_rows(jax.random.key(0), 2**20, 0, 2**12)
 
 
 def test_places_beyond_32_bits_are_counted_as_well():
     factors = np.array([0, 1, 429, 430, 65_535, 2**31 - 1], np.uint32)
     for other in (1, 65_537, 10_000_000, 2**31 - 1):
-        high, low = perturbations._product(jnp.asarray(factors), other)
+        high, low = _product(jnp.asarray(factors), other)
         for i, factor in enumerate(factors):
             assert (int(high[i]) << 32) + int(low[i]) == int(factor) * other
 

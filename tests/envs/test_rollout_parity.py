@@ -305,18 +305,32 @@ def test_taking_from_an_environment_that_cannot_copy_says_what_to_use():
         rollout.take(particles, [0])
 
 
+class Endless:
+    """Pays its parameters."""
+
+    def init(self, key):
+        del key
+        return jnp.float32(0)
+
+    def step(self, theta, state):
+        return state + 1, theta.sum(), jnp.array(False)
+
+
 def test_an_endless_problem_is_cut_by_no_limit():
-    class Endless:
-        def init(self, key):
-            del key
-            return jnp.float32(0)
-
-        def step(self, theta, state):
-            return state + 1, theta.sum(), jnp.array(False)
-
     rollout = DeviceRollout(Endless(), horizon=None)
     particles = rollout.reset(jax.random.key(0), 1)
     particles, segment = rollout.unroll(particles, jnp.ones((2, 1)), 3000)
     assert not segment.ended.any()
     np.testing.assert_array_equal(particles.clock.elapsed, 3000)
     np.testing.assert_array_equal(particles.state, 3000)
+
+
+def test_losses_whose_sum_over_the_particles_overflows_end_nothing():
+    thetas = jnp.full((4, 1), 3e38)
+    assert not jnp.isfinite(thetas.sum())
+    rollout = DeviceRollout(Endless(), horizon=5)
+    particles = rollout.reset(jax.random.key(0), 2)
+    particles, segment = rollout.unroll(particles, thetas, 4)
+    assert not segment.ended.any() and not segment.diverged.any()
+    np.testing.assert_array_equal(segment.loss, np.full((4, 4), np.float32(3e38)))
+    np.testing.assert_array_equal(particles.clock.elapsed, 4)
