@@ -11,9 +11,11 @@ step from the same states on the same actions; one in closed form (`jax:NAME`) a
 the same rollout of native MuJoCo's and of Brax's task of that name, and with
 `MJX physics scan`, the bare physics of MuJoCo's own JAX engine. Of an unrolled problem
 `pes_rl` is whole updates of `pes` with the task's settings, as many in a jitted call as
-training runs; `pes_rl unrolls` are their rollouts alone, and `bare unrolls` a scan
-over the problem's vmapped step that sums the losses. `compile` is the first run's time
-less that of the next. A native MuJoCo task is compared with:
+training runs; `pes_rl unrolls` are their rollouts alone, `bare unrolls` a scan over the
+problem's vmapped step that sums the losses, and `PES by hand` updates as one writes
+them for a single problem whose episodes all end together: without early ends,
+schedules and reports. `compile` is the first run's time less that of the next. A native
+MuJoCo task is compared with:
 
 * `mujoco.batch open loop`, the physics alone as the engine runs it, from the same
   states on the same controls; only the few episodes that end on the way make the
@@ -40,7 +42,13 @@ from rich.table import Table
 
 from pes_rl.agreement import measure_agreement
 from pes_rl.bench_engines import Row, Run, Size, make_engines
-from pes_rl.envs.registry import NATIVE_NAMES, environment_names, unknown_name
+from pes_rl.bench_unrolled import unrolled_engines
+from pes_rl.envs.registry import (
+    NATIVE_NAMES,
+    environment_names,
+    is_unrolled,
+    unknown_name,
+)
 from pes_rl.figures import draw_speeds
 from pes_rl.progress import Progress
 
@@ -121,9 +129,12 @@ def _bench(
     """
     with ExitStack() as stack:
         size = Size(num_particles, config.num_threads or os.cpu_count() or 1)
-        engines = list(
-            make_engines(env, size, config.backend, stack, peers=config.peers)
-        )
+        if is_unrolled(env):
+            engines = list(unrolled_engines(env, num_particles))
+        else:
+            engines = list(
+                make_engines(env, size, config.backend, stack, peers=config.peers)
+            )
         compile_seconds, rates = _measure(engines, config)
     speeds = np.median(rates, axis=0).tolist()
     rows = [

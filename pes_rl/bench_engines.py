@@ -16,12 +16,11 @@ import numpy as np
 from jax import lax
 from mujoco.batch import Batch
 
-from pes_rl.assembly import assemble, make_environment, make_policy, make_rollout
+from pes_rl.assembly import make_policy, make_rollout
 from pes_rl.config import make_config
-from pes_rl.envs import DeviceRollout
 from pes_rl.envs.mujoco_tasks import load_model
 from pes_rl.envs.native_mujoco import profiler_off
-from pes_rl.envs.registry import is_unrolled, make
+from pes_rl.envs.registry import make
 
 STEPS = 100
 """Steps of every environment in a run of most engines: a usual truncation length."""
@@ -75,7 +74,7 @@ def closed_loop(env: str, engine: str, size: Size, backend: str | None) -> Close
     policy = make_policy(training, environment)
     rollout: Any = make_rollout(training, environment, policy.act)
     pairs, num_parameters = size.particles // 2, policy.num_parameters
-    thetas = _in_pairs(0.1, pairs, num_parameters)
+    thetas = in_pairs(0.1, pairs, num_parameters)
     reset, unroll = rollout.reset, rollout.unroll
     if rollout.on_device:
         reset = jax.jit(reset, static_argnums=1, static_argnames="stagger")
@@ -87,7 +86,7 @@ def closed_loop(env: str, engine: str, size: Size, backend: str | None) -> Close
     return Closed(row, rollout, particles, thetas, unroll)
 
 
-def _in_pairs(sigma: float, pairs: int, num_parameters: int) -> jax.Array:
+def in_pairs(sigma: float, pairs: int, num_parameters: int) -> jax.Array:
     """Antithetic perturbations. # shape=(2 * pairs, num_parameters)."""
     noise = sigma * jax.random.normal(jax.random.key(0), (pairs, num_parameters))
     return jnp.stack([noise, -noise], 1).reshape(2 * pairs, num_parameters)
@@ -100,9 +99,6 @@ def make_engines(
 
     Without `peers` none but it and its own bare physics.
     """
-    if is_unrolled(env):
-        yield from _unrolled_engines(env, size.particles)
-        return
     ours = closed_loop(env, "pes_rl", size, backend)
     yield ours.row, ours.run
     rollout, particles, thetas = ours.rollout, ours.particles, ours.thetas
@@ -218,52 +214,6 @@ def _peers(task_id: str, row: Row, threads: int) -> Iterator[tuple[Row, Any]]:
         return
     envs = envpool.make(task_id, "gymnasium", num_envs=n, num_threads=threads)
     yield replace(row, engine="envpool"), envs
-
-
-def _unrolled_engines(env: str, particles: int) -> Iterator[tuple[Row, Run]]:
-    """Updates of `pes`, its unrolls alone, and a scan over nothing but the problem."""
-    config = make_config(env, "pes", num_pairs=particles // 2)
-    problem, assembly = make_environment(config, env), assemble(config)
-    theta = assembly.init_theta(jax.random.key(0))
-    state = assembly.learner.init(theta, jax.random.key(1))
-    length, sigma = config.truncation_length, config.sigma
-    assert length is not None and sigma is not None  # pes has both
-    updates = config.log_interval  # as many as training runs in a call
-    row = Row("pes_rl", env, particles, None, steps=updates * length)
-    yield row, lambda: jax.block_until_ready(assembly.learner.run(state, updates))
-
-    rollout = DeviceRollout(problem, problem.horizon, problem.diverged_loss)
-    first = state.estimator.particles
-    thetas = theta[None] + _in_pairs(sigma, particles // 2, theta.size)
-
-    @jax.jit
-    def unrolls(particles: Any) -> Any:
-        def unroll(particles: Any, _: None) -> tuple[Any, jax.Array]:
-            particles, segment = rollout.unroll(particles, thetas, length)
-            return particles, segment.loss.sum(0)
-
-        return lax.scan(unroll, particles, length=updates)
-
-    @jax.jit
-    def bare_unrolls(states: Any) -> Any:
-        def step(states: Any, _: None) -> tuple[Any, jax.Array]:
-            states, losses, _ = jax.vmap(problem.step)(thetas, states)
-            return states, losses
-
-        def unroll(states: Any, _: None) -> tuple[Any, jax.Array]:
-            states, losses = lax.scan(step, states, length=length)
-            return states, losses.sum(0)
-
-        return lax.scan(unroll, states, length=updates)
-
-    yield (
-        replace(row, engine="pes_rl unrolls"),
-        lambda: jax.block_until_ready(unrolls(first)),
-    )
-    yield (
-        replace(row, engine="bare unrolls"),
-        lambda: jax.block_until_ready(bare_unrolls(first.state)),
-    )
 
 
 def _random_steps(envs: Any, num_envs: int) -> Run:

@@ -102,7 +102,7 @@ def test_a_closed_form_is_measured_against_the_same_task_elsewhere(tmp_path) -> 
 def test_an_unrolled_problem_is_measured_against_its_bare_unroll(tmp_path) -> None:
     rows = measure(tmp_path / "rows.json", "--env", "unrolled:toy-regression")
     engines = [row["engine"] for row in rows]
-    assert engines == ["pes_rl", "pes_rl unrolls", "bare unrolls"]
+    assert engines == ["pes_rl", "pes_rl unrolls", "PES by hand", "bare unrolls"]
     # 100 updates, as between two rows of a run's log, of 10 steps.
     assert all(row["steps_per_second"] > 0 and row["steps"] == 1000 for row in rows)
 
