@@ -309,7 +309,9 @@ DEFAULTS |= {
     "unrolled:learned-optimizer": _unrolled(_LEARNED, 10),
     "unrolled:lstm": _unrolled(_LSTM, 10),
 }
-DEFAULTS["unrolled:toy-regression"]["truncated-es"]["sigma"] = 1.0  # as published
+# As published. New dictionaries, for agents share theirs.
+_TRUNCATED = DEFAULTS["unrolled:toy-regression"]["truncated-es"]
+DEFAULTS["unrolled:toy-regression"]["truncated-es"] = {**_TRUNCATED, "sigma": 1.0}
 _UORO = DEFAULTS["unrolled:influence-balancing"]["uoro"]
 DEFAULTS["unrolled:influence-balancing"]["uoro"] = {**_UORO, "learning_rate": 1e-5}
 

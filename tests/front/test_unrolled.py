@@ -27,6 +27,20 @@ def test_the_registry_names_the_problems():
     assert {f"unrolled:{name}" for name in PROBLEMS} <= set(DEFAULTS)
 
 
+def test_one_agent_s_own_defaults_are_not_the_others():
+    """Published are sigma 0.3, and 1 for truncated ES alone; UORO's rate is a tenth."""
+    sigma = {
+        agent: settings["sigma"]
+        for agent, settings in DEFAULTS["unrolled:toy-regression"].items()
+        if "sigma" in settings
+    }
+    assert sigma.pop("truncated-es") == 1.0
+    assert set(sigma.values()) == {0.3}
+    rates = DEFAULTS["unrolled:influence-balancing"]
+    assert rates["uoro"]["learning_rate"] == 1e-5
+    assert rates["rtrl"]["learning_rate"] == 1e-4
+
+
 @pytest.mark.parametrize("agent", ["pes", "nres", "es", "truncated-es"])
 def test_a_run_leaves_its_parameters(tmp_path, capsys, agent):
     folder = tmp_path / "run"
