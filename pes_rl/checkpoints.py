@@ -40,24 +40,22 @@ class Checkpoints:
             folder.absolute(), options=options, item_handlers=handlers
         )
 
-    def newest(self) -> int | None:
-        """Environment steps of the newest checkpoint; None if there is none."""
-        return self._manager.latest_step()
-
     def choose(self, resume: Literal["newest"] | int) -> int | None:
         """Environment steps of the checkpoint to go on from; None before the first.
 
         Raises:
-            ValueError: If there was one, and all are gone.
+            ValueError: If it is not there, or all that there were are gone.
         """
-        at = self.newest() if resume == "newest" else resume
-        run = self._folder.parent
+        at = self._manager.latest_step() if resume == "newest" else resume
+        run, present = self._folder.parent, sorted(self._manager.all_steps())
         # The policy is written after the first checkpoint.
         if at is None and (run / "policy" / "last.npz").exists():
             raise ValueError(
                 f"the checkpoints of {run} are gone, so it cannot be resumed; start "
                 "the run anew with another --logdir"
             )
+        if at is not None and at not in present:
+            raise ValueError(f"{self._folder} holds no checkpoint {at}, only {present}")
         return at
 
     def save(self, state: TrainState, counters: Counters) -> None:
@@ -84,18 +82,13 @@ class Checkpoints:
         """A checkpoint; those after it are deleted, for they will be written again.
 
         Args:
-            timesteps: The checkpoint's environment steps.
+            timesteps: The checkpoint's environment steps, as of `choose`.
             like: A state of the same structure, shapes and types, values unused.
 
         Raises:
-            ValueError: If there is no such checkpoint, or it cannot be read as such a
-                state; the message offers the one before it.
+            ValueError: If it cannot be read as such a state; the message offers the one
+                before it.
         """
-        if timesteps not in self._manager.all_steps():
-            raise ValueError(
-                f"{self._folder} holds no checkpoint {timesteps}, only "
-                f"{sorted(self._manager.all_steps())}"
-            )
         try:
             counters = self._read_counters(timesteps)
             self._check_structure(timesteps, like)

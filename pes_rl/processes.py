@@ -15,7 +15,7 @@ import traceback
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -144,13 +144,14 @@ def leave(error: BaseException) -> NoReturn:
     os._exit(1)
 
 
-def check_alike(settings: Any) -> None:
-    """Raise `ValueError` where `repr(settings)` is not that of process 0."""
-    digest = f"{zlib.crc32(repr(settings).encode()):08x}"
+def check_alike(what: Literal["settings", "checkpoints"], value: Any) -> None:
+    """Raise `ValueError` where the value's `repr` is not that of process 0."""
+    digest = f"{zlib.crc32(repr(value).encode()):08x}"
     if of_the_first(digest) != digest:
         raise ValueError(
-            f"process {jax.process_index()} has other settings than process 0; give "
-            "all processes the same options, but for process_id"
+            f"process {jax.process_index()} has other {what} than process 0; give all "
+            "processes the same options, but for process_id, and a run folder that all "
+            "can reach"
         )
 
 

@@ -65,7 +65,7 @@ class Trainer:
     ) -> None:
         self._config = config
         # Before anything is computed: programs that differ may wait for one another.
-        all_or_none(lambda: check_alike(replace(config, logdir=None)))
+        all_or_none(lambda: check_alike("settings", replace(config, logdir=None)))
         # Before anything imports MuJoCo, which binds to what draws.
         wanted = config.video_interval is not None and is_first()
         films = all_or_none(lambda: [TrainingFilms(config)] if wanted else [])
@@ -101,7 +101,8 @@ class Trainer:
             self._checkpoints = Checkpoints(folder / "checkpoints")
             return
         self._checkpoints = Checkpoints(folder / "checkpoints")
-        at = self._checkpoints.choose(resume)
+        at = all_or_none(lambda: self._checkpoints.choose(resume))
+        all_or_none(lambda: check_alike("checkpoints", at))
         if at is not None:
             restored, self._counters = all_or_none(
                 lambda: self._checkpoints.restore(at, self._state)

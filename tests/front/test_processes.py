@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -218,6 +219,30 @@ def test_what_one_process_cannot_begin_none_begins(tmp_path, start):
     for status, _, errors in finish(pair):
         assert status == 2
         assert "process 1 has other settings than process 0" in errors
+
+
+@pytest.mark.slow
+def test_where_one_process_finds_no_checkpoint_none_goes_on(tmp_path, start):
+    """Folders that are not one: the other's has lost its checkpoints, or the newest."""
+    folder, other = tmp_path / "run", tmp_path / "other"
+    run_on_two_devices(f"{COMMON} --total-timesteps 1280 --devices 2 --logdir {folder}")
+    shutil.copytree(folder, other)
+    shutil.rmtree(other / "checkpoints" / "1280")
+    more = "--devices 1 --total-timesteps 2560"
+    for resumed, message in (
+        (("run", "other"), "process 1 has other checkpoints than process 0"),
+        (("run/checkpoints/1280", "other/checkpoints/1280"), "no checkpoint 1280, onl"),
+    ):
+        own, others = (f"--resume {tmp_path / name} {more}" for name in resumed)
+        for status, _, errors in finish(start(own, other=others)):
+            assert status == 2
+            assert message in errors
+            assert "Traceback" not in errors
+    shutil.rmtree(other / "checkpoints")
+    pair = start(f"--resume {folder} {more}", other=f"--resume {other} {more}")
+    for status, _, errors in finish(pair):
+        assert status == 2
+        assert "are gone, so it cannot be resumed" in errors
 
 
 @pytest.mark.slow
