@@ -19,7 +19,7 @@ from pes_rl.config import TrainConfig
 from pes_rl.envs.registry import is_in_jax
 from pes_rl.lockstep import run_together
 from pes_rl.progress import Progress
-from pes_rl.run_folder import read_settings, read_summary
+from pes_rl.run_files import read_settings, read_summary
 from pes_rl.study import (
     Study,
     StudyRun,

@@ -21,7 +21,7 @@ from pes_rl.config import TrainConfig
 from pes_rl.envs import Rollout, UnrolledProblem
 from pes_rl.evaluation import make_evaluator
 from pes_rl.policy_files import load_parameters, load_policy
-from pes_rl.run_folder import read_settings
+from pes_rl.run_files import read_settings
 
 
 @dataclass(frozen=True)

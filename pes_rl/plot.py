@@ -11,7 +11,7 @@ import tyro
 
 from pes_rl.config import TrainConfig
 from pes_rl.figures import Curve, Panel, draw_learning_curves
-from pes_rl.run_folder import read_curve, read_settings
+from pes_rl.run_files import read_curve, read_settings
 from pes_rl.study import settings_that_matter
 
 _CLOCKS = {

@@ -1,5 +1,6 @@
 """What a run leaves on disk: settings, log, TensorBoard events, policies, summary."""
 
+import contextlib
 import csv
 import errno
 import io
@@ -10,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from pes_rl.policy_files import (
     save_policy,
 )
 from pes_rl.processes import is_first, of_the_first
+from pes_rl.run_files import read_makers, whole_lines
 from pes_rl.tensorboard import EventLog
 
 COLUMNS: tuple[str, ...] = (
@@ -87,15 +89,12 @@ class RunFolder:
             if self._csv.tell() == 0:
                 self._write_line(COLUMNS)
         except OSError as error:
-            raise ValueError(
-                f"the log folder {path} cannot be written ({error.strerror}); "
-                "choose another --logdir"
-            ) from error
+            raise _cannot_be_written(path, error) from error
 
     def _open_csv(self, resume_at: int | None) -> io.FileIO:
         path = self.path / "progress.csv"
         if resume_at is not None and path.exists():
-            header, *rows = _whole_lines(path) or [""]
+            header, *rows = whole_lines(path) or [""]
             kept = [row for row in rows if int(row.split(",")[0]) <= resume_at]
             unfinished = path.with_suffix(".unfinished")
             unfinished.write_text("".join([header, *kept]), newline="")
@@ -150,22 +149,28 @@ class RunFolder:
         Args:
             settings: Of the run.
             vectorization: How simulations are stepped, in words.
+
+        Raises:
+            ValueError: If it cannot be written.
         """
         self._settings = settings
         resumed = (self.path / "config.json").exists()
         made_by = read_makers(self.path) if resumed else []
         packages = {name: version(name) for name in _PACKAGES}
         packages["pes-rl"] = __version__
-        self._write_json(
-            "config.json",
-            {
-                "settings": settings,
-                "vectorization": vectorization,
-                "made_by": list(dict.fromkeys([*made_by, maker()])),
-                "versions": {"python": platform.python_version(), **packages},
-                "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
-            },
-        )
+        content = {
+            "settings": settings,
+            "vectorization": vectorization,
+            "made_by": list(dict.fromkeys([*made_by, maker()])),
+            "versions": {"python": platform.python_version(), **packages},
+            "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
+        }
+        try:
+            self._write_json("config.json", content)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.close()
+            raise _cannot_be_written(self.path, error) from error
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json` and TensorBoard's hyperparameter tab."""
@@ -216,6 +221,13 @@ class _UnwrittenFolder(RunFolder):
     def close(self) -> None: ...
 
 
+def _cannot_be_written(path: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"the log folder {path} cannot be written ({error.strerror}); choose another "
+        "--logdir"
+    )
+
+
 def open_folder(path: Path, resume_at: int | None = None) -> RunFolder:
     """A `RunFolder`, which writes in the first of a run's processes alone.
 
@@ -251,50 +263,3 @@ def maker() -> str:
     except (OSError, subprocess.CalledProcessError):  # no git, or not its owner
         return shown
     return f"{shown} at {commit.replace('-dirty', ' with changes')}"
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings of the run in `path`.
-
-    Raises:
-        ValueError: If there is no run.
-    """
-    try:
-        settings = json.loads((path / "config.json").read_text())["settings"]
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a run folder (no readable config.json); use the folder "
-            "that --logdir named"
-        ) from error
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-
-
-def read_summary(path: Path) -> dict[str, Any]:
-    """The summary of the run in `path`, which must have ended."""
-    return json.loads((path / "summary.json").read_text())
-
-
-def read_makers(path: Path) -> list[str]:
-    """What made the run in `path`: version and, from a checkout, commit.
-
-    More than one where it was resumed with another; none if it does not say.
-    """
-    return json.loads((path / "config.json").read_text()).get("made_by", [])
-
-
-def read_curve(path: Path, columns: Iterable[str]) -> dict[str, np.ndarray]:
-    """Columns of a run's `progress.csv`, at the rows where all of them have a value."""
-    reader = csv.DictReader(_whole_lines(path / "progress.csv"))
-    rows = [row for row in reader if all(row[c] for c in columns)]
-    return {c: np.array([float(row[c]) for row in rows]) for c in columns}
-
-
-def _whole_lines(path: Path) -> list[str]:
-    """A CSV file's lines without those that a kill or a full disk has cut short.
-
-    A line is whole if it ends in a line break and has as many commas as the header;
-    no field of ours holds one.
-    """
-    with path.open(newline="") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    return [line for line in lines if line.count(",") == lines[0].count(",")]

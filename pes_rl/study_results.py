@@ -11,7 +11,7 @@ from scipy.stats import bootstrap, trim_mean
 
 from pes_rl.envs.registry import is_unrolled
 from pes_rl.figures import Panel, draw_learning_curves, draw_reliability
-from pes_rl.run_folder import read_curve, read_makers, read_summary
+from pes_rl.run_files import read_curve, read_makers, read_summary
 from pes_rl.study import Study
 
 

@@ -19,7 +19,8 @@ from pes_rl.envs import EngineLost
 from pes_rl.envs.registry import native_twin
 from pes_rl.processes import Cluster, is_first, leave
 from pes_rl.result import Result
-from pes_rl.run_folder import default_folder, read_settings
+from pes_rl.run_files import read_settings
+from pes_rl.run_folder import default_folder
 from pes_rl.trainer import Trainer
 
 

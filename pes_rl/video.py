@@ -16,7 +16,7 @@ from pes_rl.gif import write_gif
 from pes_rl.policy_files import TrainedPolicy, load_policy
 from pes_rl.progress import Progress
 from pes_rl.rendering import Film, make_film
-from pes_rl.run_folder import read_settings
+from pes_rl.run_files import read_settings
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pes_rl.assembly import assemble
 from pes_rl.checkpoints import FORMAT, Checkpoints
 from pes_rl.config import TrainConfig
 from pes_rl.policy_files import load_policy
-from pes_rl.run_folder import read_settings
+from pes_rl.run_files import read_settings
 
 OPTIONS = (
     "--env swimmer --num-pairs 2 --truncation-length 10 --horizon 40 "

@@ -9,7 +9,8 @@ import pytest
 
 from pes_rl import plot
 from pes_rl.config import make_config
-from pes_rl.run_folder import COLUMNS, RunFolder, read_curve
+from pes_rl.run_files import read_curve
+from pes_rl.run_folder import COLUMNS, RunFolder
 
 
 def make_run(path, returns, env="swimmer", agent="pes", **options):

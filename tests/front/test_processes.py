@@ -16,7 +16,7 @@ import pytest
 from pes_rl import train_command as train
 from pes_rl.policy_files import load_parameters
 from pes_rl.processes import Cluster
-from pes_rl.run_folder import read_curve
+from pes_rl.run_files import read_curve
 
 ROOT = Path(__file__).parents[2]
 COMMON = (

@@ -262,6 +262,9 @@ def test_a_log_folder_that_cannot_be_written_is_named(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert run(tmp_path / "file" / "run") == 2
     assert "cannot be written" in capsys.readouterr().err
+    (tmp_path / "run" / "config.json.unfinished").mkdir(parents=True)
+    assert run(tmp_path / "run") == 2
+    assert "cannot be written (Is a directory)" in capsys.readouterr().err
 
 
 def test_a_folder_with_another_run_is_not_overwritten(capsys, tmp_path):

@@ -1,0 +1,56 @@
+"""What a run has left in its folder, read again."""
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings of the run in `path`.
+
+    Raises:
+        ValueError: If there is no run.
+    """
+    try:
+        settings = json.loads((path / "config.json").read_text())["settings"]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a run folder (no readable config.json); use the folder "
+            "that --logdir named"
+        ) from error
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The summary of the run in `path`, which must have ended."""
+    return json.loads((path / "summary.json").read_text())
+
+
+def read_makers(path: Path) -> list[str]:
+    """What made the run in `path`: version and, from a checkout, commit.
+
+    More than one where it was resumed with another; none if it does not say.
+    """
+    return json.loads((path / "config.json").read_text()).get("made_by", [])
+
+
+def read_curve(path: Path, columns: Iterable[str]) -> dict[str, np.ndarray]:
+    """Columns of a run's `progress.csv`, at the rows where all of them have a value."""
+    reader = csv.DictReader(whole_lines(path / "progress.csv"))
+    rows = [row for row in reader if all(row[c] for c in columns)]
+    return {c: np.array([float(row[c]) for row in rows]) for c in columns}
+
+
+def whole_lines(path: Path) -> list[str]:
+    """A CSV file's lines without those that a kill or a full disk has cut short.
+
+    A line is whole if it ends in a line break and has as many commas as the header;
+    no field of ours holds one.
+    """
+    with path.open(newline="") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    return [line for line in lines if line.count(",") == lines[0].count(",")]
