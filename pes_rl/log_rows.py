@@ -99,8 +99,9 @@ def summarise(
     config: TrainConfig,
     counters: Counters,
     final: Evaluation | None,
+    *,
     interrupted: bool,
-    ended_by: str | None,
+    ended_by: str,
 ) -> dict[str, Any]:
     """Content of `summary.json`.
 

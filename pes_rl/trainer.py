@@ -15,6 +15,7 @@ from pes_rl.callbacks import Callback
 from pes_rl.checkpoints import Checkpoints
 from pes_rl.config import TrainConfig
 from pes_rl.counters import Counters
+from pes_rl.ending import Ending
 from pes_rl.envs import EngineLost
 from pes_rl.evaluation import Evaluation, Evaluator
 from pes_rl.lockstep import Steps, run_alone
@@ -27,7 +28,7 @@ from pes_rl.log_rows import (
     training_row,
 )
 from pes_rl.policy_files import TrainedParameters, TrainedPolicy
-from pes_rl.processes import all_or_none, check_alike, first_said, is_first
+from pes_rl.processes import all_or_none, check_alike, is_first
 from pes_rl.progress import Progress
 from pes_rl.result import Result
 from pes_rl.run_folder import open_folder
@@ -70,11 +71,7 @@ class Trainer:
         wanted = config.video_interval is not None and is_first()
         films = all_or_none(lambda: [TrainingFilms(config)] if wanted else [])
         self._callbacks = [*films, *callbacks]
-        # What this process was asked, at any moment, and what all have agreed on.
-        self._asked_to_stop: str | None = None
-        self._asked_to_break_off: str | None = None
-        self._stopped_by: str | None = None
-        self._interrupted_by: str | None = None
+        self._ending = Ending()
         self.failure: str | None = None
         self._asked_evaluations = 0
         self._particle_returns = np.empty(0)  # of the last unroll
@@ -91,7 +88,9 @@ class Trainer:
         self._state = self._learner.init(parts.init_theta(policy_key), learner_key)
         self._counters = Counters(next_checkpoint=config.checkpoint_interval)
         self._open(folder, resume)
-        self._folder.write_config(asdict(config), self.vectorization)
+        all_or_none(
+            lambda: self._folder.write_config(asdict(config), self.vectorization)
+        )
         self._began = time.perf_counter() - self._counters.wall_seconds
 
     def _open(self, folder: Path, resume: Literal["newest"] | int | None) -> None:
@@ -114,11 +113,11 @@ class Trainer:
 
     def request_stop(self, reason: str = "a callback") -> None:
         """Let the run end after the update it is in, as at its budget."""
-        self._asked_to_stop = reason
+        self._ending.stop(reason)
 
     def interrupt(self, reason: str) -> None:
         """Let the run end after the update it is in; safe in a signal handler."""
-        self._asked_to_break_off = reason
+        self._ending.interrupt(reason)
 
     @property
     def timesteps(self) -> int:
@@ -179,22 +178,10 @@ class Trainer:
             return (yield from self._finish(progress))
 
     def _at_end(self) -> bool:
-        """Whether the run is at its end, by what any of its processes was asked."""
-        self._interrupted_by = first_said(self._asked_to_break_off)
-        self._stopped_by = first_said(self._asked_to_stop)
-        return self._ended_by() is not None
-
-    def _ended_by(self) -> str | None:
-        """Why the run is at its end; None where it is not."""
+        """Whether the run is at its end, for whatever reason."""
         solved = self._counters.timesteps_to_threshold is not None
-        if self._interrupted_by is not None:
-            return self._interrupted_by
-        if self._stopped_by is not None:
-            return self._stopped_by
-        if self._config.stop_at_threshold and solved:
-            return "the threshold"
-        spent = self._counters.timesteps >= self._config.total_timesteps
-        return "the budget" if spent else None
+        asked = self._ending.agree(solved and self._config.stop_at_threshold)
+        return asked or self._counters.timesteps >= self._config.total_timesteps
 
     def _advance(self, progress: Progress) -> Steps[None]:
         """Take the updates between two rows of the log, and log them."""
@@ -306,14 +293,19 @@ class Trainer:
         counters, final = self._counters, None
         self._save_checkpoint(progress)
         self._at_end()  # what was asked meanwhile counts
-        if self._interrupted_by is None:
+        if not self._ending.is_interruption:
             final = yield from self._try(self._evaluate_finally, progress)
             self._at_end()
         if final is not None:
             self._note_evaluation(final, progress)
         counters.wall_seconds = self._wall_seconds()
-        interrupted, ended_by = self._interrupted_by is not None, self._ended_by()
-        summary = summarise(self._config, counters, final, interrupted, ended_by)
+        summary = summarise(
+            self._config,
+            counters,
+            final,
+            interrupted=self._ending.is_interruption,
+            ended_by=self._ending.by or "the budget",
+        )
         try:
             self._folder.write_summary(summary)
             self._folder.close()
