@@ -89,6 +89,11 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
     environment, twin = environments.training, environments.evaluation
     if isinstance(environment, UnrolledProblem):
         return _assemble_problem(config, environment)
+    if config.policy == "linear" and _is_set(config, "hidden_sizes"):
+        raise ValueError(
+            f"hidden_sizes={config.hidden_sizes} has no meaning for a linear policy; "
+            "set policy to mlp, or drop it"
+        )
     policy = make_policy(config, environment)
     if make_policy(config, twin) != policy:
         raise ValueError(
@@ -126,12 +131,11 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
 
 
 def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly:
-    for name, default in _FOR_POLICIES.items():
-        value = getattr(config, name)
-        if value != default:
+    for name in _FOR_POLICIES:
+        if _is_set(config, name):
             raise ValueError(
-                f"{name}={value!r} has no meaning for {config.env}, which has no "
-                "policy; drop it"
+                f"{name}={getattr(config, name)!r} has no meaning for {config.env}, "
+                "which has no policy; drop it"
             )
     rollout = DeviceRollout(problem, problem.horizon, _diverged_loss(config, problem))
     evaluation = make_evaluation_rollout(config, problem)
@@ -146,12 +150,19 @@ def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly
     )
 
 
-_FOR_POLICIES: dict[str, Any] = {
-    "policy": "linear",
-    "normalize_observations": False,
-    "reward_shift": 0.0,
-    "final_eval_env": None,
-}
+_FOR_POLICIES = (
+    "policy",
+    "bias",
+    "hidden_sizes",
+    "clip_actions",
+    "normalize_observations",
+    "reward_shift",
+    "final_eval_env",
+)
+
+
+def _is_set(config: TrainConfig, name: str) -> bool:
+    return getattr(config, name) != TrainConfig.__dataclass_fields__[name].default
 
 
 def _describe_policy(

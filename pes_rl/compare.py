@@ -19,6 +19,7 @@ from pes_rl.config import TrainConfig
 from pes_rl.envs.registry import is_in_jax
 from pes_rl.lockstep import run_together
 from pes_rl.progress import Progress
+from pes_rl.result import Result
 from pes_rl.run_files import read_settings, read_summary
 from pes_rl.study import (
     Study,
@@ -144,7 +145,10 @@ def _in_groups(runs: list[StudyRun], jobs: int) -> list[list[StudyRun]]:
 
 def _is_complete(run: StudyRun, runs_folder: Path) -> bool:
     folder = runs_folder / run.folder_name
-    if not (folder / "summary.json").exists() or read_summary(folder)["interrupted"]:
+    if not (folder / "summary.json").exists():
+        return False
+    summary = read_summary(folder)
+    if summary["interrupted"] or summary["final_return"] is None:
         return False
     made_with = TrainConfig(**read_settings(folder))
     return settings_that_matter(made_with) == settings_that_matter(run.config)
@@ -195,7 +199,22 @@ def _train(runs: list[StudyRun], runs_folder: Path) -> list[float]:
         ]
         steps = [t.steps(file) for t, file in zip(trainers, files, strict=True)]
         results = run_together(steps, traceable)
-    return [result.summary["final_return"] for result in results]
+    return [
+        final_return(t, result) for t, result in zip(trainers, results, strict=True)
+    ]
+
+
+def final_return(trainer: Trainer, result: Result) -> float:
+    """What a run came to.
+
+    Raises:
+        ValueError: If it could not go on to its end, or no evaluation succeeded.
+    """
+    value = result.summary["final_return"]
+    if trainer.failure is not None or value is None:
+        problem = trainer.failure or "no evaluation succeeded; its output.txt says why"
+        raise ValueError(f"run {result.folder}: {problem}")
+    return value
 
 
 @lru_cache(maxsize=1)

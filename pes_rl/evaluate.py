@@ -82,7 +82,10 @@ def evaluate(
         raise ValueError(f"episodes={options.episodes} must be at least 2; use 100")
     config = TrainConfig(**read_settings(Path(options.run)))
     if options.env is not None:
-        config = dataclasses.replace(config, env=options.env)
+        # What training was shared by may not go with that environment.
+        config = dataclasses.replace(
+            config, env=options.env, devices=1, workers=0, ray_address=None
+        )
     environment = make_environment(config, config.env)
     if isinstance(environment, UnrolledProblem):
         theta = load_parameters(options.run, options.which).theta

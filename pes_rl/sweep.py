@@ -15,7 +15,12 @@ import numpy as np
 import tyro
 
 from pes_rl.callbacks import Callback, Run
-from pes_rl.compare import assemble_once, end_processes, prepare_process
+from pes_rl.compare import (
+    assemble_once,
+    end_processes,
+    final_return,
+    prepare_process,
+)
 from pes_rl.config import TrainConfig
 from pes_rl.evaluation import Evaluation
 from pes_rl.progress import Progress
@@ -158,13 +163,11 @@ def _try(space: Space, out: Path, trial_id: int, settings: dict[str, Any]) -> st
         for seed in space.seeds:
             config = space.config(settings, seed)
             reporter = Reporter(trial, config, tuple(finals))
-            summary = _train(config, folder / f"s{seed}", reporter)
-            if reporter.pruned:
+            value = _train(config, folder / f"s{seed}", reporter)
+            if value is None:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                 return "was pruned"
-            if summary["final_return"] is None:
-                raise ValueError("no evaluation succeeded")
-            finals.append(summary["final_return"])
+            finals.append(value)
     except ValueError as error:
         # Settings that do not go together, such as K above the horizon.
         trial.set_user_attr("refused", str(error))
@@ -210,7 +213,8 @@ def intervals_of(config: TrainConfig) -> int:
     return config.total_timesteps // config.eval_interval + 1
 
 
-def _train(config: TrainConfig, folder: Path, reporter: Reporter) -> dict[str, Any]:
+def _train(config: TrainConfig, folder: Path, reporter: Reporter) -> float | None:
+    """The run's final return; None if it was pruned."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -218,7 +222,8 @@ def _train(config: TrainConfig, folder: Path, reporter: Reporter) -> dict[str, A
     with (folder / "output.txt").open("w") as file, contextlib.redirect_stdout(file):
         assembly = assemble_once(dataclasses.replace(config, seed=0))
         trainer = Trainer(config, folder, assembly=assembly, callbacks=[reporter])
-        return trainer.run().summary
+        result = trainer.run()
+        return None if reporter.pruned else final_return(trainer, result)
 
 
 def _pruner(space: Space) -> Any:

@@ -18,6 +18,7 @@ import cloudpickle
 import gymnasium
 import numpy as np
 
+from pes_rl.envs.rollout import EngineLost
 from pes_rl.envs.vectorization import simulations
 from pes_rl.envs.vectorization.simulations import Maker
 
@@ -34,7 +35,7 @@ class Workers:
     and the event is logged. Simulations that it had in mid-episode, or was to step, are
     lost: their step has a reward of NaN, which the engine takes for a simulation that
     diverged. Those that wait begin again at their first observation, which their seed
-    decides.
+    decides. Where workers die one after another, `reset` and `step` raise `EngineLost`.
 
     Raises:
         ValueError: If an environment cannot be made in a worker.
@@ -68,10 +69,11 @@ class Workers:
             self._workers = [_Worker(made_of) for made_of in self._made_of]
             for worker in self._workers:
                 worker.receive()
-        except _Failed as error:
+        except (_Failed, EOFError, ConnectionError) as error:
+            reason = error if isinstance(error, _Failed) else "the process died"
             raise ValueError(
-                f"the environment cannot be made in a worker process; use "
-                f"vectorization='sync'\n{error}"
+                "the environment cannot be made in a worker process; use "
+                f"vectorization='sync'\n{reason}"
             ) from None
 
     @property
@@ -114,7 +116,7 @@ class Workers:
             if all(answer is not None for _, answer in answers):
                 self._must_begin[ids] = False
                 return observations
-        raise RuntimeError(
+        raise EngineLost(
             f"{_ATTEMPTS} worker processes died one after another at a reset; "
             "vectorization='sync' may show why"
         )
@@ -154,7 +156,13 @@ class Workers:
             len(share),
         )
         self._workers[w] = _Worker(self._made_of[w])
-        self._workers[w].receive()
+        try:
+            self._workers[w].receive()
+        except (EOFError, ConnectionError):
+            raise EngineLost(
+                "a worker process died, and the one in its place before it had made "
+                "its simulations; the machine may be out of memory"
+            ) from None
 
 
 class _Failed(RuntimeError):

@@ -21,7 +21,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium_counting import GymnasiumCounting
 
 from pes_rl.agents import PES
-from pes_rl.envs import HostRollout
+from pes_rl.envs import EngineLost, HostRollout
 from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 from pes_rl.envs.vectorization import choice
 from pes_rl.envs.vectorization.workers import Workers
@@ -163,6 +163,20 @@ def test_a_killed_worker_costs_its_own_episodes_and_no_others(caplog):
     # Both members of pair 0 have lost an episode; the next is the same for both.
     assert segment.loss[1, 0] == segment.loss[1, 1]
     assert "another takes over, and 3 of its 3 simulations" in caplog.text
+
+
+def test_workers_that_die_one_after_another_are_a_lost_engine():
+    batch = environment("async")
+    rollout = HostRollout(batch, counting.act, LONG)
+    particles = rollout.reset(jax.random.key(3), NUM_PAIRS)
+    workers: Any = batch._simulations
+    dies = partial(os._exit, 3)
+    workers._made_of = [(dies, {}, count) for *_, count in workers._made_of]
+    kill_a_worker(batch)
+    with pytest.raises(EngineLost, match="the one in its place before it had made"):
+        rollout.unroll(particles, jnp.ones((N, counting.NUM_PARAMETERS)), 2)
+    with pytest.raises(ValueError, match="the process died"):
+        Workers(dies, {}, 2, 1, 2)
 
 
 def test_simulations_that_wait_survive_the_death_of_their_worker():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,18 @@ def test_the_command_prints_the_return_with_its_interval(run, capsys):
 def test_what_cannot_be_evaluated_ends_in_one_line(run, capsys, arguments, message):
     assert evaluate.main([str(run), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_another_environment_needs_nothing_that_training_was_shared_by(
+    run, tmp_path, capsys
+):
+    """Ray workers are for environments on the host, and this one is not."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    config = json.loads((copy / "config.json").read_text())
+    config["settings"]["workers"] = 2
+    (copy / "config.json").write_text(json.dumps(config))
+    assert evaluate.main([str(copy), "--env", "jax:swimmer"]) == 2
+    assert "has other observations or actions" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_run_ends_in_one_line(tmp_path, capsys):

@@ -1,17 +1,19 @@
 """A run whose engine is lost: a clear line, a whole folder, and a way on."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import pes_rl
-from pes_rl import train_command as train
+from pes_rl import compare, train_command as train
 from pes_rl.envs import EngineLost, HostRollout
 from pes_rl.envs.rollout import Thetas
 from pes_rl.learner import Learner
 from pes_rl.policy_files import load_policy
+from pes_rl.result import Result
 
 RUN = (
     "--env swimmer --num-pairs 2 --truncation-length 10 --horizon 40 "
@@ -63,6 +65,15 @@ def test_from_python_the_reason_is_a_warning(tmp_path, monkeypatch):
         result = pes_rl.train("swimmer", logdir=tmp_path / "run", **OPTIONS)
     assert result.summary["interrupted"]
     assert result.summary["total_timesteps"] == 0
+
+
+@pytest.mark.parametrize("final", [None, 3.0])
+def test_a_run_that_could_not_go_on_is_no_result_of_a_study(tmp_path, final):
+    trainer = SimpleNamespace(failure="five workers were lost" if final else None)
+    result = Result(tmp_path, {"final_return": final}, None)
+    message = trainer.failure or "no evaluation succeeded"
+    with pytest.raises(ValueError, match=message):
+        compare.final_return(trainer, result)  # type: ignore[arg-type]
 
 
 def test_an_engine_that_is_lost_at_once_is_one_line(tmp_path, capsys, monkeypatch):

@@ -26,6 +26,7 @@ eval_episodes = 1
 final_eval_episodes = 2
 log_interval = 1
 truncation_length = 10
+policy = "mlp"
 [search]
 sigma = { low = 0.05, high = 0.5, log = true }
 num_pairs = { low = 1, high = 3 }

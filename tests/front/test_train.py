@@ -247,6 +247,7 @@ def test_it_stops_at_the_threshold(tmp_path):
         ("--num-threads -1", "num_threads=-1 must be 0"),
         ("--backend mjx", "backend='mjx' is for Brax"),
         ("--policy mlp --hidden-sizes 0", "hidden_sizes=(0,) must all be"),
+        ("--hidden-sizes 8 8", "hidden_sizes=(8, 8) has no meaning for a linear pol"),
         ("--resume nowhere", "nowhere is not a run folder"),
     ],
 )

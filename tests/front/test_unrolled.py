@@ -83,6 +83,8 @@ def test_options_reach_the_problem():
         ('--env-kwargs {"horizon":0}', "horizon=0 must be a whole number of at"),
         ("--horizon 5", "truncation_length=10 is longer than the horizon of 5"),
         ("--policy mlp", "policy='mlp' has no meaning for unrolled:toy-regression"),
+        ("--hidden-sizes 4", "hidden_sizes=(4,) has no meaning for unrolled:toy-"),
+        ("--no-bias", "bias=False has no meaning for unrolled:toy-regression"),
         ("--reward-shift 1", "reward_shift=1.0 has no meaning"),
         ("--normalize-observations", "normalize_observations=True has no meaning"),
         ("--backend spring", "backend='spring' is for Brax"),
