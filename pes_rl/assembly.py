@@ -1,31 +1,36 @@
 """Puts a run together from its settings: environment, policy, estimator, learner."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from pes_rl.agents import AGENTS, Estimator, Policy
+from pes_rl.agents import Policy
 from pes_rl.config import TrainConfig
 from pes_rl.envs import (
     DeviceRollout,
     HostRollout,
     ObservationMoments,
-    PolicyProblem,
     Rollout,
     UnrolledProblem,
-    make,
 )
 from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
-from pes_rl.envs.registry import is_unrolled
 from pes_rl.envs.sharding import shard
 from pes_rl.evaluation import Evaluator, make_evaluator
 from pes_rl.learner import Learner
 from pes_rl.optimizer_step import Step
+from pes_rl.parts import (
+    diverged_loss,
+    episode_steps,
+    make_environment,
+    make_estimator,
+    make_evaluation_rollout,
+    make_policy,
+    make_rollout,
+)
 from pes_rl.policy_files import TrainedParameters, TrainedPolicy
 
 
@@ -137,7 +142,7 @@ def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly
                 f"{name}={getattr(config, name)!r} has no meaning for {config.env}, "
                 "which has no policy; drop it"
             )
-    rollout = DeviceRollout(problem, problem.horizon, _diverged_loss(config, problem))
+    rollout = DeviceRollout(problem, problem.horizon, diverged_loss(config, problem))
     evaluation = make_evaluation_rollout(config, problem)
     evaluator = partial(make_evaluator, evaluation, counts=problem.meta_loss)
     return Assembly(
@@ -206,63 +211,6 @@ def _make_learner(
     )
 
 
-def make_environment(config: TrainConfig, name: str) -> Any:
-    """The named environment or unrolled problem, with the settings' options.
-
-    Raises:
-        ValueError: If it cannot be made with them.
-    """
-    options = json.loads(config.env_kwargs)
-    if is_unrolled(name) and config.horizon is not None:
-        # The problem's own schedules depend on it.
-        options["horizon"] = config.horizon
-    return make(
-        name,
-        num_threads=config.num_threads,
-        backend=config.backend,
-        env_kwargs=options,
-        vectorization=config.vectorization,
-    )
-
-
-def make_policy(config: TrainConfig, environment: Any) -> Policy:
-    """The policy that the settings ask for, with the environment's sizes.
-
-    Raises:
-        ValueError: If it is an unrolled problem, which has none.
-    """
-    if isinstance(environment, UnrolledProblem):
-        raise ValueError(
-            f"{config.env} has parameters of its own and no policy; use it with "
-            "pes_rl.train, pes_rl.evaluate and pes_rl.compare"
-        )
-    return Policy(
-        observation_size=environment.observation_size,
-        action_low=tuple(np.asarray(environment.action_low).tolist()),
-        action_high=tuple(np.asarray(environment.action_high).tolist()),
-        hidden_sizes=config.hidden_sizes if config.policy == "mlp" else (),
-        bias=config.bias,
-        clip=config.clip_actions,
-    )
-
-
-def make_rollout(
-    config: TrainConfig,
-    environment: Any,
-    act: Callable[[Any, Any], Any],
-    reward_shift: float = 0.0,
-) -> Rollout:
-    """The rollout of `act` in the environment, by the driver that it needs."""
-    horizon = config.horizon or environment.horizon
-    if horizon is None:
-        raise ValueError(f"{config.env} has no time limit; set horizon, to 1000 say")
-    diverged_loss = config.diverged_loss or 0.0
-    if environment.on_device:
-        problem = PolicyProblem(environment, act, reward_shift)
-        return DeviceRollout(problem, horizon, diverged_loss)
-    return HostRollout(environment, act, horizon, diverged_loss, reward_shift)
-
-
 def make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> Any:
     """The rollout of training by Ray workers, each of which makes such environments.
 
@@ -280,7 +228,7 @@ def make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> A
             f"workers={config.workers} need Ray: pip install 'pes-rl[ray]'; "
             "or drop workers"
         ) from None
-    config = _of_a_worker(config)
+    config, horizon = _of_a_worker(config), episode_steps(config, environment)
     connect(config.ray_address, config.workers * config.num_threads)
     crew = RayCrew(
         partial(_make_slice, config, policy),
@@ -288,9 +236,6 @@ def make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> A
         config.num_threads,
         config.worker_timeout,
     )
-    horizon = config.horizon or environment.horizon
-    if horizon is None:
-        raise ValueError(f"{config.env} has no time limit; set horizon, to 1000 say")
     return RayRollout(crew, horizon, environment.can_copy)
 
 
@@ -309,23 +254,3 @@ def _make_slice(config: TrainConfig, policy: Policy) -> Any:
     rollout = make_rollout(config, environment, policy.act, config.reward_shift)
     assert isinstance(rollout, HostRollout)  # the settings refuse all others
     return SliceRollout(rollout)
-
-
-def make_evaluation_rollout(
-    config: TrainConfig, problem: UnrolledProblem
-) -> DeviceRollout:
-    """The rollout of an evaluation, which ends even where the problem does not."""
-    diverged_loss = _diverged_loss(config, problem)
-    return DeviceRollout(problem, problem.evaluation_steps, diverged_loss)
-
-
-def _diverged_loss(config: TrainConfig, problem: UnrolledProblem) -> float:
-    if config.diverged_loss is None:
-        return problem.diverged_loss
-    return config.diverged_loss
-
-
-def make_estimator(config: TrainConfig) -> Estimator:
-    """The gradient estimator that the settings ask for; its fields are options."""
-    kind = AGENTS[config.agent]
-    return kind(**{field.name: getattr(config, field.name) for field in fields(kind)})

@@ -16,11 +16,11 @@ import numpy as np
 from jax import lax
 from mujoco.batch import Batch
 
-from pes_rl.assembly import make_policy, make_rollout
 from pes_rl.config import make_config
 from pes_rl.envs.mujoco_tasks import load_model
 from pes_rl.envs.native_mujoco import profiler_off
 from pes_rl.envs.registry import make
+from pes_rl.parts import make_policy, make_rollout
 
 STEPS = 100
 """Steps of every environment in a run of most engines: a usual truncation length."""

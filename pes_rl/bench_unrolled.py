@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from pes_rl.assembly import assemble, make_environment
+from pes_rl.assembly import assemble
 from pes_rl.bench_engines import Row, Run, in_pairs
 from pes_rl.config import TrainConfig, make_config
 from pes_rl.envs import DeviceRollout
 from pes_rl.envs.unrolled import UnrolledProblem
+from pes_rl.parts import make_environment
 
 
 def unrolled_engines(env: str, particles: int) -> Iterator[tuple[Row, Run]]:

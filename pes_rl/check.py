@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pes_rl.agreement import measure_agreement
-from pes_rl.assembly import make_environment, make_policy, make_rollout
 from pes_rl.config import make_config
 from pes_rl.envs import Particles, Rollout, Segment
 from pes_rl.envs.registry import NATIVE_NAMES
+from pes_rl.parts import make_environment, make_policy, make_rollout
 
 Verdict = Literal["yes", "no", "note"]
 Finding = tuple[str, Verdict, str]  # question, answer, what it means

@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from pes_rl.assembly import (
+from pes_rl.config import TrainConfig
+from pes_rl.envs import Rollout, UnrolledProblem
+from pes_rl.evaluation import make_evaluator
+from pes_rl.parts import (
     make_environment,
     make_evaluation_rollout,
     make_policy,
     make_rollout,
 )
-from pes_rl.config import TrainConfig
-from pes_rl.envs import Rollout, UnrolledProblem
-from pes_rl.evaluation import make_evaluator
 from pes_rl.policy_files import load_parameters, load_policy
 from pes_rl.run_files import read_settings
 

@@ -10,11 +10,12 @@ import gymnasium
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from pes_rl.agents import AGENTS
-from pes_rl.assembly import Environments, assemble, make_environment
+from pes_rl.assembly import Environments, assemble
 from pes_rl.callbacks import Callback
 from pes_rl.config import TrainConfig, make_config
 from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 from pes_rl.envs.registry import HANDED_OVER
+from pes_rl.parts import make_environment
 from pes_rl.result import Result
 from pes_rl.run_folder import default_folder
 from pes_rl.trainer import Trainer

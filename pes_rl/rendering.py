@@ -18,9 +18,9 @@ import jax
 import numpy as np
 from gymnasium.wrappers import FlattenObservation
 
-from pes_rl.assembly import make_environment
 from pes_rl.config import TrainConfig
 from pes_rl.envs.registry import HANDED_OVER
+from pes_rl.parts import make_environment
 from pes_rl.policy_files import TrainedPolicy
 
 _TRY_BACKEND = """

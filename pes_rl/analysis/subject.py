@@ -13,16 +13,16 @@ from jax import lax
 
 from pes_rl.agents import AGENT_NAMES, AGENTS, Estimator
 from pes_rl.analysis.linear_blocks import REGIMES, LinearBlocks
-from pes_rl.assembly import (
+from pes_rl.config import make_config
+from pes_rl.defaults import task_defaults
+from pes_rl.envs import Rollout, UnrolledProblem
+from pes_rl.envs.registry import unknown_name
+from pes_rl.parts import (
     make_environment,
     make_evaluation_rollout,
     make_policy,
     make_rollout,
 )
-from pes_rl.config import make_config
-from pes_rl.defaults import task_defaults
-from pes_rl.envs import Rollout, UnrolledProblem
-from pes_rl.envs.registry import unknown_name
 from pes_rl.progress import Progress
 
 

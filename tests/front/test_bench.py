@@ -11,9 +11,9 @@ import pytest
 from mujoco.batch import Batch
 
 from pes_rl import bench, bench_engines
-from pes_rl.assembly import make_policy, make_rollout
 from pes_rl.config import make_config
 from pes_rl.envs import make
+from pes_rl.parts import make_policy, make_rollout
 
 QUICK = ["--seconds", "0.001", "--rounds", "1", "--num-particles", "2"]
 

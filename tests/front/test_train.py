@@ -15,11 +15,11 @@ import pytest
 
 from pes_rl import train_command as train
 from pes_rl.agents import AGENTS
-from pes_rl.assembly import make_estimator
 from pes_rl.config import make_config
 from pes_rl.defaults import DEFAULTS
 from pes_rl.envs import HostRollout
 from pes_rl.envs.native_mujoco import MujocoEnvironment
+from pes_rl.parts import make_estimator
 from pes_rl.policy_files import load_policy
 
 ROOT = Path(__file__).parents[2]

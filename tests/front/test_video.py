@@ -10,8 +10,8 @@ import pytest
 from PIL import GifImagePlugin, Image
 
 from pes_rl import rendering, video
-from pes_rl.assembly import make_environment, make_policy
 from pes_rl.config import make_config
+from pes_rl.parts import make_environment, make_policy
 from pes_rl.policy_files import TrainedPolicy
 from pes_rl.run_folder import RunFolder
 
