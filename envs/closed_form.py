@@ -24,7 +24,7 @@ import numpy as np
 from jax import lax
 
 from pes_rl.envs.mujoco_tasks import TASKS, Noise, load_model
-from pes_rl.envs.planar_chain import PlanarChain
+from pes_rl.envs.swimmer_model import read_chain
 
 Coordinates = tuple[Any, ...]  # a scalar for each of MuJoCo's coordinates
 State = tuple[Coordinates, Coordinates]  # qpos and qvel
@@ -50,9 +50,7 @@ class Dynamics(Protocol):
         ...
 
 
-_DYNAMICS: dict[str, Callable[[mujoco.MjModel], Dynamics]] = {
-    "swimmer": PlanarChain.from_model
-}
+_DYNAMICS: dict[str, Callable[[mujoco.MjModel], Dynamics]] = {"swimmer": read_chain}
 
 
 class ClosedFormEnvironment:

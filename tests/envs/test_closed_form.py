@@ -19,7 +19,7 @@ from pes_rl.envs.closed_form import ClosedFormEnvironment
 from pes_rl.envs.joint_limits import least_torques
 from pes_rl.envs.mujoco_tasks import ASSETS, TASKS, load_model
 from pes_rl.envs.native_mujoco import MujocoEnvironment
-from pes_rl.envs.planar_chain import PlanarChain
+from pes_rl.envs.swimmer_model import read_chain
 
 TASK = TASKS["swimmer"]
 HINGES = [3, 4]
@@ -61,7 +61,7 @@ def test_accelerations_are_those_of_mujoco(nearest, farthest):
     """
     model = load_model(TASK)
     data = mujoco.MjData(model)
-    accelerate = jax.jit(PlanarChain.from_model(model).acceleration)
+    accelerate = jax.jit(read_chain(model).acceleration)
     generator = np.random.default_rng(0)
     cases = Counter()
     for _ in range(1000):
@@ -231,4 +231,4 @@ def test_another_model_is_refused(old, new, lacks, tmp_path):
     (tmp_path / "other.xml").write_text(text.replace(old, new))
     model = mujoco.MjModel.from_xml_path(str(tmp_path / "other.xml"))
     with pytest.raises(ValueError, match=lacks):
-        PlanarChain.from_model(model)
+        read_chain(model)
