@@ -3,10 +3,8 @@
 from pes_rl.envs.device import DeviceRollout as DeviceRollout
 from pes_rl.envs.episodes import Clock as Clock, Segment as Segment
 from pes_rl.envs.final_loss import FinalLoss as FinalLoss
-from pes_rl.envs.host import (
-    HostEnvironment as HostEnvironment,
-    HostRollout as HostRollout,
-)
+from pes_rl.envs.host import HostRollout as HostRollout
+from pes_rl.envs.host_environment import HostEnvironment as HostEnvironment
 from pes_rl.envs.observations import ObservationMoments as ObservationMoments
 from pes_rl.envs.problem import (
     DeviceEnvironment as DeviceEnvironment,

@@ -4,7 +4,7 @@ import difflib
 from dataclasses import fields
 from typing import Any, Literal
 
-from pes_rl.envs.host import HostEnvironment
+from pes_rl.envs.host_environment import HostEnvironment
 from pes_rl.envs.problem import DeviceEnvironment
 from pes_rl.envs.unrolled.problem import UnrolledProblem
 
