@@ -76,6 +76,18 @@ def run(estimator: Estimator, world: str) -> tuple[list[Any], list[Report]]:
     return gradients, reports
 
 
+def noise_key_and_particles(
+    estimator: NRES | GPES, world: str, stagger: bool
+) -> tuple[jax.Array, list[Any]]:
+    """What decides the noise, and the particles, which another key starts."""
+    driver, options = WORLDS[world]
+    rollout = counting.ROLLOUTS[driver](HORIZON, DIVERGED_LOSS, **options)
+    key = estimator.init(rollout, jnp.asarray(THETA), START_KEY).key
+    reset_key, _ = jax.random.split(START_KEY)
+    limits = [1, 3, 4, 6] if stagger else None
+    return key, make_particles(NUM_PAIRS, limits=limits, start_key=reset_key, **options)
+
+
 def assert_same_gradients(gradients, expected) -> None:
     """To float32's precision of sums of a few dozen terms."""
     tolerance = 1e-5 * np.abs(expected).max()
@@ -114,16 +126,9 @@ def test_pes_is_its_transcription(world, stagger, at_once):
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("stagger", [False, True])
 def test_nres_is_its_transcription(world, stagger):
-    """Episodes start where PES's do, so the same start key gives the same episodes."""
     estimator = NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger)
-    rollout = counting.ROLLOUTS[WORLDS[world][0]](HORIZON, 2.5, **WORLDS[world][1])
-    key = estimator.init(rollout, jnp.asarray(THETA), START_KEY).key
     gradients, reports = run(estimator, world)
-    limits = [1, 3, 4, 6] if stagger else None
-    reset_key, _ = jax.random.split(START_KEY)
-    particles = make_particles(
-        NUM_PAIRS, limits=limits, start_key=reset_key, **WORLDS[world][1]
-    )
+    key, particles = noise_key_and_particles(estimator, world, stagger)
 
     def noise(episode: int) -> np.ndarray:
         return episode_noise(key, np.full(2 * NUM_PAIRS, episode), THETA.size)
@@ -141,14 +146,8 @@ def test_gpes_is_its_transcription(world, stagger):
     """With two periods in the longest episodes, of two unrolls each."""
     length, period = 2, 4
     estimator = GPES(NUM_PAIRS, length, period, SIGMA, stagger)
-    rollout = counting.ROLLOUTS[WORLDS[world][0]](HORIZON, 2.5, **WORLDS[world][1])
-    key = estimator.init(rollout, jnp.asarray(THETA), START_KEY).key
     gradients, reports = run(estimator, world)
-    limits = [1, 3, 4, 6] if stagger else None
-    reset_key, _ = jax.random.split(START_KEY)
-    particles = make_particles(
-        NUM_PAIRS, limits=limits, start_key=reset_key, **WORLDS[world][1]
-    )
+    key, particles = noise_key_and_particles(estimator, world, stagger)
 
     def noise(episode: int, period: int) -> np.ndarray:
         both = np.full((2, 2 * NUM_PAIRS), [[episode], [period]], np.int32)

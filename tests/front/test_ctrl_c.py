@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,17 +62,23 @@ def test_a_bench_says_what_it_has_written(tmp_path, monkeypatch, capsys) -> None
     assert capsys.readouterr().out == "stopped; whole tables measured: 0\n"
 
 
-@pytest.mark.slow  # starts the processes of Gymnasium's peers
-def test_ctrl_c_at_a_terminal_reaches_the_processes_of_a_bench_too(tmp_path) -> None:
-    command = [sys.executable, "-m", "pes_rl.bench", *BENCH[:2], "--num-threads", "2"]
-    with subprocess.Popen(
-        [*command, "--num-particles", "2", "--rounds", "100000", "--seconds", "0.01"],
+def in_the_foreground(command: list[str], folder: Path) -> subprocess.Popen[str]:
+    """A command as a terminal starts it, in a process group of its own."""
+    return subprocess.Popen(
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
         start_new_session=True,
-    ) as process:
+    )
+
+
+@pytest.mark.slow  # starts the processes of Gymnasium's peers
+def test_ctrl_c_at_a_terminal_reaches_the_processes_of_a_bench_too(tmp_path) -> None:
+    command = [sys.executable, "-m", "pes_rl.bench", *BENCH[:2], "--num-threads", "2"]
+    command += ["--num-particles", "2", "--rounds", "100000", "--seconds", "0.01"]
+    with in_the_foreground(command, tmp_path) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "gymnasium async" in line:
@@ -89,14 +96,8 @@ def test_ctrl_c_at_a_terminal_reaches_the_processes_of_a_bench_too(tmp_path) -> 
 def test_ctrl_c_ends_the_processes_of_a_comparison(tmp_path) -> None:
     command = [sys.executable, "-m", "pes_rl.compare", "--env", "jax:swimmer"]
     command += [*("--agents", "es", "--seeds", "0", "1", "2", "--jobs", "1")]
-    with subprocess.Popen(
-        [*command, "--total-timesteps", str(10**11), "--out", "out"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=tmp_path,
-        start_new_session=True,
-    ) as process:
+    command += ["--total-timesteps", str(10**11), "--out", "out"]
+    with in_the_foreground(command, tmp_path) as process:
         try:
             while not list(tmp_path.rglob("config.json")):
                 time.sleep(0.2)
