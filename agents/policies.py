@@ -75,8 +75,10 @@ class Policy:
     def init(self, key: "jax.Array") -> "jax.Array":
         """First theta: hidden weights from N(0, 1 / fan-in), all else zero.
 
-        A zero last layer acts in the middle of nothing, so the first updates decide
-        where to go. shape=(D,), dtype=float32.
+        With a last layer of zeros the first policy answers everything with 0.
+
+        Returns:
+            # shape=(D,), dtype=float32
         """
         import jax
         import jax.numpy as jnp

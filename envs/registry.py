@@ -33,7 +33,6 @@ UNROLLED_NAMES = (
     "toy-regression",
 )
 
-
 HANDED_OVER = "python:"
 """Begins the name of an environment that Python code handed over."""
 

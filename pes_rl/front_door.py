@@ -17,7 +17,7 @@ from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
 from pes_rl.envs.registry import HANDED_OVER
 from pes_rl.parts import make_environment
 from pes_rl.result import Result
-from pes_rl.run_folder import default_folder
+from pes_rl.run_folder import choose_folder
 from pes_rl.trainer import Trainer
 
 Maker = Callable[..., gymnasium.Env]
@@ -68,7 +68,7 @@ def train(
             _environment(config, _maker(env) if eval_env is None else eval_env),
         )
         assembly = assemble(config, environments)
-    folder = Path(config.logdir or default_folder(config))
+    folder = choose_folder(config)
     trainer = Trainer(config, folder, assembly=assembly, callbacks=callbacks)
     result = trainer.run()
     if trainer.failure is not None:

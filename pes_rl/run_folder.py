@@ -237,8 +237,15 @@ def open_folder(path: Path, resume_at: int | None = None) -> RunFolder:
     return RunFolder(path, resume_at) if is_first() else _UnwrittenFolder(path)
 
 
-def default_folder(config: TrainConfig) -> Path:
-    """A folder for a new run, process 0's in all of them: runs/ENV/AGENT-sSEED-TIME."""
+def choose_folder(config: TrainConfig) -> Path:
+    """The folder that the settings name, or a new one, the same in all processes."""
+    # All ask, whatever they were given: that the settings differ is found out later.
+    default = of_the_first(str(_default_folder(config)))
+    return Path(config.logdir or default)
+
+
+def _default_folder(config: TrainConfig) -> Path:
+    """runs/ENV/AGENT-sSEED-TIME, or with a number behind it where that is there."""
     env = re.sub(r"[^A-Za-z0-9_.-]+", "-", config.env)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = Path("runs", env, f"{config.agent}-s{config.seed}-{stamp}")
@@ -246,7 +253,7 @@ def default_folder(config: TrainConfig) -> Path:
     while folder.exists():
         count += 1
         folder = folder.with_name(f"{config.agent}-s{config.seed}-{stamp}-{count}")
-    return Path(of_the_first(str(folder)))
+    return folder
 
 
 def maker() -> str:

@@ -20,7 +20,7 @@ from pes_rl.envs.registry import native_twin
 from pes_rl.processes import Cluster, is_first, leave
 from pes_rl.result import Result
 from pes_rl.run_files import read_settings
-from pes_rl.run_folder import default_folder
+from pes_rl.run_folder import choose_folder
 from pes_rl.trainer import Trainer
 
 
@@ -65,7 +65,7 @@ def _run(arguments: list[str]) -> int:
         config, resume, cluster = parse(arguments)
         cluster.join()
         if resume is None:
-            folder, at = Path(config.logdir or default_folder(config)), None
+            folder, at = choose_folder(config), None
         else:
             folder, at = _find_checkpoint(resume)
         trainer = Trainer(config, folder, at)

@@ -66,7 +66,9 @@ class Trainer:
     ) -> None:
         self._config = config
         # Before anything is computed: programs that differ may wait for one another.
-        all_or_none(lambda: check_alike("settings", replace(config, logdir=None)))
+        # Where the folder lies may have another name on another machine.
+        named = replace(config, logdir=None if config.logdir is None else "named")
+        all_or_none(lambda: check_alike("settings", named))
         # Before anything imports MuJoCo, which binds to what draws.
         wanted = config.video_interval is not None and is_first()
         films = all_or_none(lambda: [TrainingFilms(config)] if wanted else [])

@@ -215,10 +215,10 @@ def test_what_one_process_cannot_begin_none_begins(tmp_path, start):
         assert "already holds a run" in errors
         assert "Traceback" not in errors
     new = f"--logdir {tmp_path / 'new'}"
-    pair = start(f"{WHOLE} {new}", other=f"{WHOLE} --sigma 0.2 {new}")
-    for status, _, errors in finish(pair):
-        assert status == 2
-        assert "process 1 has other settings than process 0" in errors
+    for other in (f"{WHOLE} --sigma 0.2 {new}", WHOLE):
+        for status, _, errors in finish(start(f"{WHOLE} {new}", other=other)):
+            assert status == 2
+            assert "process 1 has other settings than process 0" in errors
 
 
 @pytest.mark.slow
