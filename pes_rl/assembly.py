@@ -91,20 +91,20 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
             make_environment(_of_a_worker(config), config.env),
             make_environment(config, config.env),
         )
-    environment, twin = environments.training, environments.evaluation
-    if isinstance(environment, UnrolledProblem):
-        return _assemble_problem(config, environment)
+    if isinstance(environments.training, UnrolledProblem):
+        return _assemble_problem(config, environments.training)
+    return _assemble_policy(config, environments)
+
+
+def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembly:
     if config.policy == "linear" and _is_set(config, "hidden_sizes"):
         raise ValueError(
             f"hidden_sizes={config.hidden_sizes} has no meaning for a linear policy; "
             "set policy to mlp, or drop it"
         )
+    environment = environments.training
     policy = make_policy(config, environment)
-    if make_policy(config, twin) != policy:
-        raise ValueError(
-            "the environment for evaluation has other observations or actions than "
-            "that for training; use one with the same"
-        )
+    evaluation, final = _evaluation_rollouts(config, environments.evaluation, policy)
     observations = None
     if config.normalize_observations:
         observations = ObservationMoments.empty(policy.observation_size)
@@ -114,15 +114,6 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
         rollout = make_ray_rollout(config, policy, environment)
     else:
         rollout = make_rollout(config, environment, policy.act, config.reward_shift)
-    evaluation = final = make_rollout(config, twin, policy.act)
-    if config.final_eval_env is not None:
-        other = make_environment(config, config.final_eval_env)
-        if make_policy(config, other) != policy:
-            raise ValueError(
-                f"final_eval_env={config.final_eval_env!r} has other observations or "
-                f"actions than {config.env}; use one with the same, or None"
-            )
-        final = make_rollout(config, other, policy.act)
     return Assembly(
         init_theta=policy.init,
         describe=partial(_describe_policy, policy),
@@ -133,6 +124,27 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
         vectorization=environment.vectorization if is_gymnasium else None,
         crew=getattr(rollout, "crew", None),
     )
+
+
+def _evaluation_rollouts(
+    config: TrainConfig, twin: Any, policy: Policy
+) -> tuple[Rollout, Rollout]:
+    """Those of evaluations during training, in `twin`, and of the last one."""
+    if make_policy(config, twin) != policy:
+        raise ValueError(
+            "the environment for evaluation has other observations or actions than "
+            "that for training; use one with the same"
+        )
+    during = make_rollout(config, twin, policy.act)
+    if config.final_eval_env is None:
+        return during, during
+    other = make_environment(config, config.final_eval_env)
+    if make_policy(config, other) != policy:
+        raise ValueError(
+            f"final_eval_env={config.final_eval_env!r} has other observations or "
+            f"actions than {config.env}; use one with the same, or None"
+        )
+    return during, make_rollout(config, other, policy.act)
 
 
 def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly:
