@@ -4,7 +4,9 @@ import contextlib
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -113,10 +115,11 @@ def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
         ) as pool,
     ):
         progress.update(done, "")
-        futures = {
-            pool.submit(_train, group, runs_folder): group
-            for group in _in_groups(missing, jobs)
-        }
+        with ctrl_c_later():
+            futures = {
+                pool.submit(_train, group, runs_folder): group
+                for group in _in_groups(missing, jobs)
+            }
         try:
             for future in as_completed(futures):
                 for run, value in zip(futures[future], future.result(), strict=True):
@@ -166,11 +169,22 @@ def prepare_process(runs_folder: Path, jobs: int) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def end_processes() -> None:
-    """End the study's processes where they are.
+@contextlib.contextmanager
+def ctrl_c_later() -> Iterator[None]:
+    """Keep Ctrl-C from this process for now, and for good from those it starts here.
 
-    A pool's process takes Ctrl-C for the end of one run and begins the next.
+    They would show a traceback each, or take it for the end of one run and begin the
+    next; `end_processes` ends them.
     """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_processes() -> None:
+    """End the study's processes where they are."""
     for process in multiprocessing.active_children():
         process.terminate()
 

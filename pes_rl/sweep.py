@@ -17,6 +17,7 @@ import tyro
 from pes_rl.callbacks import Callback, Run
 from pes_rl.compare import (
     assemble_once,
+    ctrl_c_later,
     end_processes,
     final_return,
     prepare_process,
@@ -120,7 +121,10 @@ def run_trials(space: Space, study: Any, out: Path, trials: int, jobs: int) -> N
                 while len(running) < min(jobs, trials - done):
                     trial = study.ask()
                     settings = space.suggest(trial)
-                    future = pool.submit(_try, space, out, trial._trial_id, settings)
+                    with ctrl_c_later():
+                        future = pool.submit(
+                            _try, space, out, trial._trial_id, settings
+                        )
                     running[future] = trial.number
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:

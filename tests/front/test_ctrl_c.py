@@ -93,13 +93,18 @@ def test_ctrl_c_at_a_terminal_reaches_the_processes_of_a_bench_too(tmp_path) -> 
 
 
 @pytest.mark.slow  # starts two processes
-def test_ctrl_c_ends_the_processes_of_a_comparison(tmp_path) -> None:
+@pytest.mark.parametrize("at_work", [False, True])
+def test_ctrl_c_ends_the_processes_of_a_comparison(tmp_path, at_work) -> None:
+    """While they start, or at work."""
     command = [sys.executable, "-m", "pes_rl.compare", "--env", "jax:swimmer"]
     command += [*("--agents", "es", "--seeds", "0", "1", "2", "--jobs", "1")]
     command += ["--total-timesteps", str(10**11), "--out", "out"]
     with in_the_foreground(command, tmp_path) as process:
         try:
-            while not list(tmp_path.rglob("config.json")):
+            assert process.stdout is not None
+            process.stdout.readline()  # that no run is done yet
+            time.sleep(1.0)
+            while at_work and not list(tmp_path.rglob("config.json")):
                 time.sleep(0.2)
             os.killpg(process.pid, signal.SIGINT)
             output, _ = process.communicate(timeout=60)
@@ -108,3 +113,4 @@ def test_ctrl_c_ends_the_processes_of_a_comparison(tmp_path) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, output
     assert "goes on with the runs that are missing" in output.splitlines()[-1]
+    assert "Traceback" not in output
