@@ -32,8 +32,8 @@ class TrainState:
         key: Key data of the run's randomness; folded, never consumed.
             # shape=(2,), dtype=uint32
         updates: Updates so far. # shape=(), dtype=int32
-        progress: Share of the budget of environment steps used so far.
-            # shape=(), dtype=float32
+        steps: Environment steps so far, in two words, the lower first; a float would
+            lose the steps of an update. # shape=(2,), dtype=uint32
         observations: Moments of all observations that training acted on, where they
             are normalised by them; else None.
     """
@@ -43,7 +43,7 @@ class TrainState:
     estimator: Any
     key: jax.Array
     updates: jax.Array
-    progress: jax.Array
+    steps: jax.Array
     observations: ObservationMoments | None = None
 
 
@@ -125,7 +125,7 @@ class Learner:
             estimator=self._estimator.init(self._rollout, theta, estimator_key),
             key=jax.random.key_data(run_key),
             updates=jnp.zeros((), jnp.int32),
-            progress=jnp.zeros((), jnp.float32),
+            steps=jnp.zeros(2, jnp.uint32),
             observations=self._observations,
         )
         return self._placed(state)
@@ -152,15 +152,20 @@ class Learner:
         particles = self._estimator.init(self._rollout, restored.theta, key)
         return replace(restored, estimator=particles)
 
+    def progress(self, state: TrainState) -> jax.Array:
+        """Share of the budget of environment steps used so far."""
+        low, high = state.steps.astype(jnp.float32)
+        return (low + high * 2.0**32) / self._total_timesteps
+
     def learning_rate(self, state: TrainState) -> jax.Array:
         """Learning rate of the next update."""
-        return self._step.learning_rate_at(state.progress)
+        return self._step.learning_rate_at(self.progress(state))
 
     def sigma(self, state: TrainState) -> jax.Array | None:
         """Standard deviation of the next update's perturbations; None without any."""
         if self._sigma is None or self._final_sigma is None:
             return None
-        progress = jnp.minimum(state.progress, 1.0)
+        progress = jnp.minimum(self.progress(state), 1.0)
         return self._sigma * (self._final_sigma / self._sigma) ** progress
 
     def run(self, state: TrainState, num_updates: int) -> tuple[TrainState, Report]:
@@ -254,12 +259,13 @@ class Learner:
     ) -> TrainState:
         if self._step.normalize_returns:
             gradient = normalize_by_return_std(gradient, report.particle_loss, sigma)
-        rate = self._step.learning_rate_at(state.progress)
+        rate = self.learning_rate(state)
         direction: Any
         direction, optimizer = self._direction.update(
             gradient, state.optimizer, state.theta
         )
-        steps = report.env_steps.astype(jnp.float32)
+        low = state.steps[0] + report.env_steps.astype(jnp.uint32)
+        high = state.steps[1] + (low < state.steps[0]).astype(jnp.uint32)
         decay = self._step.weight_decay
         observations = state.observations
         if observations is not None:
@@ -270,7 +276,7 @@ class Learner:
             theta=state.theta - rate * (direction + decay * state.theta),
             optimizer=optimizer,
             updates=state.updates + 1,
-            progress=state.progress + steps / self._total_timesteps,
+            steps=jnp.stack([low, high]),
             observations=observations,
         )
 

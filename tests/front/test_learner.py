@@ -1,11 +1,12 @@
 """The training step, on losses simple enough to follow by hand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from pes_rl.agents import ES
 from pes_rl.envs import DeviceRollout
@@ -41,4 +42,18 @@ def test_a_budget_above_what_int32_counts_is_a_budget():
     rollout = DeviceRollout(Constant(), horizon=5)
     learner = Learner(rollout, ES(1, 0.1), Step("sgd", 0.5), total_timesteps=10**11)
     state, _ = learner.run(learner.init(jnp.zeros(2), jax.random.key(0)), 1)
-    np.testing.assert_allclose(state.progress, 1e-10, rtol=1e-5)
+    np.testing.assert_allclose(learner.progress(state), 1e-10, rtol=1e-5)
+
+
+@pytest.mark.parametrize("before", [10**9, 2**32 - 5])
+def test_no_step_of_the_budget_is_lost_however_many_came_before(before):
+    """The float32 nearest to 1e9 + 10 is 1e9."""
+    rollout = DeviceRollout(Constant(), horizon=5)
+    learner = Learner(rollout, ES(1, 0.1), Step("sgd", 0.5), total_timesteps=10**10)
+    state = learner.init(jnp.zeros(2), jax.random.key(0))
+    state = replace(state, steps=jnp.array([before, 0], jnp.uint32))
+    state, _ = learner.run(state, 3)
+    low, high = np.asarray(state.steps, np.int64)
+    assert low + (high << 32) == before + 30
+    share = (before + 30) / 1e10
+    np.testing.assert_allclose(learner.progress(state), share, rtol=1e-6)
