@@ -1,6 +1,8 @@
 """Study estimators and problems: `python -m pes_rl.analyze variance --help`."""
 
 import sys
+import time
+from pathlib import Path
 
 import tyro
 
@@ -23,6 +25,7 @@ _STUDIES = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    begun = time.time()
     study = tyro.extras.subcommand_cli_from_dict(
         _STUDIES, args=arguments, prog="python -m pes_rl.analyze"
     )
@@ -32,7 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; a study writes its results at its end, so none are kept")
+        written = [
+            str(path)
+            for path in sorted(Path(study.out).glob("*.*"))
+            if path.stat().st_mtime >= begun
+        ]
+        print(f"stopped; written so far: {', '.join(written) or 'nothing'}")
         return 130
     return 0
 

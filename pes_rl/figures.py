@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,6 +39,11 @@ class Panel:
         """Of what is drawn, next to the returns."""
         return -1 if self.as_losses else 1
 
+    @property
+    def quantity(self) -> str:
+        """Name of what is drawn."""
+        return "loss" if self.as_losses else "return"
+
 
 def draw_learning_curves(
     path: Path, panels: Sequence[Panel], columns: int = 1
@@ -47,7 +53,8 @@ def draw_learning_curves(
     The line is the mean over seeds and the band reaches from the lowest to the highest
     seed, of more than 20 seeds from the 10th percentile to the 90th. Runs of one arm
     are read off at the steps that all of them cover, by linear interpolation. Losses
-    that spread over more than a power of ten have a logarithmic axis.
+    that spread over more than a power of ten have a logarithmic axis, and so have steps
+    if the shortest arm has less than a tenth of the longest's.
 
     Args:
         path: The PNG file.
@@ -58,18 +65,19 @@ def draw_learning_curves(
         The axes of each panel.
     """
     figure, grid = _figure(len(panels), columns)
-    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
+    styles = _styles(panels)
     lines = {}
     for axes, panel in zip(grid, panels, strict=True):
         for name, runs in panel.curves.items():
-            number = names.index(name)
             drawn = [(steps, panel.sign * returns) for steps, returns in runs]
-            line = _draw_band(axes, drawn, f"C{number % 10}", _labelled(name, panels))
-            line.set_linestyle("-" if number < 10 else "--")
+            color, linestyle = styles[name]
+            line = _draw_band(axes, drawn, color, _labelled(name, panels))
+            line.set_linestyle(linestyle)
             lines[name] = line
         if panel.threshold is not None:
             level = panel.sign * panel.threshold
-            axes.axhline(level, color="gray", linestyle="--", linewidth=1)
+            lines[""] = axes.axhline(level, color="gray", linestyle=":", linewidth=1)
+            lines[""].set_label("threshold")
         if _wants_logarithmic_axis(panel):
             axes.set_yscale("log")
         _dress(axes, panel, "loss" if panel.as_losses else "evaluation return")
@@ -89,25 +97,25 @@ def draw_reliability(path: Path, panels: Sequence[Panel], columns: int = 1) -> N
         columns: Panels beside each other.
     """
     figure, grid = _figure(len(panels), columns)
-    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
-    # Of many arms the second half is dashed: two agents at the same settings compare.
-    colors = len(names) if len(names) <= 5 else -(-len(names) // 2)
+    styles = _styles(panels)
     lines = {}
     for axes, panel in zip(grid, panels, strict=True):
         assert panel.threshold is not None
         for name, runs in panel.curves.items():
-            number = names.index(name)
+            color, linestyle = styles[name]
             steps = common_steps(runs)
+            share = share_reached(runs, steps, panel.threshold)
             (lines[name],) = axes.step(
                 steps,
-                100 * share_reached(runs, steps, panel.threshold),
+                100 * share,
                 where="post",
-                linestyle="-" if number < colors else "--",
-                color=f"C{number % colors}",
-                label=name,
+                linestyle=linestyle,
+                color=color,
+                label=_labelled(name, panels),
             )
         axes.set_ylim(0, 102)
-        _dress(axes, panel, f"% of seeds that have reached {panel.threshold:g}")
+        goal = f"{panel.quantity} of {panel.sign * panel.threshold:g}"
+        _dress(axes, panel, f"% of seeds that have reached a {goal}")
     _add_legend(figure, list(lines.values()))
     figure.savefig(path)
 
@@ -155,6 +163,22 @@ def share_reached(
     return np.mean(np.array(first)[:, None] <= steps, axis=0)
 
 
+def against_mean_clock(
+    runs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> list[Curve]:
+    """Runs of one arm against their mean time, at the steps that all of them cover.
+
+    Times of runs differ, and the first of a process compiles for those after it: at one
+    time one run would be at its end and another at its start.
+
+    Args:
+        runs: Steps, times and returns of each.
+    """
+    steps = common_steps([(steps, returns) for steps, _, returns in runs])
+    clock = np.mean([np.interp(steps, at, time) for at, time, _ in runs], axis=0)
+    return [(clock, np.interp(steps, at, returns)) for at, _, returns in runs]
+
+
 def common_steps(runs: Sequence[Curve]) -> np.ndarray:
     """Steps at which any of the runs was evaluated, where all of them have values."""
     every = np.unique(np.concatenate([steps for steps, _ in runs]))
@@ -181,6 +205,19 @@ def _draw_band(axes: Axes, runs: Sequence[Curve], color: str, label: str) -> Lin
     low, high = np.quantile(returns, ends, axis=0)
     axes.fill_between(steps, low, high, color=color, alpha=0.15)
     return line
+
+
+def _styles(panels: Sequence[Panel]) -> dict[str, tuple[str, Literal["-", "--"]]]:
+    """Colour and line style of each arm, the same in all figures of a study.
+
+    Of many arms the second half is dashed: two agents at the same settings compare.
+    """
+    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
+    colors = len(names) if len(names) <= 5 else -(-len(names) // 2)
+    return {
+        name: (f"C{number % colors}", "-" if number < colors else "--")
+        for number, name in enumerate(names)
+    }
 
 
 def _labelled(name: str, panels: Sequence[Panel]) -> str:
@@ -214,8 +251,12 @@ def _dress(axes: Axes, panel: Panel, y_label: str) -> None:
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(y_label)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.xaxis.set_major_locator(
-        MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
-    )
+    ends = [max(run[0].max() for run in runs) for runs in panel.curves.values()]
+    if 0 < 10 * min(ends) < max(ends):
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(
+            MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+        )
+    axes.xaxis.set_major_formatter("{x:,.10g}")
     axes.grid(alpha=0.3)

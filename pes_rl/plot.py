@@ -6,18 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from pes_rl.config import TrainConfig
-from pes_rl.figures import Curve, Panel, draw_learning_curves
+from pes_rl.figures import Panel, against_mean_clock, draw_learning_curves
 from pes_rl.run_files import read_curve, read_settings
 from pes_rl.study import settings_that_matter
+from pes_rl.study_figures import redraw_study
 
-_CLOCKS = {
-    "environment steps": "time/total_timesteps",
-    "seconds": "time/time_elapsed",
-}
+_STEPS = "time/total_timesteps"
+_CLOCKS = {"environment steps": _STEPS, "seconds": "time/time_elapsed"}
 _RETURN = "eval/mean_reward"
 
 
@@ -26,16 +26,24 @@ class PlotOptions:
     """Draw evaluation returns of runs against environment steps and wall time."""
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """Run folders, or folders that hold run folders at any depth."""
+    """Run folders, or folders that hold run folders at any depth. Or folders of
+    studies (study.toml and curves.csv): their own figures are drawn anew."""
     out: str = "curves.png"
-    """The PNG file."""
+    """The PNG file of runs."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = tyro.cli(PlotOptions, args=arguments, prog="python -m pes_rl.plot")
+    studies = [Path(p) for p in options.runs if (Path(p) / "curves.csv").exists()]
     try:
-        folders = find_runs(options.runs)
+        for study in studies:
+            redraw_study(study)
+            print(f"{study}: figures drawn anew")
+        runs = [place for place in options.runs if Path(place) not in studies]
+        if not runs:
+            return 0
+        folders = find_runs(runs)
         panels, drawn = make_panels(folders)
         draw_learning_curves(Path(options.out), panels, columns=len(_CLOCKS))
     except (ValueError, OSError) as error:
@@ -85,11 +93,12 @@ def make_panels(folders: list[Path]) -> tuple[list[Panel], int]:
     panels = []
     for env, runs in rows.items():
         for label, column in _CLOCKS.items():
-            arms: dict[str, list[Curve]] = defaultdict(list)
+            arms: dict[str, list[tuple[Any, Any, Any]]] = defaultdict(list)
             for name, _, folder in runs:
                 curve = curves[folder]
-                arms[name].append((curve[column], curve[_RETURN]))
-            panels.append(Panel(env, arms, runs[0][1].threshold, label))
+                arms[name].append((curve[_STEPS], curve[column], curve[_RETURN]))
+            drawn = {name: against_mean_clock(arm) for name, arm in arms.items()}
+            panels.append(Panel(env, drawn, runs[0][1].threshold, label))
     return panels, len(folders)
 
 

@@ -2,39 +2,16 @@
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap, trim_mean
 
-from pes_rl.envs.registry import is_unrolled
-from pes_rl.figures import Panel, draw_learning_curves, draw_reliability
-from pes_rl.run_files import read_curve, read_makers, read_summary
+from pes_rl.run_files import read_makers
 from pes_rl.study import Study
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run of a study came to.
-
-    Attributes:
-        arm: The arm that it belongs to.
-        summary: Its `summary.json`, and `seconds_to_threshold`: wall time of the first
-            evaluation that reached the threshold, or None.
-        steps: Environment steps of its evaluations. # shape=(evaluations,)
-        updates: Updates before them. # shape=(evaluations,)
-        seconds: Wall time of them. # shape=(evaluations,)
-        returns: What they gave. # shape=(evaluations,)
-    """
-
-    arm: str
-    summary: dict[str, Any]
-    steps: np.ndarray
-    updates: np.ndarray
-    seconds: np.ndarray
-    returns: np.ndarray
+from pes_rl.study_figures import draw_study
+from pes_rl.study_outcomes import Outcome, by_environment, read_outcome
 
 
 def write_results(study: Study, runs_folder: Path, out: Path) -> None:
@@ -46,24 +23,7 @@ def write_results(study: Study, runs_folder: Path, out: Path) -> None:
     _write_runs(out / "runs.csv", outcomes)
     makers = makers_of(study, runs_folder)
     (out / "table.md").write_text(make_table(study.title, outcomes, makers))
-    _draw(study, outcomes, out)
-
-
-def read_outcome(arm: str, folder: Path) -> Outcome:
-    """The outcome of the run in `folder`."""
-    summary = read_summary(folder)
-    columns = (
-        "time/total_timesteps",
-        "time/iterations",
-        "time/time_elapsed",
-        "eval/mean_reward",
-    )
-    steps, updates, seconds, returns = read_curve(folder, columns).values()
-    threshold = summary["threshold"]
-    first = seconds[returns >= threshold][:1] if threshold is not None else []
-    reached = float(first[0]) if len(first) else None
-    summary["seconds_to_threshold"] = reached
-    return Outcome(arm, summary, steps, updates, seconds, returns)
+    draw_study(study.title, outcomes, out)
 
 
 def makers_of(study: Study, runs_folder: Path) -> list[str]:
@@ -76,46 +36,6 @@ def makers_of(study: Study, runs_folder: Path) -> list[str]:
             or ["an older pes-rl, which did not say which"]
         )
     )
-
-
-def _draw(study: Study, outcomes: list[Outcome], out: Path) -> None:
-    """Draw a panel an environment: over steps, over seconds, and reliability.
-
-    Of unrolled problems losses are drawn, and over updates too: a derivative method
-    takes one step in an update where another takes a population's.
-    """
-    by_env = _grouped(outcomes)
-    columns = min(len(by_env), 3)
-    unrolled = all(map(is_unrolled, by_env))
-    clocks = [
-        ("steps", "environment steps", "curves.png"),
-        ("seconds", "seconds", "wall_time.png"),
-    ]
-    if unrolled:
-        clocks.append(("updates", "updates", "updates.png"))
-    for clock, label, file in clocks:
-        panels = []
-        for env, arms in by_env.items():
-            curves = {
-                arm: [(getattr(run, clock), run.returns) for run in runs]
-                for arm, runs in arms.items()
-            }
-            title = study.title if len(by_env) == 1 else env
-            threshold = next(iter(arms.values()))[0].summary["threshold"]
-            panels.append(Panel(title, curves, threshold, label, unrolled))
-        draw_learning_curves(out / file, panels, columns)
-        with_threshold = [panel for panel in panels if panel.threshold is not None]
-        if clock == "steps" and with_threshold:
-            draw_reliability(out / "reliability.png", with_threshold, columns)
-
-
-def _grouped(outcomes: list[Outcome]) -> dict[str, dict[str, list[Outcome]]]:
-    """The outcomes by environment, then by arm."""
-    grouped: dict[str, dict[str, list[Outcome]]] = {}
-    for run in outcomes:
-        arms = grouped.setdefault(run.summary["env"], {})
-        arms.setdefault(run.arm, []).append(run)
-    return grouped
 
 
 def _write_curves(path: Path, outcomes: list[Outcome]) -> None:
@@ -176,7 +96,7 @@ def _write_csv(
 
 def make_table(title: str, outcomes: list[Outcome], makers: list[str]) -> str:
     """The arms' final returns and when they reached the threshold, in Markdown."""
-    by_env = _grouped(outcomes)
+    by_env = by_environment(outcomes)
     lines = [f"# {title}"]
     for env, arms in by_env.items():
         threshold = next(iter(arms.values()))[0].summary["threshold"]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pes_rl.analysis.output import Row, print_table, write_csv
+from pes_rl.analysis.output import Table, print_table
 from pes_rl.analysis.subject import Episodes, Measurement, episode_estimates
 from pes_rl.analysis.variance import total_variance
 
@@ -54,36 +54,35 @@ class Bias(Measurement):
             for agent in (*self.agents, self.reference)
         }
         names = (self.reference, *self.agents)
+        table = Table(Path(self.out) / "bias.csv")
         with Episodes(f"bias {self.env}", len(names) * self.repeats) as progress:
-            reference, *measured = [
-                episode_estimates(
+
+            def measure(number: int) -> np.ndarray:
+                return episode_estimates(
                     subject,
-                    estimators[name],
+                    estimators[names[number]],
                     self.repeats,
                     self.seed + number,
-                    partial(progress.add, what=name),
+                    partial(progress.add, what=names[number]),
                 )
-                for number, name in enumerate(names)
-            ]
-        rows: list[Row] = []
-        for agent, sums in zip(self.agents, measured, strict=True):
-            squared, error = squared_distance(sums, reference)
-            rows.append(
-                {
-                    "env": self.env,
-                    "agent": agent,
-                    "reference": self.reference,
-                    "squared_bias": squared,
-                    "standard_error": error,
-                    "squared_gradient": float((reference.mean(0) ** 2).sum()),
-                    "cosine": cosine(sums.mean(0), reference.mean(0)),
-                }
-            )
-        out = Path(self.out)
-        out.mkdir(parents=True, exist_ok=True)
-        write_csv(out / "bias.csv", rows)
-        print_table(rows)
-        print(f"results: {out}")
+
+            reference = measure(0)
+            for number, agent in enumerate(self.agents, start=1):
+                sums = measure(number)
+                squared, error = squared_distance(sums, reference)
+                table.add(
+                    {
+                        "env": self.env,
+                        "agent": agent,
+                        "reference": self.reference,
+                        "squared_bias": squared,
+                        "standard_error": error,
+                        "squared_gradient": float((reference.mean(0) ** 2).sum()),
+                        "cosine": cosine(sums.mean(0), reference.mean(0)),
+                    }
+                )
+        print_table(table.rows)
+        print(f"results: {self.out}")
 
 
 def squared_distance(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:

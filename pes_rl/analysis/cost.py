@@ -23,7 +23,7 @@ N K, whatever a step costs.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pes_rl.agents import AGENT_NAMES, AGENTS
-from pes_rl.analysis.output import Row, new_figure, print_table, write_csv
+from pes_rl.analysis.output import Row, Table, new_figure, print_table, write_csv
 from pes_rl.envs import DeviceRollout
 from pes_rl.envs.registry import unknown_name
 from pes_rl.progress import Progress
@@ -108,25 +108,9 @@ class Cost:
             ValueError: If an agent is unknown or a size cannot be.
         """
         self._check()
-        measured = self._measure_all()
-        rows = [
-            {
-                "agent": agent,
-                "varied": name,
-                "unroll": sizes.unroll,
-                "parameters": sizes.parameters,
-                "particles": sizes.particles,
-                "seconds": seconds,
-                "bytes": size,
-            }
-            for agent in self.agents
-            for name, sizes in self._sizes()
-            for seconds, size in [measured[agent, sizes]]
-        ]
-        orders = [row for agent in self.agents for row in growth(agent, rows)]
         out = Path(self.out)
-        out.mkdir(parents=True, exist_ok=True)
-        write_csv(out / "cost.csv", rows)
+        rows = self._measure_all(Table(out / "cost.csv"))
+        orders = [row for agent in self.agents for row in growth(agent, rows)]
         write_csv(out / "orders.csv", orders)
         _draw(out / "cost.png", rows)
         print_table(orders)
@@ -156,18 +140,23 @@ class Cost:
             for factor in self.factors:
                 yield name, replace(base, **{name: factor * getattr(base, name)})
 
-    def _measure_all(self) -> dict[tuple[str, Sizes], tuple[float, int]]:
-        """Seconds and bytes by agent and sizes, with progress shown."""
-        every = list(dict.fromkeys(sizes for _, sizes in self._sizes()))
-        jobs = [(agent, sizes) for agent in self.agents for sizes in every]
-        measured = {}
-        with Progress("cost", len(jobs), "measurements") as progress:
-            for done, (agent, sizes) in enumerate(jobs, start=1):
-                seconds, size = measured[agent, sizes] = self._measure(agent, sizes)
-                what = f"K={sizes.unroll} D={sizes.parameters} N={sizes.particles}"
-                note = f"{1e3 * seconds:.3g} ms, {size / 1e6:.3g} MB"
-                progress.update(done, f"{agent} {what}: {note}")
-        return measured
+    def _measure_all(self, table: Table) -> list[Row]:
+        """The rows, added to the table as they come, with progress shown."""
+        jobs = [(agent, *job) for agent in self.agents for job in self._sizes()]
+        measured: dict[tuple[str, Sizes], tuple[float, int]] = {}
+        number = len({(agent, sizes) for agent, _, sizes in jobs})
+        with Progress("cost", number, "measurements") as progress:
+            for agent, name, sizes in jobs:
+                if (agent, sizes) not in measured:
+                    measured[agent, sizes] = self._measure(agent, sizes)
+                    what = f"K={sizes.unroll} D={sizes.parameters} N={sizes.particles}"
+                    seconds, size = measured[agent, sizes]
+                    note = f"{1e3 * seconds:.3g} ms, {size / 1e6:.3g} MB"
+                    progress.update(len(measured), f"{agent} {what}: {note}")
+                seconds, size = measured[agent, sizes]
+                row = {"agent": agent, "varied": name, **asdict(sizes)}
+                table.add({**row, "seconds": seconds, "bytes": size})
+        return table.rows
 
     def _measure(self, agent: str, sizes: Sizes) -> tuple[float, int]:
         """Seconds of an update, and bytes."""

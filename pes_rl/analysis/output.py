@@ -18,6 +18,26 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+class Table:
+    """Rows of the same columns, in a CSV file that is whole after each `add`.
+
+    So an interruption loses none of them.
+
+    Args:
+        path: The file, which is not touched before the first row; its folder is made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self.rows: list[Row] = []
+
+    def add(self, *rows: Row) -> None:
+        """Write the rows after those before."""
+        self.rows += rows
+        write_csv(self._path, self.rows)
+
+
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Write rows of the same columns, floats to six digits."""
     with path.open("w", newline="") as file:

@@ -15,31 +15,15 @@ import numpy as np
 from jax import lax
 from scipy.ndimage import gaussian_filter
 
-from pes_rl.analysis.output import Row, new_figure, print_table, write_csv
+from pes_rl.analysis.output import Row, Table, print_table, write_csv
 from pes_rl.analysis.subject import Subject, make_subject
+from pes_rl.analysis.surface_figure import Path2D, draw_surface
 from pes_rl.assembly import assemble
 from pes_rl.config import TrainConfig, make_config
 from pes_rl.envs.device import DeviceRollout
 from pes_rl.progress import Progress
 
 Limits = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Path2D:
-    """What a training run did to theta: rows [3] of updates so far and theta."""
-
-    agent: str
-    seed: int
-    points: np.ndarray
-
-    def rows(self) -> list[Row]:
-        """As written to paths.csv."""
-        names = {"agent": self.agent, "seed": self.seed}
-        return [
-            {**names, "update": int(update), "first": float(a), "second": float(b)}
-            for update, a, b in self.points
-        ]
 
 
 @dataclass(frozen=True)
@@ -74,7 +58,7 @@ class Surface:
     seed: int = 0
     """Seed of the episodes and of the training."""
     out: str = "runs/surface"
-    """Folder of surface.npz, surface.png, summary.csv (the lowest points, and where the
+    """Folder of surface.csv, surface.png, summary.csv (the lowest points, and where the
     paths end) and paths.csv."""
 
     def run(self) -> None:
@@ -104,25 +88,31 @@ class Surface:
         raw = meta_losses(subject, self.parameters, wide[0], wide[1], self.seed)
         smooth = gaussian_filter(raw, [self.sigma / step for step in steps])
         inside = tuple(slice(m, m + self.points) for m in margins)
-        paths = self._paths()
+        raw, smooth = raw[inside], smooth[inside]
         out = Path(self.out)
-        out.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            out / "surface.npz",
-            first=axes[0],
-            second=axes[1],
-            raw=raw[inside],
-            smoothed=smooth[inside],
-        )
-        if paths:
-            write_csv(out / "paths.csv", [row for path in paths for row in path.rows()])
-        rows = summarize(axes, raw[inside], smooth[inside], paths)
+        Table(out / "surface.csv").add(*grid_rows(axes, raw, smooth))
+        paths = self._paths(Table(out / "paths.csv"))
+        rows = summarize(axes, raw, smooth, paths)
         write_csv(out / "summary.csv", rows)
         print_table(rows)
-        self._draw(
-            out / "surface.png", subject, axes, raw[inside], smooth[inside], paths
-        )
+        self._draw(out / "surface.png", subject, axes, raw, smooth, paths)
         print(f"results: {out}")
+
+    def _draw(
+        self,
+        file: Path,
+        subject: Subject,
+        axes: list[np.ndarray],
+        raw: np.ndarray,
+        smooth: np.ndarray,
+        paths: list[Path2D],
+    ) -> None:
+        assert subject.problem is not None
+        names = [subject.problem.parameter_names[i] for i in self.parameters]
+        which = "sum" if subject.problem.meta_loss == "sum" else "last"
+        label = f"{which} of the losses of {subject.horizon} steps"
+        maps = {"meta-loss": raw, f"smoothed, sigma {self.sigma:g}": smooth}
+        draw_surface(file, maps, axes, names, label, paths)
 
     def _check(self, subject: Subject) -> None:
         if subject.problem is None:
@@ -173,8 +163,8 @@ class Surface:
                 "seed; write for example '{\"num_pairs\": 5}'"
             ) from error
 
-    def _paths(self) -> list["Path2D"]:
-        """Those of all agents and runs."""
+    def _paths(self, table: Table) -> list[Path2D]:
+        """Those of all agents and runs, added to the table as they come."""
         names = [
             (agent, seed)
             for agent in self.agents
@@ -185,7 +175,9 @@ class Surface:
             return paths
         with Progress(f"surface {self.env}", len(names), "paths") as progress:
             for agent, seed in names:
-                paths.append(Path2D(agent, seed, self._path(agent, seed)))
+                path = Path2D(agent, seed, self._path(agent, seed))
+                table.add(*path.rows())
+                paths.append(path)
                 progress.update(len(paths), f"{agent}, seed {seed}")
         return paths
 
@@ -203,43 +195,6 @@ class Surface:
             state, _ = assembly.learner.run(state, every)
             path.append(np.array([number * every, *np.asarray(state.theta)]))
         return np.stack(path)
-
-    def _draw(
-        self,
-        file: Path,
-        subject: Subject,
-        axes: list[np.ndarray],
-        raw: np.ndarray,
-        smooth: np.ndarray,
-        paths: list["Path2D"],
-    ) -> None:
-        assert subject.problem is not None
-        figure = new_figure(11, 5.4)
-        titles = ("meta-loss", f"smoothed, sigma {self.sigma:g}")
-        names = [subject.problem.parameter_names[i] for i in self.parameters]
-        low, high = np.quantile(raw[np.isfinite(raw)], [0.0, 0.95])
-        for place, (title, values) in enumerate(
-            zip(titles, (raw, smooth), strict=True)
-        ):
-            panel = figure.add_subplot(1, 2, place + 1)
-            mesh = panel.pcolormesh(
-                *axes, values.T, vmin=low, vmax=high, rasterized=True
-            )
-            for path in paths:
-                color = f"C{self.agents.index(path.agent) + 1}"
-                label = path.agent if path.seed == self.seed else None
-                panel.plot(*path.points[:, 1:].T, color=color, label=label)
-                panel.plot(
-                    *path.points[-1, 1:], "o", color=color, markeredgecolor="white"
-                )
-            panel.set(title=title, xlabel=names[0], ylabel=names[1])
-            panel.set_xlim(self.low[0], self.high[0])
-            panel.set_ylim(self.low[1], self.high[1])
-            figure.colorbar(mesh, ax=panel)
-        if paths:
-            lines = figure.axes[0].get_legend_handles_labels()
-            figure.legend(*lines, loc="outside lower center", ncols=len(self.agents))
-        figure.savefig(file)
 
 
 def meta_losses(
@@ -272,6 +227,20 @@ def meta_losses(
 
     values = jnp.asarray(first, subject.theta.dtype)
     return np.asarray(jax.jit(lambda v: lax.map(row, v))(values), np.float64)
+
+
+def grid_rows(axes: list[np.ndarray], raw: np.ndarray, smooth: np.ndarray) -> list[Row]:
+    """As written to surface.csv: the second parameter changes fastest."""
+    return [
+        {
+            "first": float(first),
+            "second": float(second),
+            "loss": float(raw[i, j]),
+            "smoothed_loss": float(smooth[i, j]),
+        }
+        for i, first in enumerate(axes[0])
+        for j, second in enumerate(axes[1])
+    ]
 
 
 def summarize(

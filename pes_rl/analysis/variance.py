@@ -5,6 +5,7 @@ theta held, over the squared norm of the gradient; times the pairs P it is the p
 number for one pair.
 """
 
+import json
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogFormatter, NullLocator
 
 from pes_rl.agents import Estimator
 from pes_rl.analysis.linear_blocks import LinearBlocks, predicted_variance
-from pes_rl.analysis.output import Row, new_figure, print_table, write_csv
+from pes_rl.analysis.output import Row, Table, new_figure, print_table
 from pes_rl.analysis.subject import (
     Episodes,
     Measurement,
@@ -53,41 +55,48 @@ class Variance(Measurement):
         ]
         known = isinstance(subject.problem, LinearBlocks)
         episodes = len(jobs) * self.repeats + (0 if known else self.reference_repeats)
+        out = Path(self.out)
+        table = Table(out / "variance.csv")
         with Episodes(f"variance {self.env}", episodes) as progress:
-            squared, squared_error = self._squared_gradient(subject, progress)
-            measured = [
-                episode_estimates(
+            gradient = self._squared_gradient(subject, progress)
+            for agent, estimator in jobs:
+                sums = episode_estimates(
                     subject,
                     estimator,
                     self.repeats,
                     self.seed + 1,
                     partial(progress.add, what=agent),
                 )
-                for agent, estimator in jobs
-            ]
-        rows: list[Row] = []
-        for (agent, estimator), sums in zip(jobs, measured, strict=True):
-            variance, error = total_variance(sums)
-            ratio = variance / squared
-            relative = np.hypot(error / max(variance, 1e-30), squared_error / squared)
-            rows.append(
-                {
-                    "env": self.env,
-                    "agent": agent,
-                    "truncation_length": subject.horizon
-                    // count_unrolls(estimator, subject.horizon),
-                    "unrolls": count_unrolls(estimator, subject.horizon),
-                    "normalized_variance": ratio,
-                    "standard_error": ratio * float(relative),
-                    "predicted": self._predicted(subject, agent, estimator, squared),
-                }
-            )
-        out = Path(self.out)
-        out.mkdir(parents=True, exist_ok=True)
-        write_csv(out / "variance.csv", rows)
-        _draw(out / "variance.png", rows, self.env)
-        print_table(rows)
+                table.add(self._row(subject, agent, estimator, sums, gradient))
+        options = json.loads(self.env_kwargs).items()
+        title = ", ".join([self.env, *(f"{name} {value}" for name, value in options)])
+        _draw(out / "variance.png", table.rows, title)
+        print_table(table.rows)
         print(f"results: {out}")
+
+    def _row(
+        self,
+        subject: Subject,
+        agent: str,
+        estimator: Estimator,
+        sums: np.ndarray,
+        gradient: tuple[float, float],
+    ) -> Row:
+        """What the sums over episodes [R, D] say, by the gradient's squared norm."""
+        squared, squared_error = gradient
+        variance, error = total_variance(sums)
+        ratio = variance / squared
+        relative = np.hypot(error / max(variance, 1e-30), squared_error / squared)
+        unrolls = count_unrolls(estimator, subject.horizon)
+        return {
+            "env": self.env,
+            "agent": agent,
+            "truncation_length": subject.horizon // unrolls,
+            "unrolls": unrolls,
+            "normalized_variance": ratio,
+            "standard_error": ratio * float(relative),
+            "predicted": self._predicted(subject, agent, estimator, squared),
+        }
 
     def _estimators(self, agent: str, subject: Subject) -> list[tuple[str, Estimator]]:
         """The agent at each K; a single one if it plays whole episodes."""
@@ -158,7 +167,7 @@ def require_signal(env: str, squared: float, error: float, repeats: int) -> None
     )
 
 
-def _draw(path: Path, rows: list[Row], env: str) -> None:
+def _draw(path: Path, rows: list[Row], title: str) -> None:
     """Draw variance against unrolls, a colour an agent, predictions dashed."""
     figure = new_figure(7, 5)
     axes = figure.add_subplot()
@@ -184,7 +193,13 @@ def _draw(path: Path, rows: list[Row], env: str) -> None:
             )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_title(env)
+    unrolls = sorted({row["unrolls"] for row in rows})
+    axes.set_xticks(unrolls, [str(number) for number in unrolls])
+    axes.xaxis.set_minor_locator(NullLocator())
+    # 2 x 10^1 is harder to read than 20.
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    axes.set_title(title)
     axes.set_xlabel("unrolls in an episode, T / K")
     axes.set_ylabel("total variance / squared gradient norm")
     axes.grid(alpha=0.3)

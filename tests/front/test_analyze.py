@@ -77,20 +77,59 @@ def test_surface_has_the_known_losses_and_paths(tmp_path):
         *("--out", str(tmp_path)),
     ]
     assert analyze.main(command) == 0
-    surface = np.load(tmp_path / "surface.npz")
-    assert surface["raw"].shape == surface["smoothed"].shape == (11, 11)
+    grid = read_rows(tmp_path / "surface.csv")
+    raw, smoothed = (
+        np.array([float(row[name]) for row in grid]).reshape(11, 11)
+        for name in ("loss", "smoothed_loss")
+    )
     # That of the published code at (-4, -4), the first theta.
-    np.testing.assert_allclose(surface["raw"][1, 1], 2487.8, rtol=1e-4)
+    assert (grid[12]["first"], grid[12]["second"]) == ("-4", "-4")
+    np.testing.assert_allclose(raw[1, 1], 2487.8, rtol=1e-4)
     paths = read_rows(tmp_path / "paths.csv")
     assert [row["update"] for row in paths] == ["0", "1", "2"] * 2
     assert [row["seed"] for row in paths] == ["0"] * 3 + ["1"] * 3
     assert float(paths[0]["first"]) == -4
-    lowest, smoothed, *ends = read_rows(tmp_path / "summary.csv")
-    assert float(lowest["loss"]) == pytest.approx(surface["raw"].min(), rel=1e-5)
-    assert float(smoothed["smoothed_loss"]) == pytest.approx(
-        surface["smoothed"].min(), rel=1e-5
-    )
+    lowest, lowest_smoothed, *ends = read_rows(tmp_path / "summary.csv")
+    assert float(lowest["loss"]) == raw.min()
+    assert float(lowest_smoothed["smoothed_loss"]) == smoothed.min()
     assert [end["what"] for end in ends] == ["pes", "pes"]
+
+
+ESTIMATES = np.ones((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place", "results", "file", "number"),
+    [
+        # The first is the reference's.
+        ("bias", "bias.episode_estimates", [ESTIMATES, ESTIMATES], "bias.csv", 1),
+        ("variance", "variance.episode_estimates", [ESTIMATES], "variance.csv", 1),
+        ("cost", "cost.Cost._measure", [(1.0, 2)], "cost.csv", 1),
+        (
+            "surface --points 11 --sigma 1 --agents pes nres",
+            "surface.Surface._path",
+            [ESTIMATES],
+            "paths.csv",
+            2,
+        ),
+    ],
+)
+def test_ctrl_c_loses_no_row_that_was_measured(
+    arguments, place, results, file, number, tmp_path, monkeypatch, capsys
+):
+    left = iter(results)
+
+    def measure(*_, **options):
+        for result in left:
+            return result
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"pes_rl.analysis.{place}", measure)
+    assert analyze.main([*arguments.split(), "--out", str(tmp_path)]) == 130
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("stopped; written so far: ")
+    assert str(tmp_path / file) in line
+    assert len(read_rows(tmp_path / file)) == number
 
 
 @pytest.mark.slow

@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 
 from pes_rl import compare
-from pes_rl.figures import Panel, common_steps, draw_learning_curves, share_reached
+from pes_rl.figures import (
+    Panel,
+    against_mean_clock,
+    common_steps,
+    draw_learning_curves,
+    share_reached,
+)
 from pes_rl.run_folder import RunFolder, maker
 from pes_rl.study import make_study, read_study
+from pes_rl.study_outcomes import Outcome, read_curves
 from pes_rl.study_results import (
-    Outcome,
     interquartile_mean,
     interval,
     make_table,
@@ -233,6 +239,14 @@ def test_each_environment_has_its_table_and_panel(tmp_path):
     assert "| - | 2 | 200 | - |" in hopper  # it has no threshold
     for figure in ("curves.png", "wall_time.png", "reliability.png"):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
+    drawn_anew = read_curves(tmp_path / "curves.csv", study)
+    for run, outcome in zip(study.runs, drawn_anew, strict=True):
+        assert (outcome.arm, outcome.summary["env"]) == (run.arm, run.config.env)
+        assert outcome.summary["threshold"] == run.config.threshold
+        assert outcome.steps.tolist() == [0, 100, 200]
+        assert outcome.updates.tolist() == [0, 1, 2]
+        assert outcome.seconds.tolist() == [0, 2, 4]
+        assert outcome.returns.tolist() == [0, 200, 400]
     assert [
         (row["env"], row["seconds_to_threshold"]) for row in read(tmp_path / "runs.csv")
     ] == 2 * [("swimmer", "4.0")] + 2 * [("hopper", "")]
@@ -268,6 +282,26 @@ def test_losses_that_spread_have_a_logarithmic_axis(returns, scale, tmp_path):
     (axes,) = draw_learning_curves(tmp_path / "curves.png", [panel])
     assert axes.get_yscale() == scale
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), np.negative(returns))
+
+
+@pytest.mark.parametrize(("longest", "scale"), [(900, "linear"), (1100, "log")])
+def test_steps_that_spread_have_a_logarithmic_axis(longest, scale, tmp_path):
+    curves = {
+        str(end): [(np.array([0, end]), np.array([1.0, 2.0]))] for end in (100, longest)
+    }
+    (axes,) = draw_learning_curves(tmp_path / "curves.png", [Panel("t", curves)])
+    assert axes.get_xscale() == scale
+
+
+def test_time_is_the_mean_of_an_arms_runs_at_each_step():
+    """The second run, which found everything compiled, took a second where the first
+    took five, and was not evaluated at step 5."""
+    steps, returns = np.array([0, 5, 10]), np.array([-8.0, -4.0, 0.0])
+    first = (steps, np.array([4.0, 4.5, 5.0]), returns)
+    second = (steps[::2], np.array([0.0, 1.0]), returns[::2])
+    for clock, values in against_mean_clock([first, second]):
+        assert clock.tolist() == [2, 2.5, 3]
+        assert values.tolist() == [-8, -4, 0]
 
 
 def test_a_run_of_one_evaluation_is_seen(tmp_path):

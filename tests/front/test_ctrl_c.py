@@ -25,7 +25,12 @@ def interrupt(*arguments: Any, **options: Any) -> None:
 @pytest.mark.parametrize(
     ("main", "place", "arguments", "message"),
     [
-        (analyze.main, (analyze.Bias, "run"), ["bias"], "none are kept"),
+        (
+            analyze.main,
+            (analyze.Bias, "run"),
+            ["bias", "--out", "nowhere"],
+            "written so far: nothing",
+        ),
         (check.main, (check, "check"), ["swimmer"], "stopped"),
         (evaluate.main, (evaluate, "evaluate"), ["RUN"], "stopped"),
         (video.main, (video, "film_run"), ["RUN"], "stopped"),

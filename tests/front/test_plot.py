@@ -92,6 +92,22 @@ def test_a_resumed_run_drops_the_line_that_was_cut(tmp_path):
     assert log.read_text().strip() == ",".join(COLUMNS)
 
 
+def test_a_study_s_figures_are_drawn_anew(tmp_path, capsys):
+    study = 'env = "swimmer"\n[[arm]]\nagent = "pes"\nseeds = [0]\n'
+    (tmp_path / "study.toml").write_text(study)
+    # As the first studies had it: neither environment nor seconds.
+    rows = "arm,seed,timesteps,mean_reward\npes,0,0,1.5\npes,0,100,350\n"
+    (tmp_path / "curves.csv").write_text(rows)
+    assert plot.main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}: figures drawn anew\n"
+    drawn = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert drawn == ["curves.png", "reliability.png"]
+    (tmp_path / "curves.csv").write_text("arm,seed\npes,0\nother")
+    assert plot.main([str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "holds no curves of this study" in error and error.count("\n") == 1
+
+
 def test_what_cannot_be_drawn_ends_in_one_line(tmp_path, capsys):
     assert plot.main([str(tmp_path)]) == 2
     assert "holds no run" in capsys.readouterr().err
