@@ -12,6 +12,7 @@ from pes_rl.analysis.memory import Memory
 from pes_rl.analysis.scaling import Scaling
 from pes_rl.analysis.surface import Surface
 from pes_rl.analysis.variance import Variance
+from pes_rl.command_line import let_help_flow
 
 _STUDIES = {
     "surface": Surface,
@@ -26,6 +27,8 @@ _STUDIES = {
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     begun = time.time()
+    for kind in _STUDIES.values():
+        let_help_flow(kind)
     study = tyro.extras.subcommand_cli_from_dict(
         _STUDIES, args=arguments, prog="python -m pes_rl.analyze"
     )

@@ -36,13 +36,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from pes_rl.agreement import measure_agreement
 from pes_rl.bench_engines import Row, Run, Size, make_engines
 from pes_rl.bench_unrolled import unrolled_engines
+from pes_rl.command_line import read_options
 from pes_rl.envs.registry import (
     NATIVE_NAMES,
     environment_names,
@@ -81,7 +81,7 @@ class BenchConfig:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    config = tyro.cli(BenchConfig, args=arguments, prog="python -m pes_rl.bench")
+    config = read_options(BenchConfig, arguments, "bench")
     measured: list[tuple[str, list[Row], np.ndarray]] = []
     try:
         _check(config)

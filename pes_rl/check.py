@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pes_rl.agreement import measure_agreement
+from pes_rl.command_line import read_options
 from pes_rl.config import make_config
 from pes_rl.envs import Particles, Rollout, Segment
 from pes_rl.envs.registry import NATIVE_NAMES
@@ -51,7 +52,7 @@ class CheckOptions:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status is 1 if training could not rely on it."""
-    options = tyro.cli(CheckOptions, args=arguments, prog="python -m pes_rl.check")
+    options = read_options(CheckOptions, arguments, "check")
     try:
         if options.num_pairs < 1:
             raise ValueError(f"num_pairs={options.num_pairs} must be at least 1; use 4")

@@ -17,6 +17,7 @@ import jax
 import tyro
 
 from pes_rl.assembly import Assembly, assemble
+from pes_rl.command_line import read_options
 from pes_rl.config import TrainConfig
 from pes_rl.envs.registry import is_in_jax
 from pes_rl.lockstep import run_together
@@ -61,7 +62,7 @@ class CompareOptions:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    options = tyro.cli(CompareOptions, args=arguments, prog="python -m pes_rl.compare")
+    options = read_options(CompareOptions, arguments, "compare")
     try:
         if options.jobs < 1:
             raise ValueError(f"jobs={options.jobs} must be at least 1")

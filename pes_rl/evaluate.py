@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from pes_rl.command_line import read_options
 from pes_rl.config import TrainConfig
 from pes_rl.envs import Rollout, UnrolledProblem
 from pes_rl.evaluation import make_evaluator
@@ -46,9 +47,7 @@ class EvaluateOptions:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    options = tyro.cli(
-        EvaluateOptions, args=arguments, prog="python -m pes_rl.evaluate"
-    )
+    options = read_options(EvaluateOptions, arguments, "evaluate")
     try:
         config, returns, lengths = evaluate(options)
     except ValueError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 import tyro
 
+from pes_rl.command_line import read_options
 from pes_rl.config import TrainConfig
 from pes_rl.figures import Panel, against_mean_clock, draw_learning_curves
 from pes_rl.run_files import read_curve, read_settings
@@ -34,7 +35,7 @@ class PlotOptions:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    options = tyro.cli(PlotOptions, args=arguments, prog="python -m pes_rl.plot")
+    options = read_options(PlotOptions, arguments, "plot")
     studies = [Path(p) for p in options.runs if (Path(p) / "curves.csv").exists()]
     try:
         for study in studies:

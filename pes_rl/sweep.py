@@ -15,6 +15,7 @@ import numpy as np
 import tyro
 
 from pes_rl.callbacks import Callback, Run
+from pes_rl.command_line import read_options
 from pes_rl.compare import (
     assemble_once,
     ctrl_c_later,
@@ -49,7 +50,7 @@ class SweepOptions:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    options = tyro.cli(SweepOptions, args=arguments, prog="python -m pes_rl.sweep")
+    options = read_options(SweepOptions, arguments, "sweep")
     try:
         for name in ("trials", "jobs"):
             if getattr(options, name) < 1:

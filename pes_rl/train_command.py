@@ -12,8 +12,8 @@ from types import FrameType
 from typing import Any, Literal
 
 import jax
-import tyro
 
+from pes_rl.command_line import read_options
 from pes_rl.config import TrainConfig, make_config
 from pes_rl.envs import EngineLost
 from pes_rl.envs.registry import native_twin
@@ -106,13 +106,12 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
         base = make_config(known.env or "swimmer", known.agent or "pes")
         settings = dataclasses.asdict(base)
     default = _CommandLine(**{**settings, "resume": known.resume})
-    parsed = tyro.cli(
+    parsed = read_options(
         _CommandLine,
+        arguments,
+        "train",
         default=default,
-        args=arguments,
-        prog="python -m pes_rl.train",
-        description="Train a policy, or the parameters of an unrolled problem, by "
-        "evolution strategies on partial unrolls. "
+        description="Train a policy, or the parameters of an unrolled problem.\n\n"
         "Defaults are those of the given --env and --agent.",
     )
     settings = dataclasses.asdict(parsed)

@@ -104,6 +104,7 @@ def _unrolled(
     agents = {
         "pes": {**partial, "restart_at_once": True},
         "gpes": {**partial, "noise_period": 10 * truncation_length},
+        "nres": partial,
         "pes-analytic": partial,
         "truncated-es": partial,
     }
@@ -117,7 +118,6 @@ def _unrolled(
     if not endless:
         whole = {**settings, "log_interval": 1}
         agents |= {
-            "nres": partial,
             "es": whole,
             "ars": {**whole, "num_top_pairs": max(settings["num_pairs"] // 2, 1)},
             "bptt": mean,

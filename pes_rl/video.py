@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
+from pes_rl.command_line import read_options
 from pes_rl.config import TrainConfig
 from pes_rl.gif import write_gif
 from pes_rl.policy_files import TrainedPolicy, load_policy
@@ -41,7 +42,7 @@ class VideoOptions:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    options = tyro.cli(VideoOptions, args=arguments, prog="python -m pes_rl.video")
+    options = read_options(VideoOptions, arguments, "video")
     try:
         returns, out = film_run(options)
     except (ValueError, OSError) as error:

@@ -1,0 +1,48 @@
+"""The options of a command, which are the fields of a dataclass, by tyro."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import docstring_parser
+import tyro
+
+T = TypeVar("T")
+
+
+def read_options(
+    kind: type[T], arguments: Sequence[str] | None, command: str, **settings: Any
+) -> T:
+    """The options of `python -m pes_rl.COMMAND`; ends the process for --help.
+
+    Args:
+        kind: Dataclass of the options.
+        arguments: None takes those of the process.
+        command: Name of the command.
+        settings: Others of `tyro.cli`'s.
+    """
+    let_help_flow(kind)
+    return tyro.cli(
+        kind, args=arguments, prog=f"python -m pes_rl.{command}", **settings
+    )
+
+
+@cache
+def let_help_flow(kind: type) -> None:
+    """Let the help on each option fill its lines.
+
+    tyro breaks it where the docstring's lines break, because these are indented. What
+    it is given in so many words it leaves to flow.
+    """
+    texts = {
+        option.arg_name: option.description
+        for base in reversed(kind.__mro__[:-1])
+        for option in docstring_parser.parse_from_object(base).params
+    }
+    hints = get_type_hints(kind, include_extras=True)
+    kind.__annotations__ = {
+        name: Annotated[hint, tyro.conf.arg(help=" ".join(texts[name].split()))]
+        if texts.get(name)
+        else hint
+        for name, hint in hints.items()
+    }
