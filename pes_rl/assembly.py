@@ -154,7 +154,8 @@ def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly
                 f"{name}={getattr(config, name)!r} has no meaning for {config.env}, "
                 "which has no policy; drop it"
             )
-    rollout = DeviceRollout(problem, problem.horizon, diverged_loss(config, problem))
+    loss = diverged_loss(config, problem)
+    rollout = DeviceRollout(problem.system, problem.horizon, loss)
     evaluation = make_evaluation_rollout(config, problem)
     evaluator = partial(make_evaluator, evaluation, counts=problem.meta_loss)
     return Assembly(

@@ -35,13 +35,13 @@ def let_help_flow(kind: type) -> None:
     it is given in so many words it leaves to flow.
     """
     texts = {
-        option.arg_name: option.description
+        option.arg_name: " ".join((option.description or "").split())
         for base in reversed(kind.__mro__[:-1])
         for option in docstring_parser.parse_from_object(base).params
     }
     hints = get_type_hints(kind, include_extras=True)
     kind.__annotations__ = {
-        name: Annotated[hint, tyro.conf.arg(help=" ".join(texts[name].split()))]
+        name: Annotated[hint, tyro.conf.arg(help=texts[name])]
         if texts.get(name)
         else hint
         for name, hint in hints.items()

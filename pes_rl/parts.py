@@ -92,7 +92,7 @@ def make_evaluation_rollout(
 ) -> DeviceRollout:
     """The rollout of an evaluation, which ends even where the problem does not."""
     steps = problem.evaluation_steps
-    return DeviceRollout(problem, steps, diverged_loss(config, problem))
+    return DeviceRollout(problem.system, steps, diverged_loss(config, problem))
 
 
 def diverged_loss(config: TrainConfig, problem: UnrolledProblem) -> float:

@@ -66,9 +66,12 @@ def read_curves(path: Path, study: Study) -> list[Outcome]:
     try:
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
-                values = [float(row.get(name, "nan")) for name in _COLUMNS]
+                clocks = (row.get(name, "nan") for name in ("updates", "seconds"))
+                values = [row["timesteps"], *clocks, row["mean_reward"]]
                 env = row.get("env", study.envs[0])
-                rows[env, row["arm"], row["seed"]].append(values)
+                rows[env, row["arm"], row["seed"]].append([*map(float, values)])
+        if not rows:
+            raise ValueError("no rows")
         return [
             Outcome(
                 arm,
@@ -77,11 +80,8 @@ def read_curves(path: Path, study: Study) -> list[Outcome]:
             )
             for (env, arm, _), of_run in rows.items()
         ]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no curves of this study: {error!r}") from error
-
-
-_COLUMNS = ("timesteps", "updates", "seconds", "mean_reward")
 
 
 def by_environment(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[Outcome]]]:

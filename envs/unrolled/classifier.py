@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pes_rl.envs.final_loss import FinalLoss
+from pes_rl.envs.problem import Problem
 from pes_rl.envs.unrolled.images import NUM_CLASSES, Images, ImageSet, load_images
 from pes_rl.envs.unrolled.problem import UnrolledProblem
 
@@ -40,12 +42,15 @@ class ClassifierProblem(UnrolledProblem):
         objective: Cross-entropy on training or on validation images, or minus the
             accuracy on validation images, which has no useful derivative.
         batch_size: Images in a minibatch.
+        final_loss: Judge an episode by its last loss alone, in partial unrolls
+            (`FinalLoss`); it is then measured on one minibatch all along.
     """
 
     data: ImageSet = "generated"
     data_folder: str | None = None
     objective: Objective = "training-loss"
     batch_size: int = 100
+    final_loss: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,6 +62,10 @@ class ClassifierProblem(UnrolledProblem):
         return load_images(self.data, self.data_folder)
 
     @property
+    def system(self) -> Problem:
+        return FinalLoss(self) if self.final_loss else self
+
+    @property
     def differentiable(self) -> bool:
         return self.objective != "validation-accuracy"
 
@@ -65,7 +74,8 @@ class ClassifierProblem(UnrolledProblem):
         """That of guessing for a whole episode, or of never being right."""
         if self.objective == "validation-accuracy":
             return 0.0
-        return self.evaluation_steps * math.log(NUM_CLASSES)
+        steps = 1 if self.final_loss else self.evaluation_steps
+        return steps * math.log(NUM_CLASSES)
 
     def layer_sizes(self, hidden_sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Units of each layer, from the pixels to the classes."""
@@ -81,10 +91,17 @@ class ClassifierProblem(UnrolledProblem):
 
     def minibatches(self, key_data: jax.Array, t: jax.Array) -> tuple[Batch, Batch]:
         """What step t of the episode with this key learns from and is measured on."""
-        key = jax.random.fold_in(jax.random.wrap_key_data(key_data), t + 1)
-        learn, test = jax.random.bits(key, (2, self.batch_size), "uint32")
+        key = jax.random.wrap_key_data(key_data)
+        learn, test = self._choices(key, t + 1)
+        if self.final_loss:
+            _, test = self._choices(key, self.evaluation_steps + 1)
         part = "training" if self.objective == "training-loss" else "validation"
         return self.images.batch(learn, "training"), self.images.batch(test, part)
+
+    def _choices(self, key: jax.Array, number: int | jax.Array) -> jax.Array:
+        """Numbers that choose two minibatches, [2, batch] of uint32."""
+        key = jax.random.fold_in(key, number)
+        return jax.random.bits(key, (2, self.batch_size), "uint32")
 
     def measure(self, network: Network, batch: Batch, masks: Masks = None) -> jax.Array:
         """The objective on a minibatch."""

@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import jax
 import numpy as np
 
+from pes_rl.envs.problem import Problem
+
 
 @dataclass(frozen=True)
 class UnrolledProblem:
@@ -42,6 +44,11 @@ class UnrolledProblem:
 
     def step(self, theta: jax.Array, state: Any) -> tuple[Any, jax.Array, jax.Array]:
         raise NotImplementedError
+
+    @property
+    def system(self) -> Problem:
+        """What is unrolled: the problem, or its losses in another form."""
+        return self
 
     @property
     def differentiable(self) -> bool:

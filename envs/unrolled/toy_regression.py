@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from pes_rl.envs.final_loss import FinalLoss
+from pes_rl.envs.problem import Problem
 from pes_rl.envs.unrolled.problem import UnrolledProblem
 
 State = tuple[jax.Array, jax.Array, jax.Array]  # step t, x0, x1
@@ -25,9 +27,16 @@ class ToyRegression(UnrolledProblem):
 
     Attributes:
         horizon: Steps T of the inner problem.
+        final_loss: Judge it by f after its last step alone, in partial unrolls
+            (`FinalLoss`).
     """
 
     horizon: int = 100
+    final_loss: bool = False
+
+    @property
+    def system(self) -> Problem:
+        return FinalLoss(self) if self.final_loss else self
 
     @property
     def parameter_names(self) -> tuple[str, ...]:

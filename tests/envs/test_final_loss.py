@@ -13,7 +13,10 @@ from recurrent import SIGMA, float32
 from sampling import assert_mean
 
 from pes_rl.agents import PES, antithetic_perturbations
+from pes_rl.config import make_config
 from pes_rl.envs import DeviceRollout, FinalLoss
+from pes_rl.envs.registry import make
+from pes_rl.parts import make_evaluation_rollout
 
 NUM_UNROLLS, NUM_PAIRS, NUM_DRAWS = 4, 10, 2000
 G = np.array([1.0, -2.0, 0.5])
@@ -40,6 +43,39 @@ def test_an_episode_sums_to_its_last_loss():
             assert total == plain.loss[last, i]
             checked += 1
     assert checked > 12
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("toy-regression", {}),
+        ("lr-schedule", {"hidden_sizes": [3], "batch_size": 4}),
+        ("mlp-hyperparameters", {"hidden_units": 2, "batch_size": 4}),
+        ("learned-optimizer", {"hidden_sizes": [2], "batch_size": 4}),
+    ],
+)
+def test_problems_are_judged_by_their_last_loss(name, options):
+    """As evaluated, and on the same minibatch at every step."""
+    options = {**options, "horizon": 6, "final_loss": True}
+    problem: Any = make(f"unrolled:{name}", env_kwargs=options)
+    theta, key = problem.init_theta(jax.random.key(3)), jax.random.key(4)
+
+    def step(state: Any, _: None) -> Any:
+        state, loss, _ = problem.step(theta, state)
+        return state, loss
+
+    rollout = make_evaluation_rollout(make_config("unrolled:lstm", "pes"), problem)
+    particles = rollout.reset(key, 1, members=1)
+    (state, _) = jax.tree.map(lambda leaf: leaf[0], particles.state)
+    _, losses = jax.jit(lambda s: jax.lax.scan(step, s, length=6))(state)
+    _, segment = rollout.unroll(particles, theta[None], 6)
+    np.testing.assert_allclose(segment.loss.sum(), losses[-1], rtol=1e-5)
+    assert problem.meta_loss == "sum"
+    if name != "toy-regression":
+        tests = [problem.minibatches(state[0], jnp.int32(t))[1][0] for t in range(6)]
+        assert all((batch == tests[0]).all() for batch in tests)
+        learn = [problem.minibatches(state[0], jnp.int32(t))[0][0] for t in range(2)]
+        assert (learn[0] != learn[1]).any() and (learn[0] != tests[0]).any()
 
 
 @dataclass(frozen=True)

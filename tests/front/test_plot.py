@@ -102,10 +102,11 @@ def test_a_study_s_figures_are_drawn_anew(tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path}: figures drawn anew\n"
     drawn = sorted(path.name for path in tmp_path.glob("*.png"))
     assert drawn == ["curves.png", "reliability.png"]
-    (tmp_path / "curves.csv").write_text("arm,seed\npes,0\nother")
-    assert plot.main([str(tmp_path)]) == 2
-    error = capsys.readouterr().err
-    assert "holds no curves of this study" in error and error.count("\n") == 1
+    for torn in (rows[:-9], rows[:32], "arm,seed\npes,0\n"):
+        (tmp_path / "curves.csv").write_text(torn)
+        assert plot.main([str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert "holds no curves of this study" in error and error.count("\n") == 1
 
 
 def test_what_cannot_be_drawn_ends_in_one_line(tmp_path, capsys):
