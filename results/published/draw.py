@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import NullLocator
 
 from pes_rl.analysis.output import new_figure
 
@@ -96,16 +97,17 @@ def draw_hyperparameters() -> None:
         best = np.minimum.accumulate(losses, axis=1)
         axes.plot(steps, best.mean(0), "o-", markersize=3, color=color, label=agent)
         axes.fill_between(steps, best.min(0), best.max(0), color=color, alpha=0.2)
-    for name, value in (("PES", 432), ("random search", 452), ("truncated ES", 491)):
+    published = {"PES": (432, "top"), "random search": (452, "bottom")}
+    published["truncated ES"] = (491, "bottom")
+    for name, (value, side) in published.items():
         axes.axhline(value, color="0.5", linewidth=0.8, linestyle=":")
-        axes.annotate(
-            f"published, {name}, 3,000,000 steps",
-            (0, value),
-            fontsize=7,
-            ha="left",
-            va="bottom",
-        )
+        text = f"published, {name}, 3,000,000 steps"
+        axes.annotate(text, (0, value), fontsize=7, ha="left", va=side)
     axes.set_yscale("log")
+    axes.set_yticks([400, 500, 700, 1000, 1500, 2000])
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set(
         title="29 hyperparameters on Fashion-MNIST, published sizes",
         xlabel="steps of training, of all particles",
