@@ -42,7 +42,7 @@ from rich.table import Table
 from pes_rl.agreement import measure_agreement
 from pes_rl.bench_engines import Row, Run, Size, make_engines
 from pes_rl.bench_unrolled import unrolled_engines
-from pes_rl.command_line import read_options
+from pes_rl.command_line import finish, read_options
 from pes_rl.envs.registry import (
     NATIVE_NAMES,
     environment_names,
@@ -234,4 +234,4 @@ def _print_summary(measured: list[tuple[str, list[Row], np.ndarray]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main())

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pes_rl.agreement import measure_agreement
-from pes_rl.command_line import read_options
+from pes_rl.command_line import finish, read_options
 from pes_rl.config import make_config
 from pes_rl.envs import Particles, Rollout, Segment
 from pes_rl.envs.registry import NATIVE_NAMES
@@ -191,4 +191,4 @@ def _speed(rollout: Rollout, unroll: Callable[..., Any], thetas: jax.Array) -> f
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main())

@@ -1,8 +1,11 @@
-"""The options of a command, which are the fields of a dataclass, by tyro."""
+"""How a command begins and ends: options from a dataclass, and exit status."""
 
+import atexit
+import os
+import sys
 from collections.abc import Sequence
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 import docstring_parser
 import tyro
@@ -25,6 +28,20 @@ def read_options(
     return tyro.cli(
         kind, args=arguments, prog=f"python -m pes_rl.{command}", **settings
     )
+
+
+def finish(status: int) -> NoReturn:
+    """End the process with a command's exit status.
+
+    After Ctrl-C (130) without taking Python down in good order: XLA may still be at
+    work, in threads that crash when their interpreter goes.
+    """
+    if status != 130:
+        sys.exit(status)
+    atexit._run_exitfuncs()  # Processes and clusters are let go there.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 @cache

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from pes_rl.command_line import read_options
+from pes_rl.command_line import finish, read_options
 from pes_rl.config import TrainConfig
 from pes_rl.envs import Rollout, UnrolledProblem
 from pes_rl.evaluation import make_evaluator
@@ -110,4 +110,4 @@ def evaluate(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main())

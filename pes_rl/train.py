@@ -8,11 +8,12 @@ the function standing there, `pes_rl.train(...)` works after any order of import
 import sys
 from typing import Any
 
+from pes_rl.command_line import finish
 from pes_rl.front_door import train
 from pes_rl.train_command import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main())
 
 _modules: dict[str, Any] = sys.modules
 _modules[__name__] = train

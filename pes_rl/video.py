@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from pes_rl.command_line import read_options
+from pes_rl.command_line import finish, read_options
 from pes_rl.config import TrainConfig
 from pes_rl.gif import write_gif
 from pes_rl.policy_files import TrainedPolicy, load_policy
@@ -126,4 +126,4 @@ def _write_mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main())

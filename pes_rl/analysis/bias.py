@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pes_rl.analysis.episodes import Episodes, check_agents, episode_estimates
 from pes_rl.analysis.output import Table, print_table
-from pes_rl.analysis.subject import Episodes, Measurement, episode_estimates
+from pes_rl.analysis.subject import Measurement
 from pes_rl.analysis.variance import total_variance
 
 
@@ -54,6 +55,7 @@ class Bias(Measurement):
             for agent in (*self.agents, self.reference)
         }
         names = (self.reference, *self.agents)
+        check_agents(subject, [*estimators.values()])
         table = Table(Path(self.out) / "bias.csv")
         with Episodes(f"bias {self.env}", len(names) * self.repeats) as progress:
 

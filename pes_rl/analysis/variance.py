@@ -16,15 +16,15 @@ import numpy as np
 from matplotlib.ticker import LogFormatter, NullLocator
 
 from pes_rl.agents import Estimator
-from pes_rl.analysis.linear_blocks import LinearBlocks, predicted_variance
-from pes_rl.analysis.output import Row, Table, new_figure, print_table
-from pes_rl.analysis.subject import (
+from pes_rl.analysis.episodes import (
     Episodes,
-    Measurement,
-    Subject,
+    check_agents,
     count_unrolls,
     episode_estimates,
 )
+from pes_rl.analysis.linear_blocks import LinearBlocks, predicted_variance
+from pes_rl.analysis.output import Row, Table, new_figure, print_table
+from pes_rl.analysis.subject import Measurement, Subject
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Variance(Measurement):
         ]
         known = isinstance(subject.problem, LinearBlocks)
         episodes = len(jobs) * self.repeats + (0 if known else self.reference_repeats)
+        check_agents(subject, [estimator for _, estimator in jobs])
         out = Path(self.out)
         table = Table(out / "variance.csv")
         with Episodes(f"variance {self.env}", episodes) as progress:
@@ -106,7 +107,6 @@ class Variance(Measurement):
         for length in self.truncation_lengths or divisors:
             period = self.noise_period or 2 * length
             estimator = self.agent(agent, truncation_length=length, noise_period=period)
-            count_unrolls(estimator, steps)
             made.append((agent, estimator))
         return made if hasattr(made[0][1], "truncation_length") else made[:1]
 

@@ -194,6 +194,11 @@ def test_a_gradient_lost_in_noise_says_how_many_episodes_it_needs(squared, enoug
         (["--truncation-lengths", "7"], "does not divide the episode of 100 steps"),
         (["--theta", "1", "2"], "theta has 2 numbers"),
         (["--repeats", "1"], "repeats=1 must be at least 2"),
+        # Before any is measured.
+        (
+            ["--env", "swimmer", "--agents", "pes", "uoro", "--repeats", "1000000"],
+            "uoro differentiates through the simulation, and this one has no",
+        ),
         (["--env-kwargs", '{"colour": 1}'], "whose only options are size and horizon"),
         (["--env-kwargs", "5"], "whose only options are size and horizon"),
     ],

@@ -97,6 +97,30 @@ def test_ctrl_c_at_a_terminal_reaches_the_processes_of_a_bench_too(tmp_path) -> 
     assert rest.splitlines()[-1] == "stopped; whole tables measured: 0"
 
 
+def test_ctrl_c_ends_a_process_that_xla_is_at_work_in() -> None:
+    """Where Python's end would crash under XLA's threads; what has to end, ends."""
+    program = """
+import atexit, os, signal, threading
+import jax
+from jax import lax
+from pes_rl.command_line import finish
+
+atexit.register(print, "let go")
+interrupt = os.getpid(), signal.SIGINT
+work = jax.jit(lambda x: lax.fori_loop(0, 2 * 10**9, lambda i, x: x + 1e-9 * i, x))
+threading.Timer(1, os.kill, interrupt).start()
+try:
+    work(0.5).block_until_ready()
+except KeyboardInterrupt:
+    print("stopped")
+    finish(130)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", program], text=True, capture_output=True, timeout=120
+    )
+    assert (process.returncode, process.stdout) == (130, "stopped\nlet go\n")
+
+
 @pytest.mark.slow  # starts two processes
 @pytest.mark.parametrize("at_work", [False, True])
 def test_ctrl_c_ends_the_processes_of_a_comparison(tmp_path, at_work) -> None:
