@@ -106,6 +106,7 @@ from jax import lax
 from pes_rl.command_line import finish
 
 atexit.register(print, "let go")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a shell ignores it
 interrupt = os.getpid(), signal.SIGINT
 work = jax.jit(lambda x: lax.fori_loop(0, 2 * 10**9, lambda i, x: x + 1e-9 * i, x))
 threading.Timer(1, os.kill, interrupt).start()
