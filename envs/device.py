@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -186,7 +187,11 @@ class DeviceRollout:
         if observations is not None:
             _, observation = carry.state
             observations = add_observations(observations, observation, _running(carry))
-        state, loss, terminated = jax.vmap(self.problem.step)(thetas, carry.state)
+        if len(thetas) < len(carry.spare_used):
+            step = jax.vmap(partial(self.problem.step, thetas[0]))
+            state, loss, terminated = step(carry.state)
+        else:
+            state, loss, terminated = jax.vmap(self.problem.step)(thetas, carry.state)
         if carry.running is not None:
             state = _select(carry.running, state, carry.state)
             terminated = terminated & carry.running

@@ -114,6 +114,7 @@ class HostRollout:
         clock, observation = particles.clock, particles.state.observation.copy()
         # In the observations' precision once, or every step would convert them again.
         parameters = np.asarray(rows_of(thetas), dtype=observation.dtype)
+        parameters = np.broadcast_to(parameters, (len(observation), len(parameters[0])))
         running, ids = np.ones(len(observation), bool), None
         keys = _EpisodeKeys(clock)
         rows = _blank_segment(length, len(observation))
@@ -182,7 +183,7 @@ class HostRollout:
             observation[:], reward, terminated = self.environment.step(actions, None)
             return _loss(observation, self.reward_shift - reward), terminated
         loss, terminated = np.zeros(len(thetas)), np.zeros(len(thetas), bool)
-        actions = self._act(thetas[ids], observation[ids])
+        actions = self._act(_rows_at(thetas, ids), observation[ids])
         observation[ids], reward, terminated[ids] = self.environment.step(actions, ids)
         loss[ids] = _loss(observation[ids], self.reward_shift - reward)
         return loss, terminated
@@ -205,6 +206,11 @@ def take_copies(particles: Particles, indices: Any, can_copy: bool) -> Particles
             "copies, such as pes or es"
         )
     return jax.tree.map(lambda leaf: leaf[np.asarray(indices)], particles)
+
+
+def _rows_at(thetas: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """The rows `ids`; no copies of one that all share."""
+    return thetas[: len(ids)] if thetas.strides[0] == 0 else thetas[ids]
 
 
 class _EpisodeKeys:

@@ -167,7 +167,8 @@ class RayRollout:
         if isinstance(thetas, Thetas):
             recipe = self.crew.share(_pack(thetas.recipe))
             return [(recipe, s) for s in slices]
-        return [(np.asarray(thetas)[s], None) for s in slices]
+        rows = np.asarray(thetas)
+        return [(rows[s] if len(rows) > 1 else rows, None) for s in slices]
 
     def _slices(self, num_particles: int) -> list[slice]:
         """Which particles each worker has: whole pairs, as equal as can be."""

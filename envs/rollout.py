@@ -112,7 +112,8 @@ class Rollout(Protocol):
 
         Args:
             particles: N particles.
-            thetas: Parameters of each particle. # shape=(N, D)
+            thetas: Parameters of each particle, or a single row for all of them, which
+                is held once. # shape=(N, D) or (1, D)
             length: Steps K.
             single_episode: Stop each particle at its first end; it then waits at the
                 start of its next episode and is not simulated on.

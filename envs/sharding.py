@@ -105,10 +105,11 @@ class ShardedRollout:
             sums = ObservationSums(of_all, of_each, of_each)
             if self.moments is None:
                 sums = None
+            one_for_all = len(rows_of(thetas)) < len(particles.loss)
             unroll = jax.shard_map(
                 unroll,
                 mesh=self.mesh,
-                in_specs=(of_each, of_each, of_all),
+                in_specs=(of_each, of_all if one_for_all else of_each, of_all),
                 out_specs=(of_each, Segment(step, step, step, step, sums)),
                 # Loops begin with constants and go on with what differs by device.
                 check_vma=False,

@@ -14,6 +14,9 @@ from pes_rl.envs.episodes import Array
 from pes_rl.learner import with_normalizer
 from pes_rl.processes import is_first
 
+ROWS = 2**20
+"""Floats of theta, once an episode, up to which a device holds it so: 4 MiB."""
+
 Evaluator = Callable[[jax.Array, ObservationMoments | None, jax.Array], "Evaluation"]
 
 
@@ -35,6 +38,7 @@ def make_evaluator(
     """A function (theta [D], observations, key) -> `Evaluation` of fresh episodes.
 
     It plays on `rollout`, which training must not use; its steps are not training's.
+    However many the episodes, theta is held once, or in no more than `ROWS` floats.
     Of several processes the first plays, and tells the others; all must call.
     `observations` are what training normalises by, and None where it does not. An
     episode's return is minus the sum of its losses, or minus the last of them where it
@@ -48,7 +52,7 @@ def make_evaluator(
     ) -> Evaluation:
         played = with_normalizer(rollout, observations)
         particles = rollout.reset(key, num_episodes, members=1)
-        thetas = jnp.broadcast_to(theta, (num_episodes, theta.size))
+        thetas = _rows(theta, num_episodes, rollout.on_device)
         _, segment = played.unroll(particles, thetas, horizon, single_episode=True)
         lengths = segment.simulated.sum(0, dtype=jnp.int32)
         if counts == "last":
@@ -58,6 +62,16 @@ def make_evaluator(
 
     evaluate = jax.jit(evaluate) if rollout.on_device else evaluate
     return evaluate if jax.process_count() == 1 else _told(evaluate, num_episodes)
+
+
+def _rows(theta: jax.Array, num_episodes: int, on_device: bool) -> jax.Array:
+    """Theta for all episodes as one row, or as a row each: (1, D) or (episodes, D).
+
+    In NumPy the two give the same bits. On a device one row makes matrix products of
+    another shape, which round otherwise; so few parameters have a row each.
+    """
+    count = num_episodes if on_device and num_episodes * theta.size <= ROWS else 1
+    return jnp.broadcast_to(theta, (count, theta.size))
 
 
 def _told(evaluate: Evaluator, num_episodes: int) -> Evaluator:

@@ -6,7 +6,8 @@ It is a process of its own, with an XLA_FLAGS that simulates the devices: JAX fi
 their number when it starts. For each name of the table it writes to OUT, an npz file,
 theta and the reports after a few updates on one device (`NAME one ...`) and on eight
 (`NAME eight ...`), the collectives of the compiled update (`NAME collectives`), and how
-the estimator's state then lies (`NAME layout`).
+the estimator's state then lies (`NAME layout`). Besides, the losses of an unroll of one
+row of parameters for all (`one row, one` and `one row, eight`).
 """
 
 import re
@@ -64,6 +65,14 @@ def layout(state: Any) -> list[tuple[int, int]]:
     ]
 
 
+def losses_of_one_row(devices: int) -> jax.Array:
+    """Of all particles under one row of parameters."""
+    learner = make_learner("es", devices)
+    rollout, theta = learner._rollout, estimator_table.theta_of("es")
+    start = rollout.reset(jax.random.key(7), NUM_PAIRS)
+    return rollout.unroll(start, theta[None], 10)[1].loss
+
+
 def main(out: str, names: list[str]) -> None:
     results: dict[str, Any] = {}
     for name in names:
@@ -80,6 +89,8 @@ def main(out: str, names: list[str]) -> None:
             for field in ("particle_loss", "env_steps", "episodes", "signal_to_noise"):
                 values = np.asarray(getattr(report, field))
                 results[f"{name} {count} {field}"] = values
+    for count, devices in (("one", 1), ("eight", DEVICES)):
+        results[f"one row, {count}"] = np.asarray(losses_of_one_row(devices))
     np.savez(out, **results)
 
 

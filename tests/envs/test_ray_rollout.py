@@ -229,6 +229,14 @@ def test_a_worker_draws_its_own_pairs_and_with_orthogonal_ones_their_blocks(
     assert drawn == [12, 6 if orthogonal else 3]
 
 
+def test_one_row_serves_the_particles_of_all_workers():
+    segments = []
+    for rollout in (on_workers(3), counting.host_rollout()):
+        start = rollout.reset(jax.random.key(3), NUM_PAIRS)
+        segments.append(rollout.unroll(start, jnp.array([[1.5, -0.5]]), 12)[1])
+    jax.tree.map(np.testing.assert_array_equal, *segments)
+
+
 def test_more_workers_than_pairs_are_refused():
     with pytest.raises(ValueError, match="workers=3 are more than the 2 pairs"):
         on_workers(3).reset(jax.random.key(0), 2)

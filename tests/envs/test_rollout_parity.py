@@ -265,6 +265,20 @@ def test_many_short_unrolls_equal_one_long_one(driver):
     assert_same_particles(long, particles)
 
 
+@pytest.mark.parametrize("single_episode", [False, True])
+@pytest.mark.parametrize("driver", counting.ROLLOUTS)
+def test_one_row_serves_all_particles(driver, single_episode):
+    rollout = make(driver, SCENARIOS["single episodes"])
+    start = rollout.reset(jax.random.key(3), NUM_PAIRS)
+    row = jnp.array([[1.5, -0.5]])
+    unrolls = [
+        rollout.unroll(start, thetas, 12, single_episode=single_episode)
+        for thetas in (row, jnp.tile(row, (NUM_PARTICLES, 1)))
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *unrolls)
+    assert unrolls[0][1].ended.any()
+
+
 @pytest.mark.parametrize("driver", counting.ROLLOUTS)
 def test_an_unroll_leaves_the_particles_that_it_was_given_alone(driver):
     rollout = make(driver, SCENARIOS["early ends"])

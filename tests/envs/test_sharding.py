@@ -78,6 +78,12 @@ def test_states_and_accumulators_are_cut_into_eighths(results, name):
     assert ((32, 4) in layout) == (name != "truncated-es")
 
 
+def test_one_row_serves_the_particles_of_all_devices(results):
+    losses = [results[f"one row, {count}"] for count in ("one", "eight")]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+    assert np.ptp(losses[0]) > 0
+
+
 @pytest.mark.slow
 def test_every_estimator_on_eight_devices(tmp_path):
     results = run_on_eight(tmp_path / "results.npz", ESTIMATORS)
