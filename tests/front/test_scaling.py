@@ -2,14 +2,14 @@
 
 import csv
 import gc
+import re
 import sys
 
 import numpy as np
 import pytest
 
 from pes_rl import analyze
-from pes_rl.analysis import memory
-from pes_rl.analysis.memory import Case
+from pes_rl.analysis import memory, memory_case
 from pes_rl.analysis.scaling_model import BANDWIDTH, Model, predict
 
 TRUE = Model(driver=2e-3, particle=1e-5, message=5e-4, step=2e-5)
@@ -73,28 +73,77 @@ def test_predictions_are_the_model_s():
 def test_memory_of_chunks_is_planned_and_kept_without_the_population(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(memory, "_in_a_process", Case.measure)
-    command = ["memory", "--agents", "pes", "--parameters", "1000", "20000"]
-    sizes = ["--num-pairs", "16", "--out", str(tmp_path)]
-    assert analyze.main([*command, *sizes]) == 0
+    # In this process, whose peak is that of all tests before.
+    monkeypatch.setattr(memory, "_in_a_process", memory_case.work)
+    sizes = "--parameters 20000 --num-pairs 16 --unroll 2 --horizon 4 --rounds 1"
+    command = ["memory", "--agents", "pes", *sizes.split(), "--out", str(tmp_path)]
+    assert analyze.main(command) == 0
     found = {
-        (int(row["parameters"]), int(row["pairs_at_once"])): row
+        (row["env"], int(row["pairs_at_once"])): row
         for row in rows(tmp_path / "memory.csv")
     }
-    assert set(found) == {(d, n) for d in (1000, 20_000) for n in (1, 16)}
-    whole, chunked = found[20_000, 16], found[20_000, 1]
-    population = 4 * 32 * 20_000
-    assert int(whole["population_bytes"]) == population
-    assert int(whole["kept_bytes"]) > population > int(whole["planned_bytes"]) / 20
-    assert int(chunked["kept_bytes"]) < 4000
-    assert int(chunked["planned_bytes"]) < population / 2
+    assert len(found) == 4
+    # 136 units twice, of 8 observations and for 2 actions, in a network without biases.
+    for env, size in (("number", 20_000), ("swimmer", 136 * (8 + 136 + 2))):
+        whole, chunked = found[env, 16], found[env, 1]
+        population = 4 * 32 * size
+        assert int(whole["population_bytes"]) == population < int(whole["kept_bytes"])
+        assert int(chunked["kept_bytes"]) < 20_000
+        assert float(chunked["cpu_seconds"]) > 0 < float(whole["seconds"])
+    planned = [int(found["number", n]["planned_bytes"]) for n in (1, 16)]
+    assert planned[0] < 4 * 32 * 20_000 / 2 < planned[1] / 4
     assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_memory_has_measured_is_kept_when_it_is_stopped(
+    tmp_path, monkeypatch, capsys
+):
+    row = {"parameters": 10, "particles": 4, "population_bytes": 160, "peak_bytes": 640}
+
+    def measure(cases, rounds):
+        assert rounds == 2
+        if cases[0].env == "swimmer":
+            raise KeyboardInterrupt
+        return [
+            {"env": case.env, "agent": case.agent, **row, "pairs_at_once": pairs}
+            for case in cases
+            if (pairs := case.pairs_per_chunk)
+        ]
+
+    monkeypatch.setattr(memory, "_in_a_process", measure)
+    command = ["memory", "--num-pairs", "2", "--out", str(tmp_path)]
+    assert analyze.main([*command, "--agents", "pes", "es"]) == 130
+    line = capsys.readouterr().out.splitlines()[-1]
+    path = tmp_path / "memory.csv"
+    assert line == f"stopped; updates measured: 4, written to {path}"
+    assert [row["agent"] for row in rows(path)] == ["pes", "pes", "es", "es"]
+    assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow  # starts two processes
+def test_a_process_of_its_own_measures_by_how_much_memory_peaks(tmp_path):
+    sizes = "--agents es --parameters 100000 --num-pairs 8 --rounds 1"
+    assert analyze.main(["memory", *sizes.split(), "--out", str(tmp_path)]) == 0
+    peaks = {
+        (row["env"], row["pairs_at_once"]): float(row["peak_bytes"])
+        / float(row["population_bytes"])
+        for row in rows(tmp_path / "memory.csv")
+    }
+    assert len(peaks) == 4
+    for env in ("number", "swimmer"):
+        assert 3 < peaks[env, "8"] < 9
+        assert peaks[env, "1"] < peaks[env, "8"] / 2
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         ("memory --agents gpes", "unknown agent in chunks 'gpes'"),
+        ("memory --env swimer", "unknown environment 'swimer'"),
+        ("memory --env gym:Pendulum-v1", "Pendulum-v1 cannot be copied"),
+        ("memory --parameters 10", "parameters=10 are too few .* use 11 or more"),
+        ("memory --unroll 9", "longer than the horizon of 8"),
+        ("memory --rounds 0", "rounds=0 must be at least 1"),
         ("scaling", r"scaling needs Ray: pip install 'pes-rl\[ray\]'"),
     ],
 )
@@ -102,7 +151,8 @@ def test_what_cannot_be_is_refused(command, message, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     monkeypatch.delitem(sys.modules, "pes_rl.envs.ray_cluster", raising=False)
     assert analyze.main(command.split()) == 2
-    assert message.replace("\\", "") in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1
 
 
 @pytest.mark.slow

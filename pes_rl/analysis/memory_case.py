@@ -1,0 +1,232 @@
+"""Updates of one large policy, in a process of their own: their memory and their time.
+
+`memory` starts it: python -m pes_rl.analysis.memory_case ROUNDS < cases in JSON
+"""
+
+import ctypes
+import gc
+import json
+import re
+import sys
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pes_rl.agents import AGENTS, Policy
+from pes_rl.agents.chunks import pairs_at_once
+from pes_rl.analysis.cost import planned_bytes
+from pes_rl.analysis.output import Row
+from pes_rl.assembly import make_environment, make_policy, make_rollout
+from pes_rl.config import TrainConfig, make_config
+from pes_rl.envs import DeviceRollout, Rollout
+
+NUMBER = "number"
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number that D parameters move."""
+
+    def init(self, key: jax.Array) -> jax.Array:
+        del key
+        return jnp.zeros(())
+
+    def step(
+        self, theta: jax.Array, state: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        state = jnp.tanh(theta * state + 1).mean()
+        return state, state**2, jnp.array(False)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement.
+
+    Attributes:
+        env: `NUMBER`, or an environment for a network.
+        agent: An estimator that works in chunks.
+        parameters: Parameters D; of a network no more than these.
+        pairs_per_chunk: As the estimator's.
+        num_pairs: Antithetic pairs P.
+        unroll: Steps K of an unroll.
+        horizon: Steps T of an episode.
+    """
+
+    env: str
+    agent: str
+    parameters: int
+    pairs_per_chunk: int | None
+    num_pairs: int
+    unroll: int
+    horizon: int
+
+
+@dataclass(frozen=True)
+class Played:
+    """What was seen of some updates, compilation apart: seconds are of one of them."""
+
+    parameters: int
+    kept_bytes: int
+    seconds: float
+    cpu_seconds: float
+
+
+class Updates:
+    """Estimates of a case's gradient, compiled as training compiles them."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        options = {**asdict(case), "truncation_length": case.unroll, "sigma": 0.1}
+        kind: Any = AGENTS[case.agent]
+        names = [field.name for field in fields(kind)]
+        self.estimator = kind(**{n: v for n, v in options.items() if n in names})
+        self.rollout, self.init_theta = make_system(
+            case.env, case.parameters, case.horizon
+        )
+        self.planned_bytes: int | str = ""  # on the host nobody plans
+        self._update = self.estimate
+        if self.rollout.on_device:
+            shapes = jax.eval_shape(self.begin)
+            lowered = jax.jit(self.estimate).lower(*shapes, jax.random.key(0))
+            self._update: Any = lowered.compile()
+            self.planned_bytes = planned_bytes(self._update)
+
+    def begin(self) -> tuple[jax.Array, Any]:
+        """(theta, the estimator's first state)."""
+        key = jax.random.key(0)
+        theta = self.init_theta(key)
+        return theta, self.estimator.init(self.rollout, theta, key)
+
+    def estimate(self, theta: jax.Array, state: Any, key: jax.Array) -> Any:
+        """All that training uses, of which XLA drops nothing."""
+        return self.estimator.estimate(self.rollout, theta, state, key)
+
+    def play(self, count: int) -> Played:
+        """From the beginning, so many updates."""
+        theta, state = jax.block_until_ready(self.begin())
+        begun = time.perf_counter(), time.process_time()
+        for number in range(count):
+            key = jax.random.key(number)
+            _, state, _ = jax.block_until_ready(self._update(theta, state, key))
+        ended = time.perf_counter(), time.process_time()
+        seconds = ((b - a) / count for a, b in zip(begun, ended, strict=True))
+        kept = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        return Played(theta.size, kept, *seconds)
+
+
+def make_system(
+    env: str, parameters: int, horizon: int
+) -> tuple[Rollout, Callable[[jax.Array], jax.Array]]:
+    """A rollout, and its first theta by key.
+
+    Raises:
+        ValueError: If there is no such environment, or no so small network for it.
+    """
+    if env == NUMBER:
+        rollout = DeviceRollout(Number(), horizon)
+        return rollout, lambda key: jnp.full(parameters, 0.5)
+    config = make_config(env, "pes", horizon=horizon)
+    environment = make_environment(config, env)
+    policy = _largest_network(config, environment, parameters)
+    return make_rollout(config, environment, policy.act), policy.init
+
+
+def _largest_network(config: TrainConfig, environment: Any, parameters: int) -> Policy:
+    """Of those with two equal hidden layers and no more than so many parameters."""
+
+    def network(units: int) -> Policy:
+        sizes = {"policy": "mlp", "hidden_sizes": (units, units)}
+        return make_policy(replace(config, **sizes), environment)
+
+    def num_parameters(units: int) -> int:
+        return network(units).num_parameters
+
+    fits = bisect_right(range(1, parameters + 1), parameters, key=num_parameters)
+    if not fits:
+        raise ValueError(
+            f"parameters={parameters} are too few for a network in {config.env}; "
+            f"use {num_parameters(1)} or more"
+        )
+    return network(fits)
+
+
+def work(cases: Sequence[Case], rounds: int) -> list[Row]:
+    """The memory of an update of each case, and its time."""
+    every = [Updates(case) for case in cases]
+    _map_arrays_from(2**17)
+    measured = [_measure(updates) for updates in every]
+    _map_arrays_from(2**25)  # where the C library itself ends after a few large ones
+    times = _time_in_turn(every, rounds)
+    return [{**m, **t} for m, t in zip(measured, times, strict=True)]
+
+
+def _map_arrays_from(size: int) -> None:
+    """Give arrays of so many bytes or more pages of their own.
+
+    These are the system's again once an array is freed. Others lie among what is freed
+    and kept for later, which is half as much again where arrays are of 10 MB.
+    """
+    mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
+    ctypes.CDLL(None).mallopt(mmap_threshold, size)
+
+
+def _measure(updates: Updates) -> Row:
+    """Peak and plan of two updates, in bytes."""
+    updates.play(1)  # compiles what is not yet
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what is free counts as free
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+    played = updates.play(2)
+    peak = _status("VmHWM") - before
+    case, size = updates.case, played.parameters
+    return {
+        "env": case.env,
+        "agent": case.agent,
+        "parameters": size,
+        "particles": 2 * case.num_pairs,
+        "pairs_at_once": pairs_at_once(
+            updates.rollout, case.pairs_per_chunk, case.num_pairs, size
+        ),
+        "population_bytes": 8 * case.num_pairs * size,
+        "peak_bytes": peak,
+        "planned_bytes": updates.planned_bytes,
+        "kept_bytes": played.kept_bytes,
+    }
+
+
+def _status(name: str) -> int:
+    """A line of this process's memory in /proc, in bytes."""
+    (kilobytes,) = re.findall(
+        rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text()
+    )
+    return 1024 * int(kilobytes)
+
+
+def _time_in_turn(every: Sequence[Updates], rounds: int) -> list[Row]:
+    """Seconds of an update of each, the mean over an episode's; the lowest of rounds.
+
+    Each in turn, round after round, so that whatever else the machine does hits each
+    alike. Of all threads together: `cpu_seconds`.
+    """
+    case = every[0].case
+    count = -(-case.horizon // case.unroll)
+    played = [[updates.play(count) for updates in every] for _ in range(rounds)]
+    return [
+        {
+            name: min(getattr(each, name) for each in own)
+            for name in ("seconds", "cpu_seconds")
+        }
+        for own in zip(*played, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    given = [Case(**each) for each in json.load(sys.stdin)]
+    print(json.dumps(work(given, int(sys.argv[1]))))
