@@ -145,6 +145,11 @@ def check_whole_episodes(agent: str, horizon: int | None) -> None:
         )
 
 
+MANY_FLOATS = 2**16
+"""Above so many, two sums over particles are one matrix product: the other way a second
+population is written, as dear as the rest of an update. Below it is the product."""
+
+
 @jax.jit
 def signal_to_noise(contributions: jax.Array) -> jax.Array:
     """Signal-to-noise ratio of a mean, from the pairs in even and in odd places.
@@ -162,10 +167,15 @@ def signal_to_noise(contributions: jax.Array) -> jax.Array:
         return jnp.array(jnp.nan, contributions.dtype)
     # Sums over all particles, as several devices can take them. A last odd pair is out.
     counted = pair < even_pairs
-    if not counted.all():
-        contributions = jnp.where(counted[:, None], contributions, 0.0)
-    alternating = jnp.where((pair % 2 == 0)[:, None], contributions, -contributions)
-    total, difference = contributions.sum(0), alternating.sum(0)
+    signs = np.where(pair % 2 == 0, 1.0, -1.0)
+    if contributions.size > MANY_FLOATS:
+        weights = jnp.asarray([counted, counted * signs], contributions.dtype)
+        total, difference = jnp.matmul(weights, contributions, precision="highest")
+    else:
+        if not counted.all():
+            contributions = jnp.where(counted[:, None], contributions, 0.0)
+        alternating = jnp.where(signs[:, None] > 0, contributions, -contributions)
+        total, difference = contributions.sum(0), alternating.sum(0)
     noise = jnp.vdot(difference, difference)
     return (jnp.vdot(total, total) - noise) / noise
 

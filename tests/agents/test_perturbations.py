@@ -14,7 +14,7 @@ from pes_rl.agents import (
     orthogonal_rows,
     perturbations,
 )
-from pes_rl.agents.estimator import signal_to_noise
+from pes_rl.agents.estimator import MANY_FLOATS, signal_to_noise
 from pes_rl.agents.noise import _product, normal_rows, uniform_rows
 from pes_rl.agents.nres import episode_perturbations
 from pes_rl.agents.perturbations import draw_antithetic
@@ -156,11 +156,15 @@ def test_the_noise_of_an_episode_is_orthogonal_to_that_of_others_of_its_index():
         np.testing.assert_allclose(noise[there], whole[there], rtol=1e-5, atol=1e-6)
 
 
-def test_the_signal_to_noise_ratio_is_that_of_the_two_halves():
-    contributions = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+@pytest.mark.parametrize("size", [3, MANY_FLOATS])
+@pytest.mark.parametrize("num_pairs", [4, 5])
+def test_the_signal_to_noise_ratio_is_that_of_the_two_halves(num_pairs, size):
+    shape = (2 * num_pairs, size)  # of five pairs the last is out
+    contributions = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     pairs = contributions[0::2] + contributions[1::2]
     first, second = 2 * (pairs[0] + pairs[2]), 2 * (pairs[1] + pairs[3])
     variance = np.sum((first - second) ** 2) / 4
     expected = first @ second / variance
-    assert signal_to_noise(jnp.asarray(contributions)) == pytest.approx(expected, 1e-4)
+    found = signal_to_noise(jnp.asarray(contributions))
+    assert found == pytest.approx(expected, 1e-4, abs=1e-5)
     assert np.isnan(signal_to_noise(jnp.asarray(contributions[:2])))
