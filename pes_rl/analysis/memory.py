@@ -27,7 +27,7 @@ from pes_rl.agents.chunks import CHUNK_FLOATS
 from pes_rl.agents.estimator import check_population, check_truncation_length
 from pes_rl.analysis import memory_case
 from pes_rl.analysis.memory_case import NUMBER, Case, make_system
-from pes_rl.analysis.output import Row, new_figure, print_table, write_csv
+from pes_rl.analysis.output import Row, Table, new_figure, print_table
 from pes_rl.envs.registry import unknown_name
 
 
@@ -65,19 +65,13 @@ class Memory:
         """
         self._check()
         out = Path(self.out)
-        out.mkdir(parents=True, exist_ok=True)
-        path, rows = out / "memory.csv", []
-        try:
-            for cases in self._cases():
-                rows += _in_a_process(cases, self.rounds)
-                print_table(rows[-len(cases) :])
-                write_csv(path, rows)
-                _draw(out / "memory.png", rows)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"updates measured: {len(rows)}" + f", written to {path}" * bool(rows)
-            ) from None
-        print_table(rows)
+        table = Table(out / "memory.csv")
+        for cases in self._cases():
+            rows = _in_a_process(cases, self.rounds)
+            print_table(rows)
+            table.add(*rows)
+            _draw(out / "memory.png", table.rows)
+        print_table(table.rows)
         print(f"results: {out}")
 
     def _check(self) -> None:

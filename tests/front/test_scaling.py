@@ -114,10 +114,10 @@ def test_what_memory_has_measured_is_kept_when_it_is_stopped(
     command = ["memory", "--num-pairs", "2", "--out", str(tmp_path)]
     assert analyze.main([*command, "--agents", "pes", "es"]) == 130
     line = capsys.readouterr().out.splitlines()[-1]
-    path = tmp_path / "memory.csv"
-    assert line == f"stopped; updates measured: 4, written to {path}"
+    path, figure = tmp_path / "memory.csv", tmp_path / "memory.png"
+    assert line == f"stopped; written so far: {path}, {figure}"
     assert [row["agent"] for row in rows(path)] == ["pes", "pes", "es", "es"]
-    assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
+    assert figure.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow  # starts two processes
