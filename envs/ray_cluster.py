@@ -3,13 +3,24 @@
 # Ray is an extra.
 # pyright: reportMissingImports=false
 
+import math
+import os
 import socket
+import time
+import traceback
 from typing import Any
 
 import ray
+from ray.util.client import ray as client
 
 KNOCK_SECONDS = 10.0
 """How long an address of a cluster may take to answer at all."""
+
+SILENT_SECONDS = 20.0
+"""How long the head may not answer before a run ends."""
+
+_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""HTTP/2's first frame of either side: no settings here, type 4."""
 
 
 def connect(address: str | None, num_cpus: int) -> None:
@@ -18,7 +29,8 @@ def connect(address: str | None, num_cpus: int) -> None:
     A cluster that this process has joined already is the one that is used.
 
     Args:
-        address: As of `ray.init`, `auto` or `HOST:PORT`; None starts a local Ray.
+        address: As of `ray.init`, `auto`, `HOST:PORT`, or `ray://HOST:PORT` of
+            its Ray Client server; None starts a local Ray.
         num_cpus: CPUs that a local Ray counts; it does not look how many there are.
 
     Raises:
@@ -36,7 +48,7 @@ def connect(address: str | None, num_cpus: int) -> None:
         }
     try:
         if address is not None:
-            _knock(address)
+            knock(*_host_and_port(address), KNOCK_SECONDS)
         ray.init(**options)
     except Exception as error:
         # Ray raises many kinds; a user can do the same about all of them.
@@ -46,14 +58,67 @@ def connect(address: str | None, num_cpus: int) -> None:
                 f"a local Ray does not start ({reason}); start one yourself with 'ray "
                 "start --head' and set ray_address to auto, or drop workers"
             ) from None
+        if "AuthenticationError" in "".join(traceback.format_exception(error)):
+            raise ValueError(
+                f"ray_address={address!r}: the cluster there wants a token; set "
+                "RAY_AUTH_MODE=token on every machine, and give each the head's token "
+                "('ray get-auth-token' there, ~/.ray/auth_token here)"
+            ) from None
         raise ValueError(
             f"ray_address={address!r}: no Ray cluster answers there ({reason}); start "
             "one with 'ray start --head', or drop ray_address for a local one"
         ) from None
 
 
-def _knock(address: str) -> None:
-    """Raise `OSError` if nobody listens at HOST:PORT: Ray asks for minutes, in vain."""
+class Head:
+    """The head of the cluster that this process has joined, and whether it answers.
+
+    Ray ends a process, whatever it is doing, whose head has not answered for a minute;
+    a run must be over by then. Through Ray Client (ray://) the head may be out of
+    reach, and Ray raises `ConnectionError` instead.
+    """
+
+    def __init__(self) -> None:
+        self.address: str = ray.get_runtime_context().gcs_address
+        self._next = math.inf if client.is_connected() else 0.0
+        self._silent_since: float | None = None
+
+    def silence(self) -> str | None:
+        """What to say where it has not answered for `SILENT_SECONDS`; else None."""
+        now = time.monotonic()
+        if now < self._next:
+            return None
+        try:
+            knock(*_host_and_port(self.address), 2.0)
+        except OSError as error:
+            self._next = now + 1.0
+            self._silent_since = self._silent_since or now
+            if now - self._silent_since >= SILENT_SECONDS:
+                return (
+                    f"the head of the Ray cluster, {self.address}, has not answered "
+                    f"for {SILENT_SECONDS:.0f} s ({error})"
+                )
+        else:
+            self._next, self._silent_since = now + 5.0, None
+        return None
+
+
+def _host_and_port(address: str) -> tuple[str, str]:
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+    return host, port
+
+
+def knock(host: str, port: str, seconds: float) -> None:
+    """Raise `OSError` if HOST:PORT does not answer as Ray does, which is in HTTP/2.
+
+    Ray itself asks for minutes, in vain.
+    """
+    if not host or not port.isdecimal():
+        return
+    with socket.create_connection((host, int(port)), seconds) as connection:
+        if os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true"):
+            return
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS)
+        with connection.makefile("rb") as answer:
+            if answer.read(len(_SETTINGS))[3:4] != _SETTINGS[3:4]:
+                raise OSError("what listens there is not Ray")

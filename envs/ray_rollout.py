@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pes_rl.envs.episodes import NO_LIMIT, Clock, Segment, running_loss, start_clock
-from pes_rl.envs.host import HostRollout, take_copies
+from pes_rl.envs.host import take_copies
 from pes_rl.envs.observations import (
     ObservationMoments,
     ObservationSums,
@@ -28,7 +28,8 @@ from pes_rl.envs.observations import (
     start_sums,
     sums_as_float32,
 )
-from pes_rl.envs.rollout import Particles, Rollout, Thetas
+from pes_rl.envs.ray_slice import pack
+from pes_rl.envs.rollout import EngineLost, Particles, Rollout, Thetas
 
 _running_loss = jax.jit(running_loss)
 
@@ -48,18 +49,25 @@ class Crew(Protocol):
         ...
 
     def work(
-        self, calls: Sequence[Call], instead: Callable[[int], Call] | None = None
+        self,
+        calls: Sequence[Call],
+        instead: Callable[[int], Call | None] | None = None,
+        *,
+        by_anyone: bool = False,
     ) -> list[Any]:
         """Have worker s answer call s, for each, and replace those that are lost.
 
         Args:
             calls: At most one a worker.
-            instead: None where any worker can answer any call: then none waits for one
-                that is not there. Else the call that a new worker s is to answer in
-                place of call s, which the old one was lost over.
+            instead: None where any worker can answer any call. Else the call that is to
+                be answered in place of call s by a worker that has not answered those
+                before it, a new one for example; None if there is no such call.
+            by_anyone: Whether, where worker s is not there, another can answer
+                `instead(s)`, though not its own next call then.
 
         Returns:
-            The answers, in the calls' order.
+            The answers, in the calls' order; None where no worker was there for a call,
+            or was lost over it, and no other could answer.
         """
         ...
 
@@ -68,17 +76,19 @@ class Crew(Protocol):
 class RayRollout:
     """Rollout of host simulations by a `Crew`, whose workers hold a `SliceRollout`.
 
-    When a worker is lost in an unroll, what happens depends on the simulations:
+    When a worker is lost in an unroll, or is not there yet, what happens depends on the
+    simulations:
 
     - Their states can be copied (native MuJoCo): they live here between unrolls, so
-      another worker does the slice again, and nothing is lost but the time.
-    - They cannot (Gymnasium), and the whole slice is at the start of its episodes, as
-      it always is for agents that play whole episodes: it begins them again.
+      another worker does the slice, and nothing is lost but the time.
+    - They cannot (Gymnasium), and all are at the start of episodes that end within the
+      unroll, as they are for agents that play whole episodes: another worker begins
+      the slice's episodes and plays them.
     - They cannot, and there are episodes under way: these are lost. All of the slice
-      sits the unroll out, so that pairs stay together, and is then at the start of new
-      episodes. Their losses are 0 and their first step is not `simulated`, from which
-      an estimator's own bookkeeping clears their accumulators: they wait for an episode
-      that has not begun. See `Learner` for what that does to the estimate.
+      sits the unroll out, so that pairs stay together, and stands before new episodes,
+      until its worker is there. Its losses are 0 and its first step is not `simulated`,
+      from which an estimator's own bookkeeping clears the accumulators: they wait for
+      an episode that has not begun. See `Learner` for what that does to the estimate.
 
     Attributes:
         crew: The workers.
@@ -120,7 +130,13 @@ class RayRollout:
             ("begin", (_part(clock, s),)) for s in self._slices(members * num_pairs)
         ]
         instead = None if self.can_copy else calls.__getitem__
-        return _join(self.crew.work(calls, instead))
+        answers = self.crew.work(calls, instead)
+        return _join(
+            [
+                _not_begun(_like(answers), call[1][0]) if answer is None else answer
+                for call, answer in zip(calls, answers, strict=True)
+            ]
+        )
 
     def unroll(
         self,
@@ -136,18 +152,29 @@ class RayRollout:
             sums_about = median(particles.state.observation)
         rest = (length, single_episode, self.normalizer, sums_about)
         orders = [(*sent, *rest) for sent in self._send(thetas, slices)]
+        parts = [_part(particles, s) for s in slices]
         calls = [
-            ("unroll", (_part(particles, s), *order))
-            for s, order in zip(slices, orders, strict=True)
+            ("unroll", (part, *order))
+            for part, order in zip(parts, orders, strict=True)
         ]
 
-        def instead(i: int) -> Call:
-            clock = _part(particles.clock, slices[i])
-            if not clock.elapsed.any():
-                return "unroll_anew", (clock, *orders[i])
-            return "sit_out", (self._next_episodes(clock), length, sums_about)
+        def anew(i: int) -> Call | None:
+            if parts[i].clock.elapsed.any():
+                return None
+            return "unroll_anew", (parts[i].clock, *orders[i])
 
-        answers = self.crew.work(calls, None if self.can_copy else instead)
+        whole_episodes = (
+            single_episode
+            and length >= (self.horizon or NO_LIMIT)
+            and not particles.clock.elapsed.any()
+        )
+        answers = self.crew.work(
+            calls, None if self.can_copy else anew, by_anyone=whole_episodes
+        )
+        answers = [
+            self._sit_out(part, length, sums_about) if answer is None else answer
+            for part, answer in zip(parts, answers, strict=True)
+        ]
         after = _join([after for after, _ in answers])
         segment = _join_segments([segment for _, segment in answers])
         loss = np.asarray(_running_loss(particles.loss, segment))
@@ -165,7 +192,7 @@ class RayRollout:
     ) -> list[tuple[Any, slice | None]]:
         """For each slice, what its thetas come from, and which rows of it they are."""
         if isinstance(thetas, Thetas):
-            recipe = self.crew.share(_pack(thetas.recipe))
+            recipe = self.crew.share(pack(thetas.recipe))
             return [(recipe, s) for s in slices]
         rows = np.asarray(thetas)
         return [(rows[s] if len(rows) > 1 else rows, None) for s in slices]
@@ -177,6 +204,19 @@ class RayRollout:
         count = min(len(self.crew), units)
         cuts = [together * (i * units // count) for i in range(count + 1)]
         return [slice(*cut) for cut in pairwise(cuts)]
+
+    def _sit_out(
+        self, particles: Particles, length: int, sums_about: np.ndarray | None
+    ) -> tuple[Particles, Segment]:
+        """An unroll in which nothing is simulated, and the next episodes after it."""
+        after = _not_begun(particles, self._next_episodes(particles.clock))
+        nothing = np.zeros((length, len(particles.loss)), bool)
+        sums = None
+        if sums_about is not None:
+            observation = particles.state.observation
+            sums = sums_as_float32(start_sums(observation, sums_about))
+        loss = nothing.astype(np.float32)
+        return after, Segment(loss, nothing, nothing, nothing, sums)
 
     def _next_episodes(self, clock: Clock) -> Clock:
         """At the start of each particle's next episode, or of one not lived in yet."""
@@ -190,58 +230,35 @@ class RayRollout:
         )
 
 
-@dataclass(frozen=True)
-class SliceRollout:
-    """What a worker holds: a host rollout of the particles that it is given.
-
-    Attributes:
-        rollout: Without a normaliser.
-    """
-
-    rollout: HostRollout
-
-    def begin(self, clock: Clock) -> Particles:
-        return self.rollout.begin(clock)
-
-    def unroll(
-        self,
-        particles: Particles,
-        thetas: Any,
-        rows: slice | None,
-        length: int,
-        single_episode: bool,
-        moments: ObservationMoments | None,
-        sums_about: np.ndarray | None,
-    ) -> tuple[Particles, Segment]:
-        if rows is not None:
-            thetas = np.asarray(_unpack(thetas)(rows=rows))
-        rollout = replace(self.rollout, normalizer=moments, reference=sums_about)
-        after, segment = rollout.unroll(
-            particles, thetas, length, single_episode=single_episode
-        )
-        return after, jax.tree.map(np.asarray, segment)
-
-    def unroll_anew(self, clock: Clock, *order: Any) -> tuple[Particles, Segment]:
-        """An unroll from the start of the particles' running episodes."""
-        return self.unroll(self.begin(clock), *order)
-
-    def sit_out(
-        self, clock: Clock, length: int, sums_about: np.ndarray | None
-    ) -> tuple[Particles, Segment]:
-        """Begin these episodes, and an unroll in which nothing is simulated."""
-        particles = self.begin(clock)
-        observation = particles.state.observation
-        nothing = np.zeros((length, len(observation)), bool)
-        sums = None
-        if sums_about is not None:
-            sums = sums_as_float32(start_sums(observation, sums_about))
-        loss = nothing.astype(np.float32)
-        return particles, Segment(loss, nothing, nothing, nothing, sums)
-
-
 def _part(tree: Any, rows: slice) -> Any:
     """Particles, or what belongs to them, of a slice."""
     return jax.tree.map(lambda leaf: np.asarray(leaf[rows]), tree)
+
+
+def _not_begun(like: Particles, clock: Clock) -> Particles:
+    """Particles before the episodes that the clock names: no simulations, no losses.
+
+    Args:
+        like: Particles whose states are of the same kind.
+        clock: For M particles.
+    """
+    count = len(clock.episode)
+    state = jax.tree.map(
+        lambda leaf: np.zeros((count, *leaf.shape[1:]), leaf.dtype), like.state
+    )
+    return Particles(state, clock, np.zeros(count, np.float32))
+
+
+def _like(answers: list[Any]) -> Particles:
+    """Particles that some worker has begun.
+
+    Raises:
+        EngineLost: If none has.
+    """
+    for answer in answers:
+        if answer is not None:
+            return answer
+    raise EngineLost("all Ray workers were lost before any simulation had begun")
 
 
 def _join(parts: list[Particles]) -> Particles:
@@ -261,32 +278,3 @@ def _join_segments(parts: list[Segment]) -> Segment:
     return replace(
         joined, observations=ObservationSums(sums[0].reference, total, square)
     )
-
-
-@dataclass(frozen=True)
-class _KeyData:
-    """A JAX key on its way."""
-
-    data: np.ndarray
-
-
-def _pack(recipe: Any) -> Any:
-    """The recipe without JAX's arrays, which are bound to this process's devices."""
-
-    def pack(leaf: Any) -> Any:
-        if not isinstance(leaf, jax.Array):
-            return leaf
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return _KeyData(np.asarray(jax.random.key_data(leaf)))
-        return np.asarray(leaf)
-
-    return jax.tree.map(pack, recipe)
-
-
-def _unpack(recipe: Any) -> Any:
-    def unpack(leaf: Any) -> Any:
-        if isinstance(leaf, _KeyData):
-            return jax.random.wrap_key_data(jnp.asarray(leaf.data))
-        return leaf
-
-    return jax.tree.map(unpack, recipe)

@@ -261,7 +261,7 @@ def _of_a_worker(config: TrainConfig) -> TrainConfig:
 
 def _make_slice(config: TrainConfig, policy: Policy) -> Any:
     """What a worker holds."""
-    from pes_rl.envs.ray_rollout import SliceRollout
+    from pes_rl.envs.ray_slice import SliceRollout
 
     environment = make_environment(config, config.env)
     rollout = make_rollout(config, environment, policy.act, config.reward_shift)

@@ -6,15 +6,22 @@ from typing import Any
 import cloudpickle
 import counting
 
-from pes_rl.envs.ray_rollout import Call, SliceRollout
+from pes_rl.envs.ray_rollout import Call
+from pes_rl.envs.ray_slice import SliceRollout
 
 
 class LocalCrew:
-    """As of `Crew`, one worker after another; those in `dying` die over their call."""
+    """As of `Crew`, one worker after another.
+
+    Those in `dying` die over their next call, and are there again at the one after it.
+    Those in `absent` are not there.
+    """
 
     def __init__(self, build: Callable[[], Any], num_workers: int) -> None:
         self.build, self.workers = build, [build() for _ in range(num_workers)]
         self.dying: set[int] = set()
+        self.absent: set[int] = set()
+        self.fresh = set(range(num_workers))
         self.sent_bytes = 0
 
     def __len__(self) -> int:
@@ -24,19 +31,44 @@ class LocalCrew:
         return self._sent(value)
 
     def work(
-        self, calls: Sequence[Call], instead: Callable[[int], Call] | None = None
+        self,
+        calls: Sequence[Call],
+        instead: Callable[[int], Call | None] | None = None,
+        *,
+        by_anyone: bool = False,
     ) -> list[Any]:
         answers = []
-        for s, (name, arguments) in enumerate(calls):
-            if s in self.dying:
-                getattr(self.workers[s], name)(*self._sent(arguments))
-                self.workers[s] = self.build()
-                if instead is not None:
-                    name, arguments = instead(s)
-            answer = getattr(self.workers[s], name)(*self._sent(arguments))
-            answers.append(self._sent(answer))
+        for s, call in enumerate(calls):
+            answers.append(self._answer(s, call, instead, by_anyone))
         self.dying = set()
         return answers
+
+    def _answer(
+        self,
+        s: int,
+        call: Call | None,
+        instead: Callable[[int], Call | None] | None,
+        by_anyone: bool,
+    ) -> Any:
+        w, dies = s, s in self.dying
+        assert call is not None
+        if dies:
+            name, arguments = call
+            getattr(self.workers[s], name)(*self._sent(arguments))
+            self.workers[s] = self.build()
+            self.fresh.add(s)
+        if dies or s in self.absent:
+            if instead is not None and not by_anyone:
+                return None
+            w = next(w for w in range(len(self)) if w not in {s, *self.absent})
+        if instead is not None and (w != s or s in self.fresh):
+            call = instead(s)
+            if call is None:
+                return None
+        if instead is not None:
+            self.fresh = self.fresh - {s} if w == s else self.fresh | {w}
+        name, arguments = call
+        return self._sent(getattr(self.workers[w], name)(*self._sent(arguments)))
 
     def _sent(self, value: Any) -> Any:
         message = cloudpickle.dumps(value)

@@ -46,11 +46,15 @@ class Counted:
         return self._crew.share(value)
 
     def work(
-        self, calls: Sequence[Call], instead: Callable[[int], Call] | None = None
+        self,
+        calls: Sequence[Call],
+        instead: Callable[[int], Call | None] | None = None,
+        *,
+        by_anyone: bool = False,
     ) -> list[Any]:
         # What is shared goes as a reference, and has been counted.
         self.out += sum(_size((name, own[0], *own[2:])) for name, own in calls)
-        answers = self._crew.work(calls, instead)
+        answers = self._crew.work(calls, instead, by_anyone=by_anyone)
         self.back += sum(map(_size, answers))
         return answers
 

@@ -17,11 +17,12 @@ import pytest
 ray = pytest.importorskip("ray")
 
 from crews import LocalCrew, counting_slice  # noqa: E402
+from ray.exceptions import ObjectLostError  # noqa: E402
 
 from pes_rl.agents import PES  # noqa: E402
 from pes_rl.assembly import assemble  # noqa: E402
 from pes_rl.config import make_config  # noqa: E402
-from pes_rl.envs import EngineLost, ray_crew  # noqa: E402
+from pes_rl.envs import EngineLost, ray_cluster, ray_crew  # noqa: E402
 from pes_rl.envs.ray_cluster import connect  # noqa: E402
 from pes_rl.envs.ray_crew import RayCrew  # noqa: E402
 from pes_rl.envs.ray_rollout import RayRollout  # noqa: E402
@@ -51,8 +52,14 @@ def crew():
     return RayCrew(partial(counting_slice, False), 2, 1, timeout=60)
 
 
+def await_all(crew: RayCrew) -> None:
+    ray.wait([seat.pid for seat in crew.seats], num_returns=len(crew))
+
+
 def estimates(crew: Any, disturb: Any = None) -> Any:
     """Gradients of three updates, `disturb()` before the last of them."""
+    if isinstance(crew, RayCrew):
+        await_all(crew)
     rollout = RayRollout(crew, 20, can_copy=False)
     estimator, theta = PES(4, 2, 0.5), jnp.array([0.3, -0.2])
     state, results = estimator.init(rollout, theta, jax.random.key(0)), []
@@ -85,36 +92,63 @@ def test_a_worker_killed_in_mid_unroll_costs_its_own_particles_alone(crew, caplo
 
 
 def test_a_hanging_worker_is_given_up_after_the_stated_time(crew, caplog):
-    crew._timeout, patience = 3.0, crew._timeout
+    crew.timeout, patience = 3.0, crew.timeout
     local = LocalCrew(partial(counting_slice, False), 2)
     expected = estimates(local, lambda: local.dying.add(0))
     results = estimates(crew, lambda: os.kill(crew.pids[0], signal.SIGSTOP))
-    crew._timeout = patience
+    crew.timeout = patience
     jax.tree.map(np.testing.assert_array_equal, results, expected)
     assert "worker 0 of 2 has not answered for 3 s" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("address", "reason"),
-    [("127.0.0.1:1", "Connection refused"), ("nowhere", "Invalid address format")],
-)
-def test_an_address_without_a_cluster_is_one_clear_error(address, reason, monkeypatch):
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    message = f"ray_address='{address}': no Ray cluster answers there .*{reason}.*start"
-    with pytest.raises(ValueError, match=message):
-        connect(address, num_cpus=1)
+def test_a_head_that_is_gone_ends_the_crew(monkeypatch):
+    monkeypatch.setattr(ray_cluster, "SILENT_SECONDS", 0.0)
+    crew = RayCrew(Member, 1, 0, timeout=60)
+    assert crew.work([("where", ())]) == crew.pids
+    crew._head.address, crew._head._next = "127.0.0.1:1", 0.0
+    for _ in range(2):
+        with pytest.raises(EngineLost, match="has not answered for 0 s"):
+            crew.work([("where", ())])
 
 
-def test_a_local_ray_that_does_not_start_is_one_clear_error(monkeypatch):
-    def init(**options: Any) -> None:
-        raise TimeoutError("the raylet has not registered for 60 s\nand more")
+def test_an_answer_that_went_with_its_machine_is_given_by_another(monkeypatch):
+    crew, get, lost = RayCrew(Member, 1, 0, timeout=60), ray.get, []
+    (first,) = crew.work([("where", ())])
 
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(
-        ValueError, match=r"not start \(the raylet .* 60 s\); start one"
-    ):
-        connect(None, num_cpus=1)
+    def lose_one(reference: Any) -> Any:
+        if not lost:
+            lost.append(reference)
+            raise ObjectLostError("00", None, "")
+        return get(reference)
+
+    monkeypatch.setattr(ray, "get", lose_one)
+    (second,) = crew.work([("where", ())])
+    assert second == crew.pids[0] != first
+    assert crew.lost == 1
+
+
+def test_without_copies_nobody_waits_for_a_worker_that_is_not_there(caplog):
+    crew = RayCrew(Member, 2, 0, timeout=60)
+    calls = [("where", ())] * 2
+    first = crew.work(calls, calls.__getitem__)
+    assert first == crew.pids
+    os.kill(first[1], signal.SIGSTOP)
+    threading.Timer(0.5, os.kill, (first[1], signal.SIGKILL)).start()
+    assert crew.work(calls, calls.__getitem__) == [first[0], None]
+    assert crew.work(calls, calls.__getitem__, by_anyone=True) == [first[0]] * 2
+    await_all(crew)
+    assert crew.work(calls, lambda s: None) == [None, None]  # Neither holds its share.
+    assert crew.work(calls, calls.__getitem__) == crew.pids
+    assert crew.work(calls, lambda s: None) == crew.pids  # Now they do.
+
+
+def test_all_workers_lost_in_each_unroll_end_the_crew(monkeypatch):
+    monkeypatch.setattr(ray_crew, "_ATTEMPTS", 2)
+    crew = RayCrew(Member, 1, 0, timeout=60)
+    calls = [("die", ())]
+    assert crew.work(calls, calls.__getitem__) == [None]
+    with pytest.raises(EngineLost, match="all Ray workers were lost in each of 2"):
+        crew.work(calls, calls.__getitem__)
 
 
 def test_a_worker_that_cannot_start_says_why():
@@ -146,11 +180,11 @@ def test_a_worker_that_joins_late_is_used(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(ray_crew, "START_SECONDS", 1.0)
     build = partial(Member, str(tmp_path / "first"))
     crew = RayCrew(build, 2, 0, timeout=60)
-    ray.wait([seat.pid for seat in crew._seats], num_returns=1)
+    ray.wait([seat.pid for seat in crew.seats], num_returns=1)
     answers = crew.work([("where", ())] * 2)
     assert answers[0] == answers[1]  # The one that is there does the other's share.
-    assert "1 of 2 workers are not there after 1 s" in caplog.text
-    ray.wait([seat.pid for seat in crew._seats], num_returns=2)
+    assert "1 of 2 workers are there, and the cluster has" in caplog.text
+    await_all(crew)
     assert crew.work([("where", ())] * 2) == crew.pids
     assert len(set(crew.pids)) == 2 and crew.lost == 0
 
@@ -166,7 +200,7 @@ def test_a_share_that_kills_its_workers_ends_the_crew(monkeypatch, caplog):
 
 
 def test_deaths_before_the_start_count_apart_and_in_a_row(monkeypatch, caplog):
-    monkeypatch.setattr(ray_crew, "_STARTS", 2)
+    monkeypatch.setattr(ray_crew, "_ATTEMPTS", 2)
     crew = RayCrew(partial(os._exit, 1), 1, 0, timeout=60)
     with pytest.raises(EngineLost, match="2 Ray workers in a row were lost before"):
         crew.work([("where", ())])
@@ -175,7 +209,6 @@ def test_deaths_before_the_start_count_apart_and_in_a_row(monkeypatch, caplog):
 
 def test_deaths_with_answers_between_them_never_end_a_crew(monkeypatch):
     monkeypatch.setattr(ray_crew, "_ATTEMPTS", 2)
-    monkeypatch.setattr(ray_crew, "_STARTS", 2)
     crew = RayCrew(Member, 1, 0, timeout=60)
     for deaths in range(4):
         (pid,) = crew.work([("where", ())])

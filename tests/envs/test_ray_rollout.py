@@ -19,7 +19,8 @@ from pes_rl.agents.perturbations import draw_in_blocks
 from pes_rl.assembly import assemble
 from pes_rl.config import make_config
 from pes_rl.envs import HostRollout, ObservationMoments
-from pes_rl.envs.ray_rollout import RayRollout, SliceRollout
+from pes_rl.envs.ray_rollout import RayRollout
+from pes_rl.envs.ray_slice import SliceRollout
 from pes_rl.learner import Learner
 from pes_rl.optimizer_step import Step
 
@@ -33,14 +34,24 @@ def on_workers(num_workers: int, can_copy: bool = True) -> Any:
     return RayRollout(crew, 20, can_copy)
 
 
-def train(rollout: Any, estimator: Any, dies_at: int | None = None) -> Any:
-    """Theta and reports of five updates, a worker lost in that one of them."""
+def train(
+    rollout: Any,
+    estimator: Any,
+    dies_at: int | None = None,
+    joins_at: int | None = None,
+) -> Any:
+    """Theta and reports of five updates, a worker lost in that one of them.
+
+    From that other one on, all workers are there.
+    """
     empty = ObservationMoments.empty(2)
     learner = Learner(rollout, estimator, STEP, 10_000, observations=empty)
     state, reports = learner.init(THETA, jax.random.key(4)), []
     for update in range(5):
         if update == dies_at:
             rollout.crew.dying = {1}
+        if update == joins_at:
+            rollout.crew.absent = set()
         state, report = learner.run(state, 1)
         reports.append(report)
     return state, reports
@@ -98,13 +109,49 @@ def test_without_copies_episodes_under_way_are_lost_and_accumulators_cleared():
     assert report.env_steps == 8 * 2
     for count in (report.episodes, report.episode_steps, report.episode_loss):
         assert float(count) == 0
-    # The new episodes are those that their keys decide, as elsewhere.
+    # The new episodes, which begin now, are those that their keys decide.
+    _, later, report = estimator.estimate(rollout, THETA, after, jax.random.key(3))
+    assert (later.particles.clock.elapsed[lost] == 2).all()
+    assert report.arrived.all()
     whole = on_workers(1, can_copy=False)
     first = whole.reset(jax.random.key(0), NUM_PAIRS)
     begun = whole.crew.workers[0].begin(whole._next_episodes(_later(first.clock)))
+    drawn = later.particles.state.observation[lost, 1]
+    np.testing.assert_array_equal(drawn, begun.state.observation[lost, 1])
+
+
+def test_without_copies_a_worker_that_is_not_there_costs_its_particles_alone():
+    rollout = on_workers(3, can_copy=False)
+    rollout.crew.absent = {1}
+    estimator = PES(NUM_PAIRS, 2, 0.1)
+    state = estimator.init(rollout, THETA, jax.random.key(0))
+    absent = np.arange(12) // 4 == 1
+    for update in range(3):
+        if update == 2:  # It joins.
+            rollout.crew.absent = set()
+        assert not state.particles.clock.elapsed[absent].any()
+        key = jax.random.key(update + 1)
+        _, state, report = estimator.estimate(rollout, THETA, state, key)
+        np.testing.assert_array_equal(report.arrived, ~absent | (update == 2))
+        if update == 0:
+            assert report.env_steps == 2 * 8
+    # It begins the episodes that it would have begun with.
+    assert (state.particles.clock.elapsed[absent] == 2).all()
+    all_there = on_workers(3, can_copy=False)
+    expected = all_there.reset(jax.random.key(0), NUM_PAIRS).state.observation
     np.testing.assert_array_equal(
-        after.particles.state.observation[lost], begun.state.observation[lost]
+        state.particles.state.observation[absent, 1], expected[absent, 1]
     )
+
+
+@pytest.mark.parametrize("name", ["es", "random-search"])
+def test_whole_episodes_are_played_by_whoever_is_there(name):
+    alone, expected = train(counting.host_rollout(), ESTIMATORS[name])
+    rollout = on_workers(3, can_copy=False)
+    rollout.crew.absent = {0}
+    state, reports = train(rollout, ESTIMATORS[name], joins_at=2)
+    np.testing.assert_array_equal(state.theta, alone.theta)
+    jax.tree.map(np.testing.assert_array_equal, reports, expected)
 
 
 def _later(clock: Any) -> Any:

@@ -1,0 +1,81 @@
+"""A Ray worker: the place that it has in a crew, and what runs in its process."""
+
+# Ray is an extra.
+# pyright: reportMissingImports=false
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+
+class Seat:
+    """A worker's place: the actor in it, and whether that has started.
+
+    Args:
+        build: Makes the object that the worker holds; pickled.
+        num_cpus: CPUs that it takes of the cluster's.
+
+    Attributes:
+        actor: Ray's handle.
+        pid: Ray's reference to its process id; answered when it has started.
+        holds: Whether its last calls were those of its own share, so that its object
+            is where they left it.
+    """
+
+    def __init__(self, build: Callable[[], Any], num_cpus: int) -> None:
+        # Ray would fill half of one machine's CPUs before it takes the next.
+        options: Any = {"num_cpus": num_cpus, "scheduling_strategy": "SPREAD"}
+        kind = ray.remote(_Worker).options(max_restarts=0, **options)
+        self.actor: Any = kind.remote(build)
+        self.pid: Any = self.actor.pid.remote()
+        self.holds = False
+        self._failure: RayActorError | None = None
+        self._known_pid: int | None = None
+
+    def known_pid(self) -> int | None:
+        """Its process id; None as long as it has not started."""
+        unknown = self._known_pid is None and self._failure is None
+        if unknown and ray.wait([self.pid], timeout=0)[0]:
+            try:
+                self._known_pid = ray.get(self.pid)
+            except RayActorError as error:
+                self._failure = error
+        return self._known_pid
+
+    def has_started(self) -> bool:
+        """Whether it is there, or was."""
+        return self.known_pid() is not None
+
+    def failure(self) -> RayActorError | None:
+        """Why it has not started and never will; None while it may, or has."""
+        self.known_pid()
+        return self._failure
+
+
+def cannot_start(error: RayActorError) -> str:
+    """What to say of a worker that could not start, or whose object cannot be made."""
+    reason = str(error).strip().splitlines()[-1].strip()
+    message = f"a Ray worker cannot start: {reason}"
+    if "No module named" in reason:
+        message += "; every machine of the cluster needs what this one has installed"
+    return message
+
+
+class _Worker:
+    """What runs in a worker's process."""
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        import jax
+
+        # The cluster's accelerators are not the workers'.
+        jax.config.update("jax_platforms", "cpu")
+        self._object = build()
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        return getattr(self._object, name)(*arguments)

@@ -1,0 +1,78 @@
+"""What a Ray worker holds: simulations of its share of the particles."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pes_rl.envs.episodes import Clock, Segment
+from pes_rl.envs.host import HostRollout
+from pes_rl.envs.observations import ObservationMoments
+from pes_rl.envs.rollout import Particles
+
+
+@dataclass(frozen=True)
+class SliceRollout:
+    """What a worker holds: a host rollout of the particles that it is given.
+
+    Attributes:
+        rollout: Without a normaliser.
+    """
+
+    rollout: HostRollout
+
+    def begin(self, clock: Clock) -> Particles:
+        return self.rollout.begin(clock)
+
+    def unroll(
+        self,
+        particles: Particles,
+        thetas: Any,
+        rows: slice | None,
+        length: int,
+        single_episode: bool,
+        moments: ObservationMoments | None,
+        sums_about: np.ndarray | None,
+    ) -> tuple[Particles, Segment]:
+        if rows is not None:
+            thetas = np.asarray(_unpack(thetas)(rows=rows))
+        rollout = replace(self.rollout, normalizer=moments, reference=sums_about)
+        after, segment = rollout.unroll(
+            particles, thetas, length, single_episode=single_episode
+        )
+        return after, jax.tree.map(np.asarray, segment)
+
+    def unroll_anew(self, clock: Clock, *order: Any) -> tuple[Particles, Segment]:
+        """An unroll from the start of the particles' running episodes."""
+        return self.unroll(self.begin(clock), *order)
+
+
+@dataclass(frozen=True)
+class _KeyData:
+    """A JAX key on its way."""
+
+    data: np.ndarray
+
+
+def pack(recipe: Any) -> Any:
+    """The recipe without JAX's arrays, which are bound to this process's devices."""
+
+    def plain(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array):
+            return leaf
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return _KeyData(np.asarray(jax.random.key_data(leaf)))
+        return np.asarray(leaf)
+
+    return jax.tree.map(plain, recipe)
+
+
+def _unpack(recipe: Any) -> Any:
+    def unpack(leaf: Any) -> Any:
+        if isinstance(leaf, _KeyData):
+            return jax.random.wrap_key_data(jnp.asarray(leaf.data))
+        return leaf
+
+    return jax.tree.map(unpack, recipe)
