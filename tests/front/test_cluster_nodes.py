@@ -54,11 +54,21 @@ def cluster(monkeypatch):
 
 
 def start_cluster() -> Cluster:
-    made = Cluster(
-        initialize_head=True, head_node_args={**NODE, "include_dashboard": False}
-    )
-    made.add_node(**NODE)
+    made = Cluster()
+    add_node(made, include_dashboard=False)
+    add_node(made)
     return made
+
+
+def add_node(cluster: Cluster, **options: Any) -> None:
+    """Add one, the head first; Ray gives it 30 s, too few for a busy machine."""
+    for patience in (2, 1, 0):
+        try:
+            cluster.add_node(**NODE, **options)
+            return
+        except Exception:
+            if not patience:
+                raise
 
 
 def wait_for(condition: Any, seconds: float = 120.0) -> None:
@@ -84,7 +94,7 @@ class NodeKiller(Callback):
         elif self.rows > 4 and None in self.crew.pids:
             self.rows_without += 1
             if self.rows_without == 5:
-                self.cluster.add_node(**NODE)
+                add_node(self.cluster)
         elif self.rows_without >= 5:
             self.rows_after += 1
             if self.rows_after == 5:
