@@ -45,7 +45,10 @@ class Crew(Protocol):
         ...
 
     def share(self, value: Any) -> Any:
-        """A reference to a value, for calls: it goes to each machine once."""
+        """A reference to a value, for calls, or the value itself if it is small.
+
+        So what is large goes to each machine once.
+        """
         ...
 
     def work(
@@ -176,10 +179,11 @@ class RayRollout:
             for part, answer in zip(parts, answers, strict=True)
         ]
         after = _join([after for after, _ in answers])
-        segment = _join_segments([segment for _, segment in answers])
+        joined = _join_segments([segment for _, segment in answers])
+        segment = jax.tree.map(jnp.asarray, joined)
         loss = np.asarray(_running_loss(particles.loss, segment))
-        loss = np.where(segment.simulated[0], loss, np.float32(0))
-        return replace(after, loss=loss), jax.tree.map(jnp.asarray, segment)
+        loss = np.where(joined.simulated[0], loss, np.float32(0))
+        return replace(after, loss=loss), segment
 
     def normalized(self, moments: ObservationMoments) -> "RayRollout":
         return replace(self, normalizer=jax.tree.map(np.asarray, moments))

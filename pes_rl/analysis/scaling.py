@@ -1,11 +1,11 @@
 """Weak and strong scaling of Ray workers, bytes of an update, and a model: `scaling`.
 
-Updates of PES by 1, 2 and 4 workers of one thread each, and by none (no Ray), with one
-thread and with two, which is what two cores can bring. They are measured in turn, round
-after round, so that whatever else the machine does hits each alike. Four workers are
-measured with short unrolls only: on fewer cores they tell what a message costs, not
-what a worker brings. Bytes are those of what is sent and answered, serialised as Ray
-does.
+Updates of PES by 1 and 2 workers of one thread each, and by none (no Ray), with one
+thread and with two. They are measured in turn, round after round, so that whatever else
+the machine does hits each alike. Four workers are measured after them, for idle workers
+take CPU as well, and with short unrolls only: on fewer cores they tell what a message
+costs, not what a worker brings. Bytes are those of what is sent and answered,
+serialised as Ray does.
 """
 
 import os
@@ -28,8 +28,11 @@ from pes_rl.learner import Learner
 from pes_rl.optimizer_step import Step
 from pes_rl.parts import make_environment, make_policy, make_rollout
 
-WORKERS_AND_THREADS = ((0, 1), (0, 2), (1, 1), (2, 1), (4, 1))
+COMPARED = ((0, 1), (0, 2), (1, 1), (2, 1))
 """Workers, and threads of each, or of this process where there are none."""
+
+MORE = ((4, 1),)
+"""As these, but measured by themselves and with short unrolls alone."""
 
 
 class Counted:
@@ -78,18 +81,25 @@ class Training:
         self._estimator = PES(pairs, unroll, 0.1, stagger=True)
         self._learner = self._make_learner(self.rollout)
         self._state = self._learner.init(self._theta, jax.random.key(0))
-        self.seconds: list[float] = []
-        self.update()  # compiles
-        self.seconds.clear()
+        self._seconds: list[float] = []
+        self._update()  # compiles
 
     def _make_learner(self, rollout: Any) -> Learner:
         return Learner(rollout, self._estimator, Step("sgd", 1e-3), 10**9)
 
-    def update(self) -> None:
+    def measure(self) -> None:
+        """Measure an update that, as in training, comes right after another.
+
+        The first of the two finds the caches as the other cases have left them.
+        """
+        self._update()
+        self._seconds.append(self._update())
+
+    def _update(self) -> float:
         begun = time.perf_counter()
         self._state, _ = self._learner.run(self._state, 1)
         jax.block_until_ready(self._state.theta)
-        self.seconds.append(time.perf_counter() - begun)
+        return time.perf_counter() - begun
 
     def count_bytes(self) -> tuple[int, int]:
         """Bytes of one update to all workers, and from all."""
@@ -100,8 +110,13 @@ class Training:
         self._make_learner(counted).run(self._state, 1)
         return crew.out, crew.back
 
+    def close(self) -> None:
+        """Let its workers go, and those of others on the same rollout."""
+        if self.row["workers"]:
+            self.rollout.crew.close()
+
     def result(self) -> Row:
-        seconds = float(np.median(self.seconds))
+        seconds = float(np.median(self._seconds))
         out, back = self.count_bytes()
         steps = self.row["particles"] * self.row["unroll"]
         return {
@@ -123,7 +138,7 @@ class Scaling:
     """Antithetic pairs P; the last twice the one before, for weak scaling."""
     unroll: tuple[int, int] = (10, 100)
     """Steps K of an unroll, a short one and the one that counts."""
-    rounds: int = 9
+    rounds: int = 7
     """Updates measured of each case, of which the median counts."""
     out: str = "runs/scaling"
     """Folder of measured.csv, predicted.csv and scaling.png."""
@@ -153,17 +168,29 @@ class Scaling:
         print(f"results: {out}")
 
     def _measure(self, env: str) -> list[Row]:
-        trainings = list(self._trainings(env))
+        _connect(sum(workers for workers, _ in COMPARED + MORE))
+        return self._in_turn(env, COMPARED, self.unroll) + self._in_turn(
+            env, MORE, self.unroll[:1]
+        )
+
+    def _in_turn(
+        self, env: str, cases: Sequence[tuple[int, int]], unrolls: Sequence[int]
+    ) -> list[Row]:
+        trainings = list(self._trainings(env, cases, unrolls))
         for _ in range(self.rounds):
             for training in trainings:
-                training.update()
-        return [training.result() for training in trainings]
+                training.measure()
+        rows = [training.result() for training in trainings]
+        for training in trainings:
+            training.close()
+        return rows
 
-    def _trainings(self, env: str) -> Iterator[Training]:
-        _connect(len(self.env) * sum(workers for workers, _ in WORKERS_AND_THREADS))
-        for workers, threads in WORKERS_AND_THREADS:
+    def _trainings(
+        self, env: str, cases: Sequence[tuple[int, int]], unrolls: Sequence[int]
+    ) -> Iterator[Training]:
+        for workers, threads in cases:
             rollout, num_parameters = _make_rollout(env, workers, threads)
-            for unroll in self.unroll[:1] if workers > 2 else self.unroll:
+            for unroll in unrolls:
                 for pairs in self.num_pairs:
                     row = {
                         "env": env,

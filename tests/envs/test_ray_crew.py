@@ -72,6 +72,13 @@ def estimates(crew: Any, disturb: Any = None) -> Any:
     return results
 
 
+def test_what_is_shared_is_a_reference_if_large_and_itself_if_small(crew):
+    small = np.zeros(ray_crew.SMALL_BYTES // 4 - 2, np.float32), 0.1
+    assert crew.share(small) is small
+    reference = crew.share((*small, 0.1))
+    np.testing.assert_array_equal(ray.get(reference)[0], small[0])
+
+
 def test_rays_workers_do_as_those_in_this_process(crew):
     expected = estimates(LocalCrew(partial(counting_slice, False), 2))
     jax.tree.map(np.testing.assert_array_equal, estimates(crew), expected)
