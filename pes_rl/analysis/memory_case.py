@@ -172,8 +172,10 @@ def _map_arrays_from(size: int) -> None:
     These are the system's again once an array is freed. Others lie among what is freed
     and kept for later, which is half as much again where arrays are of 10 MB.
     """
-    mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
-    ctypes.CDLL(None).mallopt(mmap_threshold, size)
+    trim_threshold, mmap_threshold = -1, -3  # as malloc.h numbers them
+    libc = ctypes.CDLL(None)
+    libc.mallopt(mmap_threshold, size)
+    libc.mallopt(trim_threshold, 2 * size)  # as the C library itself has the two
 
 
 def _measure(updates: Updates) -> Row:
