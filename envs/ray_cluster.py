@@ -3,7 +3,6 @@
 # Ray is an extra.
 # pyright: reportMissingImports=false
 
-import math
 import os
 import socket
 import time
@@ -11,7 +10,6 @@ import traceback
 from typing import Any
 
 import ray
-from ray.util.client import ray as client
 
 KNOCK_SECONDS = 10.0
 """How long an address of a cluster may take to answer at all."""
@@ -29,8 +27,7 @@ def connect(address: str | None, num_cpus: int) -> None:
     A cluster that this process has joined already is the one that is used.
 
     Args:
-        address: As of `ray.init`, `auto`, `HOST:PORT`, or `ray://HOST:PORT` of
-            its Ray Client server; None starts a local Ray.
+        address: As of `ray.init`, `auto` or `HOST:PORT`; None starts a local Ray.
         num_cpus: CPUs that a local Ray counts; it does not look how many there are.
 
     Raises:
@@ -74,13 +71,12 @@ class Head:
     """The head of the cluster that this process has joined, and whether it answers.
 
     Ray ends a process, whatever it is doing, whose head has not answered for a minute;
-    a run must be over by then. Through Ray Client (ray://) the head may be out of
-    reach, and Ray raises `ConnectionError` instead.
+    a run must be over by then.
     """
 
     def __init__(self) -> None:
         self.address: str = ray.get_runtime_context().gcs_address
-        self._next = math.inf if client.is_connected() else 0.0
+        self._next = 0.0
         self._silent_since: float | None = None
 
     def silence(self) -> str | None:
@@ -104,7 +100,7 @@ class Head:
 
 
 def _host_and_port(address: str) -> tuple[str, str]:
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     return host, port
 
 

@@ -8,13 +8,12 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, NoReturn
 
 import jax
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 
 from pes_rl.envs.ray_cluster import Head
 from pes_rl.envs.ray_rollout import Call
@@ -118,14 +117,9 @@ class RayCrew:
         """
         if self._given_up is not None:
             raise self._given_up
-        try:
-            self._assemble()
-            self._await_anyone()
-            answers = Round(self, calls, instead, by_anyone, _ATTEMPTS).answers()
-        except ConnectionError as error:  # Ray Client's, unless a call raised it
-            if isinstance(error, RayTaskError):
-                raise
-            self.give_up(f"the connection to the Ray cluster is lost ({error})")
+        self._assemble()
+        self._await_anyone()
+        answers = Round(self, calls, instead, by_anyone, _ATTEMPTS).answers()
         if any(answer is not None for answer in answers):
             self._rounds_in_vain = 0
         else:
@@ -263,6 +257,5 @@ class RayCrew:
 
 def _dismiss(seats: list[Seat]) -> None:
     if ray.is_initialized():
-        with suppress(ConnectionError):  # to a cluster that is gone
-            for seat in seats:
-                ray.kill(seat.actor)
+        for seat in seats:
+            ray.kill(seat.actor)

@@ -115,8 +115,8 @@ class TrainConfig:
     """Ray workers that share the particles of a native MuJoCo or gym:ID environment,
     num_threads each (of which 0 is then one); 0 trains in this process."""
     ray_address: str | None = None
-    """Ray cluster of the workers: auto or HOST:PORT on one of its machines, or
-    ray://HOST:10001 from elsewhere; None starts a local Ray."""
+    """Ray cluster of the workers, auto or HOST:PORT, on one of its machines; None
+    starts a local Ray."""
     worker_timeout: float = 600.0
     """Seconds after which a worker that has not answered is given up and replaced."""
     eval_interval: int = 25_000
@@ -185,6 +185,11 @@ class TrainConfig:
             raise ValueError(
                 f"ray_address={self.ray_address!r} has no meaning without workers; "
                 "set workers"
+            )
+        if self.ray_address is not None and self.ray_address.startswith("ray://"):
+            raise ValueError(
+                f"ray_address={self.ray_address!r} is Ray Client's; start the training "
+                "on a machine of the cluster, with auto or HOST:PORT"
             )
         if self.workers and (is_in_jax(self.env) or self.env.startswith(HANDED_OVER)):
             raise ValueError(

@@ -295,6 +295,10 @@ def test_more_workers_than_pairs_are_refused():
         ({"workers": 2}, r"workers=2 need Ray: pip install 'pes-rl\[ray\]'"),
         ({"workers": -1}, "workers=-1 must be 0"),
         ({"ray_address": "auto"}, "ray_address='auto' has no meaning without workers"),
+        (
+            {"workers": 1, "ray_address": "ray://head:10001"},
+            "is Ray Client's; start the training on a machine of the cluster",
+        ),
         ({"workers": 1, "env": "jax:swimmer"}, "drop it for jax:swimmer"),
     ],
 )
