@@ -1,5 +1,8 @@
 """Addresses at which there is no Ray cluster to join."""
 
+# Ray is an extra.
+# pyright: reportMissingImports=false
+
 import socket
 import threading
 import time

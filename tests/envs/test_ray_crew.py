@@ -1,5 +1,8 @@
 """Workers on a real local Ray: killed, hanging, and none of it changes the result."""
 
+# Ray is an extra.
+# pyright: reportMissingImports=false
+
 import gc
 import os
 import signal

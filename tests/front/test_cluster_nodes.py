@@ -1,5 +1,8 @@
 """A Ray cluster of several nodes (on this machine) that lose each other in mid-run."""
 
+# Ray is an extra.
+# pyright: reportMissingImports=false
+
 import gc
 import json
 import os
