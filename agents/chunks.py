@@ -22,7 +22,7 @@ from pes_rl.envs.rollout import Rollout
 CHUNK_FLOATS = 2**28
 """Perturbations held at once, unless the user says how many pairs: 1 GiB of floats.
 
-An update holds five to seven arrays of this size (results/scaling).
+An update holds three to six arrays of this size (results/scaling).
 """
 
 EstimatePairs = Callable[[Any, Any], tuple[jax.Array, Any, Report]]
