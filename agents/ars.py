@@ -26,7 +26,7 @@ from pes_rl.agents.estimator import (
     describe,
 )
 from pes_rl.agents.perturbations import draw_antithetic, perturb
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout.base import Particles, Rollout
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pes_rl.agents.derivatives import (
     unroll_gradient,
 )
 from pes_rl.agents.estimator import Report, check_whole_episodes, describe
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout.base import Particles, Rollout
 
 
 @dataclass(frozen=True)

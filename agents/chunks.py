@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from pes_rl.agents.estimator import Report
-from pes_rl.envs.rollout import Rollout
+from pes_rl.envs.rollout.base import Rollout
 
 CHUNK_FLOATS = 2**28
 """Perturbations held at once, unless the user says how many pairs: 1 GiB of floats.

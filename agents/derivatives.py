@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from pes_rl.agents.estimator import check_truncation_length
-from pes_rl.envs.episodes import Segment
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout.base import Particles, Rollout
+from pes_rl.envs.rollout.episodes import Segment
 
 
 def check_num_particles(num_particles: int) -> None:

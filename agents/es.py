@@ -23,8 +23,8 @@ from pes_rl.agents.estimator import (
     describe,
 )
 from pes_rl.agents.perturbations import draw_antithetic, perturb
-from pes_rl.envs.episodes import Segment
-from pes_rl.envs.rollout import Particles, Rollout, Thetas
+from pes_rl.envs.rollout.base import Particles, Rollout, Thetas
+from pes_rl.envs.rollout.episodes import Segment
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pes_rl.envs.episodes import Array, Segment
-from pes_rl.envs.observations import ObservationMoments, sum_up
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout.base import Particles, Rollout
+from pes_rl.envs.rollout.episodes import Array, Segment
+from pes_rl.envs.rollout.observations import ObservationMoments, sum_up
 
 
 @jax.tree_util.register_dataclass

@@ -28,7 +28,7 @@ from pes_rl.agents.estimator import (
 from pes_rl.agents.nres import episode_perturbations
 from pes_rl.agents.perturbations import perturb
 from pes_rl.agents.pes import pes_gradient
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout.base import Particles, Rollout
 
 
 @jax.tree_util.register_dataclass

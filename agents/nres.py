@@ -28,8 +28,8 @@ from pes_rl.agents.estimator import (
 )
 from pes_rl.agents.noise import normal_rows
 from pes_rl.agents.perturbations import draw_in_blocks, draw_orthogonal, perturb
-from pes_rl.envs.episodes import Array
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout.base import Particles, Rollout
+from pes_rl.envs.rollout.episodes import Array
 
 
 @jax.tree_util.register_dataclass

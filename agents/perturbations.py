@@ -14,7 +14,7 @@ from jax import lax
 from jax.tree_util import Partial
 
 from pes_rl.agents.noise import normal_rows, stored
-from pes_rl.envs.rollout import Rollout, Thetas
+from pes_rl.envs.rollout.base import Rollout, Thetas
 
 BLOCK_FLOATS = 2**18
 """Noise is drawn in blocks of so many floats, or of one row that has more."""

@@ -27,8 +27,8 @@ from pes_rl.agents.estimator import (
 )
 from pes_rl.agents.perturbations import draw_antithetic, perturb
 from pes_rl.agents.redrawn import Past, redraw
-from pes_rl.envs.episodes import Segment, split_loss
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout.base import Particles, Rollout
+from pes_rl.envs.rollout.episodes import Segment, split_loss
 
 
 @jax.tree_util.register_dataclass

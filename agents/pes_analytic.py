@@ -34,8 +34,8 @@ from pes_rl.agents.estimator import (
 )
 from pes_rl.agents.perturbations import antithetic_perturbations
 from pes_rl.agents.pes import PESState, accumulate
-from pes_rl.envs.episodes import Segment
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout.base import Particles, Rollout
+from pes_rl.envs.rollout.episodes import Segment
 
 
 @jax.tree_util.register_dataclass

@@ -25,8 +25,8 @@ from pes_rl.agents.es import play_episodes
 from pes_rl.agents.estimator import Report, check_whole_episodes, describe
 from pes_rl.agents.noise import uniform_rows
 from pes_rl.agents.perturbations import draw_in_blocks
-from pes_rl.envs.episodes import Segment
-from pes_rl.envs.rollout import Particles, Rollout, Thetas
+from pes_rl.envs.rollout.base import Particles, Rollout, Thetas
+from pes_rl.envs.rollout.episodes import Segment
 
 
 @jax.tree_util.register_dataclass

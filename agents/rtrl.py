@@ -24,7 +24,7 @@ from pes_rl.agents.derivatives import (
     split_floats,
 )
 from pes_rl.agents.estimator import Report, describe
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout.base import Particles, Rollout
 
 
 @jax.tree_util.register_dataclass

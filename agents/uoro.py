@@ -28,7 +28,7 @@ from pes_rl.agents.derivatives import (
     split_floats,
 )
 from pes_rl.agents.estimator import Report, describe
-from pes_rl.envs.rollout import Particles, Rollout
+from pes_rl.envs.rollout.base import Particles, Rollout
 
 EPSILON = 1e-7
 """Keeps the balance finite where a norm is 0, as in the published code for PES."""

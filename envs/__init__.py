@@ -1,23 +1,23 @@
 """Environments, and the rollout engine that unrolls them."""
 
-from pes_rl.envs.device import DeviceRollout as DeviceRollout
-from pes_rl.envs.episodes import Clock as Clock, Segment as Segment
-from pes_rl.envs.final_loss import FinalLoss as FinalLoss
-from pes_rl.envs.host import HostRollout as HostRollout
-from pes_rl.envs.host_environment import HostEnvironment as HostEnvironment
-from pes_rl.envs.observations import ObservationMoments as ObservationMoments
-from pes_rl.envs.problem import (
-    DeviceEnvironment as DeviceEnvironment,
-    PolicyProblem as PolicyProblem,
-    Problem as Problem,
-)
-from pes_rl.envs.registry import (
-    environment_names as environment_names,
-    make as make,
-)
-from pes_rl.envs.rollout import (
+from pes_rl.envs.names import environment_names as environment_names
+from pes_rl.envs.registry import make as make
+from pes_rl.envs.rollout.base import (
     EngineLost as EngineLost,
     Particles as Particles,
     Rollout as Rollout,
 )
-from pes_rl.envs.unrolled.problem import UnrolledProblem as UnrolledProblem
+from pes_rl.envs.rollout.device import DeviceRollout as DeviceRollout
+from pes_rl.envs.rollout.environment import (
+    DeviceEnvironment as DeviceEnvironment,
+    HostEnvironment as HostEnvironment,
+    PolicyProblem as PolicyProblem,
+    Problem as Problem,
+)
+from pes_rl.envs.rollout.episodes import Clock as Clock, Segment as Segment
+from pes_rl.envs.rollout.host import HostRollout as HostRollout
+from pes_rl.envs.rollout.observations import ObservationMoments as ObservationMoments
+from pes_rl.envs.unrolled.problem import (
+    FinalLoss as FinalLoss,
+    UnrolledProblem as UnrolledProblem,
+)

@@ -1,51 +1,11 @@
 """Environments by name."""
 
-import difflib
 from dataclasses import fields
 from typing import Any, Literal
 
-from pes_rl.envs.host_environment import HostEnvironment
-from pes_rl.envs.problem import DeviceEnvironment
+from pes_rl.envs.names import HANDED_OVER, check_name, unknown_name
+from pes_rl.envs.rollout.environment import DeviceEnvironment, HostEnvironment
 from pes_rl.envs.unrolled.problem import UnrolledProblem
-
-NATIVE_NAMES = (
-    "ant",
-    "halfcheetah",
-    "hopper",
-    "humanoid",
-    "humanoidstandup",
-    "inverted_double_pendulum",
-    "inverted_pendulum",
-    "pusher",
-    "reacher",
-    "swimmer",
-    "walker2d",
-)
-CLOSED_FORM_NAMES = ("swimmer",)
-BRAX_NAMES = tuple(sorted((*NATIVE_NAMES, "fast")))
-UNROLLED_NAMES = (
-    "influence-balancing",
-    "l2-regression",
-    "learned-optimizer",
-    "lr-schedule",
-    "lstm",
-    "mlp-hyperparameters",
-    "toy-regression",
-)
-
-HANDED_OVER = "python:"
-"""Begins the name of an environment that Python code handed over."""
-
-
-def environment_names() -> list[str]:
-    """Every name that `make` knows, but for those of Gymnasium, `gym:ID`."""
-    families = {
-        "jax": CLOSED_FORM_NAMES,
-        "brax": BRAX_NAMES,
-        "unrolled": UNROLLED_NAMES,
-    }
-    prefixed = (f"{family}:{name}" for family in families for name in families[family])
-    return [*NATIVE_NAMES, *prefixed]
 
 
 def make(
@@ -91,7 +51,7 @@ def make(
     # A family's simulator is imported when one of its environments is made: Brax alone
     # takes seconds.
     if family == "brax":
-        from pes_rl.envs.brax_family import BraxEnvironment
+        from pes_rl.envs.brax import BraxEnvironment
 
         return BraxEnvironment(task, backend)
     if backend is not None:
@@ -101,14 +61,14 @@ def make(
     if family == "unrolled":
         return _make_unrolled(task, env_kwargs or {})
     if family == "gym":
-        from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
+        from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 
         return GymnasiumEnvironment(task, env_kwargs, vectorization, num_threads)
     if family == "jax":
-        from pes_rl.envs.closed_form import ClosedFormEnvironment
+        from pes_rl.envs.closed_form.environment import ClosedFormEnvironment
 
         return ClosedFormEnvironment(task)
-    from pes_rl.envs.native_mujoco import MujocoEnvironment
+    from pes_rl.envs.mujoco.environment import MujocoEnvironment
 
     return MujocoEnvironment(task, num_threads)
 
@@ -129,34 +89,9 @@ def _make_unrolled(name: str, options: dict[str, Any]) -> UnrolledProblem:
     return kind(**values)
 
 
-def is_unrolled(name: str) -> bool:
-    """Whether the name is that of an unrolled problem."""
-    return name.startswith("unrolled:")
-
-
-def is_in_jax(name: str) -> bool:
-    """Whether a name is of what is written in JAX, and so can be traced and vmapped."""
-    return name.startswith(("jax:", "brax:", "unrolled:"))
-
-
 def native_twin(name: str) -> str | None:
     """The native MuJoCo task that is the same as a `gym:ID`, or None."""
-    from pes_rl.envs.mujoco_tasks import TASKS
+    from pes_rl.envs.mujoco.tasks import TASKS
 
     twins = {f"gym:{task.gymnasium_id}": twin for twin, task in TASKS.items()}
     return twins.get(name)
-
-
-def check_name(name: str) -> None:
-    """Raise `ValueError` for a name unknown to `make`, which tries Gymnasium's ids."""
-    is_open = name.startswith(("gym:", HANDED_OVER)) and not name.endswith(":")
-    if not is_open and name not in environment_names():
-        known = [*environment_names(), "gym:ID"]
-        raise ValueError(unknown_name("environment", name, known))
-
-
-def unknown_name(kind: str, name: Any, known: list[str]) -> str:
-    """Message for a name that is not known: the known ones, nearest first."""
-    near = difflib.get_close_matches(str(name), known, n=len(known), cutoff=0.5)
-    ordered = [*near, *(other for other in known if other not in near)]
-    return f"unknown {kind} {name!r}; use one of: {', '.join(ordered)}"

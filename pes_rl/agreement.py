@@ -10,8 +10,8 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from pes_rl.envs.mujoco_tasks import TASKS
-from pes_rl.envs.native_mujoco import MujocoEnvironment
+from pes_rl.envs.mujoco.environment import MujocoEnvironment
+from pes_rl.envs.mujoco.tasks import TASKS
 
 FOLLOWED = 1
 """Simulation of the batch of three that Gymnasium's follows: one with neighbours."""

@@ -17,8 +17,8 @@ from pes_rl.envs import (
     Rollout,
     UnrolledProblem,
 )
-from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
-from pes_rl.envs.sharding import shard
+from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
+from pes_rl.envs.rollout.sharding import shard
 from pes_rl.evaluation import Evaluator, make_evaluator
 from pes_rl.learner import Learner
 from pes_rl.optimizer_step import Step
@@ -231,9 +231,9 @@ def make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> A
         ValueError: If Ray is not installed, or there is no cluster at the address.
     """
     try:
-        from pes_rl.envs.ray_cluster import connect
-        from pes_rl.envs.ray_crew import RayCrew
-        from pes_rl.envs.ray_rollout import RayRollout
+        from pes_rl.envs.ray.cluster import connect
+        from pes_rl.envs.ray.pool import RayCrew
+        from pes_rl.envs.ray.rollout import RayRollout
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
@@ -261,7 +261,7 @@ def _of_a_worker(config: TrainConfig) -> TrainConfig:
 
 def _make_slice(config: TrainConfig, policy: Policy) -> Any:
     """What a worker holds."""
-    from pes_rl.envs.ray_slice import SliceRollout
+    from pes_rl.envs.ray.worker_rollout import SliceRollout
 
     environment = make_environment(config, config.env)
     rollout = make_rollout(config, environment, policy.act, config.reward_shift)

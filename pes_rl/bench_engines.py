@@ -17,8 +17,8 @@ from jax import lax
 from mujoco.batch import Batch
 
 from pes_rl.config import make_config
-from pes_rl.envs.mujoco_tasks import load_model
-from pes_rl.envs.native_mujoco import profiler_off
+from pes_rl.envs.mujoco.environment import profiler_off
+from pes_rl.envs.mujoco.tasks import load_model
 from pes_rl.envs.registry import make
 from pes_rl.parts import make_policy, make_rollout
 

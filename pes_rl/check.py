@@ -22,7 +22,7 @@ from pes_rl.agreement import measure_agreement
 from pes_rl.command_line import finish, read_options
 from pes_rl.config import make_config
 from pes_rl.envs import Particles, Rollout, Segment
-from pes_rl.envs.registry import NATIVE_NAMES
+from pes_rl.envs.names import NATIVE_NAMES
 from pes_rl.parts import make_environment, make_policy, make_rollout
 
 Verdict = Literal["yes", "no", "note"]

@@ -19,7 +19,7 @@ import tyro
 from pes_rl.assembly import Assembly, assemble
 from pes_rl.command_line import read_options
 from pes_rl.config import TrainConfig
-from pes_rl.envs.registry import is_in_jax
+from pes_rl.envs.names import is_in_jax
 from pes_rl.lockstep import run_together
 from pes_rl.progress import Progress
 from pes_rl.result import Result

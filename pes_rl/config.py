@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pes_rl.agents import AGENT_NAMES, AGENTS
 from pes_rl.defaults import task_defaults
-from pes_rl.envs.registry import HANDED_OVER, check_name, is_in_jax, unknown_name
+from pes_rl.envs.names import HANDED_OVER, check_name, is_in_jax, unknown_name
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class TrainConfig:
     normalize_observations: bool = False
     """Give the policy (observation - mean) / std, by running statistics of all that
     training has acted on (ARS V2). Unbiased for statistics that stand still; they move
-    less and less (envs/observations.py)."""
+    less and less (envs/rollout/observations.py)."""
     policy: Literal["linear", "mlp"] = "linear"
     """Policy: one linear map, or a tanh network."""
     bias: bool = True

@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from pes_rl.envs import ObservationMoments, Rollout
-from pes_rl.envs.episodes import Array
+from pes_rl.envs.rollout.episodes import Array
 from pes_rl.learner import with_normalizer
 from pes_rl.processes import is_first
 

@@ -13,8 +13,8 @@ from pes_rl.agents import AGENTS
 from pes_rl.assembly import Environments, assemble
 from pes_rl.callbacks import Callback
 from pes_rl.config import TrainConfig, make_config
-from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
-from pes_rl.envs.registry import HANDED_OVER
+from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
+from pes_rl.envs.names import HANDED_OVER
 from pes_rl.parts import make_environment
 from pes_rl.result import Result
 from pes_rl.run_folder import choose_folder

@@ -16,7 +16,7 @@ from pes_rl.agents import (
     normalize_by_return_std,
 )
 from pes_rl.envs import EngineLost, ObservationMoments, Rollout
-from pes_rl.envs.sharding import lay_out, mesh_of, on_all
+from pes_rl.envs.rollout.sharding import lay_out, mesh_of, on_all
 from pes_rl.optimizer_step import Step
 
 

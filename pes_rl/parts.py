@@ -17,7 +17,7 @@ from pes_rl.envs import (
     UnrolledProblem,
     make,
 )
-from pes_rl.envs.registry import is_unrolled
+from pes_rl.envs.names import is_unrolled
 
 
 def make_environment(config: TrainConfig, name: str) -> Any:

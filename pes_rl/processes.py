@@ -1,9 +1,10 @@
 """Several processes of one run: how they meet, and what they tell each other.
 
 All of them run the same program on arrays that lie over the devices of all (see
-`envs/sharding.py`), so all must take the same turns: where one would go its own way,
-because a signal came or a file could not be opened, it tells the others first. The run
-folder is written by process 0, but for checkpoints, of which each writes its shares.
+`envs/rollout/sharding.py`), so all must take the same turns: where one would go its own
+way, because a signal came or a file could not be opened, it tells the others first. The
+run folder is written by process 0, but for checkpoints, of which each writes its
+shares.
 
 With a single process the functions return what they are given.
 """

@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.wrappers import FlattenObservation
 
 from pes_rl.config import TrainConfig
-from pes_rl.envs.registry import HANDED_OVER
+from pes_rl.envs.names import HANDED_OVER
 from pes_rl.parts import make_environment
 from pes_rl.policy_files import TrainedPolicy
 
@@ -126,7 +126,7 @@ def make_film(config: TrainConfig, size: int) -> Film:
         raise ValueError(f"{config.env} has nothing to see; use a run on another task")
     choose_gl_backend()
     # Imports MuJoCo, which binds to the backend.
-    from pes_rl.envs.mujoco_tasks import TASKS
+    from pes_rl.envs.mujoco.tasks import TASKS
 
     kwargs = {"width": size, "height": size}
     return _film_gymnasium(TASKS[name].gymnasium_id, kwargs, config.horizon)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pes_rl.config import TrainConfig, make_config
-from pes_rl.envs.registry import is_in_jax
+from pes_rl.envs.names import is_in_jax
 
 
 @dataclass(frozen=True)

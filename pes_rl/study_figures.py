@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pes_rl.envs.registry import is_unrolled
+from pes_rl.envs.names import is_unrolled
 from pes_rl.figures import (
     Curve,
     Panel,

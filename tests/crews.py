@@ -6,8 +6,8 @@ from typing import Any
 import cloudpickle
 import counting
 
-from pes_rl.envs.ray_rollout import Call
-from pes_rl.envs.ray_slice import SliceRollout
+from pes_rl.envs.ray.rollout import Call
+from pes_rl.envs.ray.worker_rollout import SliceRollout
 
 
 class LocalCrew:

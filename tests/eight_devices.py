@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from pes_rl.envs import DeviceRollout, ObservationMoments
-from pes_rl.envs.sharding import ShardedRollout, shard
+from pes_rl.envs.rollout.sharding import ShardedRollout, shard
 from pes_rl.learner import Learner
 from pes_rl.optimizer_step import Step
 

@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pes_rl.envs.final_loss import FinalLoss
-from pes_rl.envs.problem import Problem
+from pes_rl.envs.rollout.environment import Problem
 from pes_rl.envs.unrolled.images import NUM_CLASSES, Images, ImageSet, load_images
-from pes_rl.envs.unrolled.problem import UnrolledProblem
+from pes_rl.envs.unrolled.problem import FinalLoss, UnrolledProblem
 
 Layer = tuple[jax.Array, jax.Array]  # weights [inputs, units], bias [units]
 Network = tuple[Layer, ...]

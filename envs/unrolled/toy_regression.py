@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from pes_rl.envs.final_loss import FinalLoss
-from pes_rl.envs.problem import Problem
-from pes_rl.envs.unrolled.problem import UnrolledProblem
+from pes_rl.envs.rollout.environment import Problem
+from pes_rl.envs.unrolled.problem import FinalLoss, UnrolledProblem
 
 State = tuple[jax.Array, jax.Array, jax.Array]  # step t, x0, x1
 

@@ -28,7 +28,7 @@ from pes_rl.agents.estimator import check_population, check_truncation_length
 from pes_rl.analysis import memory_case
 from pes_rl.analysis.memory_case import NUMBER, Case, make_system
 from pes_rl.analysis.output import Row, Table, new_figure, print_table
-from pes_rl.envs.registry import unknown_name
+from pes_rl.envs.names import unknown_name
 
 
 @dataclass(frozen=True)

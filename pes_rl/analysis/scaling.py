@@ -23,7 +23,7 @@ from pes_rl.analysis.output import Row, new_figure, print_table, write_csv
 from pes_rl.analysis.scaling_model import Model, predict
 from pes_rl.assembly import make_ray_rollout
 from pes_rl.config import make_config
-from pes_rl.envs.ray_rollout import Call
+from pes_rl.envs.ray.rollout import Call
 from pes_rl.learner import Learner
 from pes_rl.optimizer_step import Step
 from pes_rl.parts import make_environment, make_policy, make_rollout
@@ -205,7 +205,7 @@ class Scaling:
 
 def _connect(num_cpus: int) -> None:
     try:
-        from pes_rl.envs.ray_cluster import connect
+        from pes_rl.envs.ray.cluster import connect
     except ModuleNotFoundError:
         raise ValueError("scaling needs Ray: pip install 'pes-rl[ray]'") from None
     connect(None, num_cpus)

@@ -12,7 +12,7 @@ from pes_rl.analysis.linear_blocks import REGIMES, LinearBlocks
 from pes_rl.config import make_config
 from pes_rl.defaults import task_defaults
 from pes_rl.envs import Rollout, UnrolledProblem
-from pes_rl.envs.registry import unknown_name
+from pes_rl.envs.names import unknown_name
 from pes_rl.parts import (
     make_environment,
     make_evaluation_rollout,

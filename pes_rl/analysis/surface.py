@@ -20,7 +20,7 @@ from pes_rl.analysis.subject import Subject, make_subject
 from pes_rl.analysis.surface_figure import Path2D, draw_surface
 from pes_rl.assembly import assemble
 from pes_rl.config import TrainConfig, make_config
-from pes_rl.envs.device import DeviceRollout
+from pes_rl.envs.rollout.device import DeviceRollout
 from pes_rl.progress import Progress
 
 Limits = tuple[float, float]

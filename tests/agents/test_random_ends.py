@@ -24,7 +24,7 @@ from scipy.special import ndtr
 
 from pes_rl.agents import ES, NRES, PES
 from pes_rl.envs import DeviceRollout, HostRollout, PolicyProblem
-from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
+from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 
 HORIZON, THETA, SIGMA = 5, 0.4, 0.5
 NUM_PAIRS, NUM_DRAWS = 200, 60

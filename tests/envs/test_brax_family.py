@@ -16,8 +16,8 @@ from brax.envs.fast import Fast, ObservationMode
 from jax import lax
 
 from pes_rl.envs import DeviceRollout, Particles, PolicyProblem, Segment
-from pes_rl.envs.brax_family import BraxEnvironment, repair_fluid
-from pes_rl.envs.registry import BRAX_NAMES
+from pes_rl.envs.brax import BraxEnvironment, repair_fluid
+from pes_rl.envs.names import BRAX_NAMES
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -204,7 +204,7 @@ def test_the_repair_of_fluid_is_still_needed() -> None:
         assert "a_min" in str(error)
     else:
         pytest.fail(
-            "brax.fluid runs unrepaired: delete repair_fluid from envs/brax_family.py, "
+            "brax.fluid runs unrepaired: delete repair_fluid from envs/brax.py, "
             "raise the brax requirement in pyproject.toml, and delete this test"
         )
 

@@ -15,11 +15,11 @@ import pytest
 from jax import lax
 
 from pes_rl.envs import DeviceRollout, HostRollout, PolicyProblem, make
-from pes_rl.envs.closed_form import ClosedFormEnvironment
-from pes_rl.envs.joint_limits import least_torques
-from pes_rl.envs.mujoco_tasks import ASSETS, TASKS, load_model
-from pes_rl.envs.native_mujoco import MujocoEnvironment
-from pes_rl.envs.swimmer_model import read_chain
+from pes_rl.envs.closed_form.environment import ClosedFormEnvironment
+from pes_rl.envs.closed_form.joint_limits import least_torques
+from pes_rl.envs.closed_form.swimmer_model import read_chain
+from pes_rl.envs.mujoco.environment import MujocoEnvironment
+from pes_rl.envs.mujoco.tasks import ASSETS, TASKS, load_model
 
 TASK = TASKS["swimmer"]
 HINGES = [3, 4]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pes_rl.envs.episodes import (
+from pes_rl.envs.rollout.episodes import (
     NO_LIMIT,
     Clock,
     Segment,

@@ -13,7 +13,7 @@ from gymnasium_counting import GymnasiumCounting
 
 from pes_rl.agents import PES, TruncatedES
 from pes_rl.envs import HostRollout, make
-from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
+from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 
 HORIZON = 5
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from pes_rl.agreement import measure_agreement
-from pes_rl.envs.mujoco_tasks import TASKS
-from pes_rl.envs.native_mujoco import MujocoEnvironment
-from pes_rl.envs.registry import NATIVE_NAMES, native_twin
+from pes_rl.envs.mujoco.environment import MujocoEnvironment
+from pes_rl.envs.mujoco.tasks import TASKS
+from pes_rl.envs.names import NATIVE_NAMES
+from pes_rl.envs.registry import native_twin
 
 ENDS_EARLY = {
     "ant",

@@ -11,8 +11,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from pes_rl.envs import HostRollout, Particles, native_mujoco
-from pes_rl.envs.native_mujoco import MujocoEnvironment
+from pes_rl.envs import HostRollout, Particles
+from pes_rl.envs.mujoco import environment as native_mujoco
+from pes_rl.envs.mujoco.environment import MujocoEnvironment
 
 NUM_PAIRS = 3
 NUM_PARTICLES = 2 * NUM_PAIRS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pes_rl.envs import DeviceRollout, ObservationMoments, Segment
-from pes_rl.envs.observations import add_observations, start_sums, sum_up
+from pes_rl.envs.rollout.observations import add_observations, start_sums, sum_up
 
 NUM_PAIRS, LENGTH = 4, 12
 # Powers of two, so that normalisation is exact too. Policies see each step's number

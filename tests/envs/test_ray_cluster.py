@@ -14,8 +14,8 @@ ray = pytest.importorskip("ray")
 
 from ray.exceptions import AuthenticationError  # noqa: E402
 
-from pes_rl.envs import ray_cluster  # noqa: E402
-from pes_rl.envs.ray_cluster import connect  # noqa: E402
+from pes_rl.envs.ray import cluster as ray_cluster  # noqa: E402
+from pes_rl.envs.ray.cluster import connect  # noqa: E402
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,11 @@ from ray.exceptions import ObjectLostError  # noqa: E402
 from pes_rl.agents import PES  # noqa: E402
 from pes_rl.assembly import assemble  # noqa: E402
 from pes_rl.config import make_config  # noqa: E402
-from pes_rl.envs import EngineLost, ray_cluster, ray_crew  # noqa: E402
-from pes_rl.envs.ray_cluster import connect  # noqa: E402
-from pes_rl.envs.ray_crew import RayCrew  # noqa: E402
-from pes_rl.envs.ray_rollout import RayRollout  # noqa: E402
+from pes_rl.envs import EngineLost  # noqa: E402
+from pes_rl.envs.ray import cluster as ray_cluster, pool as ray_crew  # noqa: E402
+from pes_rl.envs.ray.cluster import connect  # noqa: E402
+from pes_rl.envs.ray.pool import RayCrew  # noqa: E402
+from pes_rl.envs.ray.rollout import RayRollout  # noqa: E402
 
 # Ray's own: processes that it leaves to its daemons.
 pytestmark = pytest.mark.filterwarnings(

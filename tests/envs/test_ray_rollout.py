@@ -19,8 +19,8 @@ from pes_rl.agents.perturbations import draw_in_blocks
 from pes_rl.assembly import assemble
 from pes_rl.config import make_config
 from pes_rl.envs import HostRollout, ObservationMoments
-from pes_rl.envs.ray_rollout import RayRollout
-from pes_rl.envs.ray_slice import SliceRollout
+from pes_rl.envs.ray.rollout import RayRollout
+from pes_rl.envs.ray.worker_rollout import SliceRollout
 from pes_rl.learner import Learner
 from pes_rl.optimizer_step import Step
 
@@ -304,7 +304,7 @@ def test_more_workers_than_pairs_are_refused():
 )
 def test_what_cannot_be_says_what_to_do(settings, message, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
-    monkeypatch.delitem(sys.modules, "pes_rl.envs.ray_crew", raising=False)
+    monkeypatch.delitem(sys.modules, "pes_rl.envs.ray.pool", raising=False)
     env = settings.get("env", "swimmer")
     options = {name: value for name, value in settings.items() if name != "env"}
     with pytest.raises(ValueError, match=message):

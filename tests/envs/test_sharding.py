@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from estimator_table import ESTIMATORS
 
-from pes_rl.envs.sharding import shard
+from pes_rl.envs.rollout.sharding import shard
 
 TESTS = Path(__file__).parents[1]
 QUICK = ("pes, normalized", "nres", "es", "truncated-es")

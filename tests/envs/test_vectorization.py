@@ -22,9 +22,9 @@ from gymnasium_counting import GymnasiumCounting
 
 from pes_rl.agents import PES
 from pes_rl.envs import EngineLost, HostRollout
-from pes_rl.envs.gymnasium_family import GymnasiumEnvironment
-from pes_rl.envs.vectorization import choice
-from pes_rl.envs.vectorization.workers import Workers
+from pes_rl.envs.gymnasium import choice
+from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
+from pes_rl.envs.gymnasium.workers import Workers
 
 NUM_PAIRS = 4
 N = 2 * NUM_PAIRS

@@ -10,7 +10,7 @@ import pytest
 import pes_rl
 from pes_rl import compare, train_command as train
 from pes_rl.envs import EngineLost, HostRollout
-from pes_rl.envs.rollout import Thetas
+from pes_rl.envs.rollout.base import Thetas
 from pes_rl.learner import Learner
 from pes_rl.policy_files import load_policy
 from pes_rl.result import Result

@@ -149,7 +149,7 @@ def test_a_process_of_its_own_measures_by_how_much_memory_peaks(tmp_path):
 )
 def test_what_cannot_be_is_refused(command, message, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
-    monkeypatch.delitem(sys.modules, "pes_rl.envs.ray_cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "pes_rl.envs.ray.cluster", raising=False)
     assert analyze.main(command.split()) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and error.count("\n") == 1

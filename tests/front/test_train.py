@@ -18,7 +18,7 @@ from pes_rl.agents import AGENTS
 from pes_rl.config import make_config
 from pes_rl.defaults import DEFAULTS
 from pes_rl.envs import HostRollout
-from pes_rl.envs.native_mujoco import MujocoEnvironment
+from pes_rl.envs.mujoco.environment import MujocoEnvironment
 from pes_rl.parts import make_estimator
 from pes_rl.policy_files import load_policy
 

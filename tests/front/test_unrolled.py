@@ -13,7 +13,8 @@ from pes_rl import evaluate, train_command
 from pes_rl.assembly import assemble
 from pes_rl.config import make_config
 from pes_rl.defaults import DEFAULTS
-from pes_rl.envs.registry import UNROLLED_NAMES, make
+from pes_rl.envs.names import UNROLLED_NAMES
+from pes_rl.envs.registry import make
 from pes_rl.envs.unrolled import PROBLEMS
 from pes_rl.envs.unrolled.lr_schedule import LearningRateSchedule
 from pes_rl.policy_files import load_parameters

@@ -10,8 +10,8 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, RayActorError
 
-from pes_rl.envs.ray_rollout import Call
-from pes_rl.envs.ray_seat import cannot_start
+from pes_rl.envs.ray.rollout import Call
+from pes_rl.envs.ray.worker import cannot_start
 
 _CHECK_SECONDS = 5.0
 """How often the head is looked after while answers are awaited."""

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pes_rl.envs.episodes import (
+from pes_rl.envs.rollout.base import Particles, Thetas, rows_of
+from pes_rl.envs.rollout.environment import PolicyProblem, Problem
+from pes_rl.envs.rollout.episodes import (
     NO_LIMIT,
     Array,
     Clock,
@@ -21,15 +23,13 @@ from pes_rl.envs.episodes import (
     start_clock,
     steps_to_limit,
 )
-from pes_rl.envs.observations import (
+from pes_rl.envs.rollout.observations import (
     ObservationMoments,
     ObservationSums,
     add_observations,
     median,
     start_sums,
 )
-from pes_rl.envs.problem import PolicyProblem, Problem
-from pes_rl.envs.rollout import Particles, Thetas, rows_of
 
 
 @jax.tree_util.register_dataclass

@@ -52,7 +52,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from pes_rl.envs.joint_limits import Limit, least_torques
+from pes_rl.envs.closed_form.joint_limits import Limit, least_torques
 
 Scalar = Any  # a JAX scalar or a Python number
 

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pes_rl.envs.episodes import (
+from pes_rl.envs.rollout.base import Particles, Rollout, Thetas, rows_of
+from pes_rl.envs.rollout.environment import HostEnvironment
+from pes_rl.envs.rollout.episodes import (
     Array,
     Clock,
     Segment,
@@ -20,14 +22,12 @@ from pes_rl.envs.episodes import (
     start_clock,
     steps_to_limit,
 )
-from pes_rl.envs.host_environment import HostEnvironment
-from pes_rl.envs.observations import (
+from pes_rl.envs.rollout.observations import (
     ObservationMoments,
     add_observations,
     start_sums,
     sums_as_float32,
 )
-from pes_rl.envs.rollout import Particles, Rollout, Thetas, rows_of
 
 _running_loss = jax.jit(running_loss)
 

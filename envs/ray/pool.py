@@ -15,11 +15,11 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError
 
-from pes_rl.envs.ray_cluster import Head
-from pes_rl.envs.ray_rollout import Call
-from pes_rl.envs.ray_round import Round
-from pes_rl.envs.ray_seat import Seat, cannot_start
-from pes_rl.envs.rollout import EngineLost
+from pes_rl.envs.ray.cluster import Head
+from pes_rl.envs.ray.dispatch import Round
+from pes_rl.envs.ray.rollout import Call
+from pes_rl.envs.ray.worker import Seat, cannot_start
+from pes_rl.envs.rollout.base import EngineLost
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from pes_rl.envs.episodes import Array
-from pes_rl.envs.mujoco_tasks.task import (
+from pes_rl.envs.mujoco.task import (
     Fields,
     Noise,
     Start,
@@ -18,6 +17,7 @@ from pes_rl.envs.mujoco_tasks.task import (
     positions_and_velocities,
     square,
 )
+from pes_rl.envs.rollout.episodes import Array
 
 
 def _balance(

@@ -11,8 +11,8 @@ import math
 import mujoco
 import numpy as np
 
-from pes_rl.envs.joint_limits import Limit
-from pes_rl.envs.planar_chain import Drag, PlanarChain
+from pes_rl.envs.closed_form.joint_limits import Limit
+from pes_rl.envs.closed_form.planar_chain import Drag, PlanarChain
 
 
 def read_chain(model: mujoco.MjModel) -> PlanarChain:

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from pes_rl.envs.vectorization.simulations import continuous, must_flatten
+from pes_rl.envs.gymnasium.simulations import continuous, must_flatten
 
 
 class EnvPoolThreads:

@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
-from pes_rl.envs.mujoco_tasks import TASKS, Fields, load_model
+from pes_rl.envs.mujoco.tasks import TASKS, Fields, load_model
 
 _DIVERGENCE_WARNINGS = [
     int(warning)

@@ -18,9 +18,9 @@ import cloudpickle
 import gymnasium
 import numpy as np
 
-from pes_rl.envs.rollout import EngineLost
-from pes_rl.envs.vectorization import simulations
-from pes_rl.envs.vectorization.simulations import Maker
+from pes_rl.envs.gymnasium import simulations
+from pes_rl.envs.gymnasium.simulations import Maker
+from pes_rl.envs.rollout.base import EngineLost
 
 _log = logging.getLogger(__name__)
 

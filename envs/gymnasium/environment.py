@@ -10,8 +10,8 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from pes_rl.envs.vectorization import Vectorization
-from pes_rl.envs.vectorization.choice import VectorizationName, choose
+from pes_rl.envs.gymnasium.choice import VectorizationName, choose
+from pes_rl.envs.gymnasium.vectorization import Vectorization
 
 
 class GymnasiumEnvironment:

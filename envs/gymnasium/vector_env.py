@@ -19,7 +19,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.utils import iterate
 
-from pes_rl.envs.vectorization.simulations import continuous, must_flatten
+from pes_rl.envs.gymnasium.simulations import continuous, must_flatten
 
 
 class HandedOver:

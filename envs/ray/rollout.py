@@ -19,17 +19,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pes_rl.envs.episodes import NO_LIMIT, Clock, Segment, running_loss, start_clock
-from pes_rl.envs.host import take_copies
-from pes_rl.envs.observations import (
+from pes_rl.envs.ray.worker_rollout import pack
+from pes_rl.envs.rollout.base import EngineLost, Particles, Rollout, Thetas
+from pes_rl.envs.rollout.episodes import (
+    NO_LIMIT,
+    Clock,
+    Segment,
+    running_loss,
+    start_clock,
+)
+from pes_rl.envs.rollout.host import take_copies
+from pes_rl.envs.rollout.observations import (
     ObservationMoments,
     ObservationSums,
     median,
     start_sums,
     sums_as_float32,
 )
-from pes_rl.envs.ray_slice import pack
-from pes_rl.envs.rollout import EngineLost, Particles, Rollout, Thetas
 
 _running_loss = jax.jit(running_loss)
 

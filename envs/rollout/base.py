@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import jax
 
-from pes_rl.envs.episodes import Array, Clock, Segment
-from pes_rl.envs.observations import ObservationMoments
+from pes_rl.envs.rollout.episodes import Array, Clock, Segment
+from pes_rl.envs.rollout.observations import ObservationMoments
 
 
 class EngineLost(RuntimeError):

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from pes_rl.envs.episodes import Array
-from pes_rl.envs.mujoco_tasks.task import (
+from pes_rl.envs.mujoco.task import (
     Fields,
     Noise,
     Task,
@@ -19,6 +18,7 @@ from pes_rl.envs.mujoco_tasks.task import (
     square,
     within,
 )
+from pes_rl.envs.rollout.episodes import Array
 
 
 def _forward(before: Fields, now: Fields, seconds: float) -> Array:

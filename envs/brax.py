@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pes_rl.envs.registry import unknown_name
+from pes_rl.envs.names import unknown_name
 
 # On import MJX prints that it has no Warp, which it only needs on request.
 with redirect_stdout(io.StringIO()):

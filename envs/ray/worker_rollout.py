@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pes_rl.envs.episodes import Clock, Segment
-from pes_rl.envs.host import HostRollout
-from pes_rl.envs.observations import ObservationMoments
-from pes_rl.envs.rollout import Particles
+from pes_rl.envs.rollout.base import Particles
+from pes_rl.envs.rollout.episodes import Clock, Segment
+from pes_rl.envs.rollout.host import HostRollout
+from pes_rl.envs.rollout.observations import ObservationMoments
 
 
 @dataclass(frozen=True)

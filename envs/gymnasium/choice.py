@@ -12,16 +12,16 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
-from pes_rl.envs.vectorization import Vectorization
-from pes_rl.envs.vectorization.envpool_threads import EnvPoolThreads, pool_spaces
-from pes_rl.envs.vectorization.simulations import (
+from pes_rl.envs.gymnasium.envpool import EnvPoolThreads, pool_spaces
+from pes_rl.envs.gymnasium.simulations import (
     Maker,
     Simulations,
     continuous,
     make_env,
 )
-from pes_rl.envs.vectorization.vector_env import HandedOver
-from pes_rl.envs.vectorization.workers import Workers
+from pes_rl.envs.gymnasium.vector_env import HandedOver
+from pes_rl.envs.gymnasium.vectorization import Vectorization
+from pes_rl.envs.gymnasium.workers import Workers
 
 VectorizationName = Literal["auto", "sync", "async", "envpool"]
 

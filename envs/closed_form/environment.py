@@ -23,8 +23,8 @@ import mujoco
 import numpy as np
 from jax import lax
 
-from pes_rl.envs.mujoco_tasks import TASKS, Noise, load_model
-from pes_rl.envs.swimmer_model import read_chain
+from pes_rl.envs.closed_form.swimmer_model import read_chain
+from pes_rl.envs.mujoco.tasks import TASKS, Noise, load_model
 
 Coordinates = tuple[Any, ...]  # a scalar for each of MuJoCo's coordinates
 State = tuple[Coordinates, Coordinates]  # qpos and qvel

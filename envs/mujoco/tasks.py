@@ -15,9 +15,9 @@ from pathlib import Path
 import gymnasium
 import mujoco
 
-from pes_rl.envs.mujoco_tasks.arms_and_poles import ARMS_AND_POLES
-from pes_rl.envs.mujoco_tasks.locomotion import LOCOMOTION
-from pes_rl.envs.mujoco_tasks.task import (
+from pes_rl.envs.mujoco.arms_and_poles import ARMS_AND_POLES
+from pes_rl.envs.mujoco.locomotion import LOCOMOTION
+from pes_rl.envs.mujoco.task import (
     Fields as Fields,
     Noise as Noise,
     Task as Task,

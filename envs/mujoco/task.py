@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from pes_rl.envs.episodes import Array
+from pes_rl.envs.rollout.episodes import Array
 
 Fields = dict[str, Array]
 Start = tuple[np.ndarray, np.ndarray]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pes_rl.envs.observations import Array, ObservationSums
+from pes_rl.envs.rollout.observations import Array, ObservationSums
 
 NO_LIMIT = np.iinfo(np.int32).max
 """Step limit of an episode that no horizon ends."""

@@ -21,10 +21,10 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pes_rl.envs.device import DeviceRollout
-from pes_rl.envs.episodes import Segment
-from pes_rl.envs.observations import ObservationMoments, ObservationSums
-from pes_rl.envs.rollout import Particles, Rollout, Thetas, rows_of
+from pes_rl.envs.rollout.base import Particles, Rollout, Thetas, rows_of
+from pes_rl.envs.rollout.device import DeviceRollout
+from pes_rl.envs.rollout.episodes import Segment
+from pes_rl.envs.rollout.observations import ObservationMoments, ObservationSums
 
 AXIS = "particles"
 SIMULATED_DEVICES = "XLA_FLAGS=--xla_force_host_platform_device_count"

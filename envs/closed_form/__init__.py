@@ -1,0 +1,1 @@
+"""Environments in closed form, written in JAX."""

@@ -1,0 +1,1 @@
+"""Gymnasium environments, and the ways to step many of them."""

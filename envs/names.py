@@ -1,0 +1,68 @@
+"""Names of environments: which there are, and checks of a name."""
+
+import difflib
+from typing import Any
+
+NATIVE_NAMES = (
+    "ant",
+    "halfcheetah",
+    "hopper",
+    "humanoid",
+    "humanoidstandup",
+    "inverted_double_pendulum",
+    "inverted_pendulum",
+    "pusher",
+    "reacher",
+    "swimmer",
+    "walker2d",
+)
+CLOSED_FORM_NAMES = ("swimmer",)
+BRAX_NAMES = tuple(sorted((*NATIVE_NAMES, "fast")))
+UNROLLED_NAMES = (
+    "influence-balancing",
+    "l2-regression",
+    "learned-optimizer",
+    "lr-schedule",
+    "lstm",
+    "mlp-hyperparameters",
+    "toy-regression",
+)
+
+HANDED_OVER = "python:"
+"""Begins the name of an environment that Python code handed over."""
+
+
+def environment_names() -> list[str]:
+    """Every name that `make` knows, but for those of Gymnasium, `gym:ID`."""
+    families = {
+        "jax": CLOSED_FORM_NAMES,
+        "brax": BRAX_NAMES,
+        "unrolled": UNROLLED_NAMES,
+    }
+    prefixed = (f"{family}:{name}" for family in families for name in families[family])
+    return [*NATIVE_NAMES, *prefixed]
+
+
+def is_unrolled(name: str) -> bool:
+    """Whether the name is that of an unrolled problem."""
+    return name.startswith("unrolled:")
+
+
+def is_in_jax(name: str) -> bool:
+    """Whether a name is of what is written in JAX, and so can be traced and vmapped."""
+    return name.startswith(("jax:", "brax:", "unrolled:"))
+
+
+def check_name(name: str) -> None:
+    """Raise `ValueError` for a name unknown to `make`, which tries Gymnasium's ids."""
+    is_open = name.startswith(("gym:", HANDED_OVER)) and not name.endswith(":")
+    if not is_open and name not in environment_names():
+        known = [*environment_names(), "gym:ID"]
+        raise ValueError(unknown_name("environment", name, known))
+
+
+def unknown_name(kind: str, name: Any, known: list[str]) -> str:
+    """Message for a name that is not known: the known ones, nearest first."""
+    near = difflib.get_close_matches(str(name), known, n=len(known), cutoff=0.5)
+    ordered = [*near, *(other for other in known if other not in near)]
+    return f"unknown {kind} {name!r}; use one of: {', '.join(ordered)}"

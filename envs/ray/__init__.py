@@ -1,0 +1,1 @@
+"""The rollout engine spread over Ray workers."""

@@ -1,0 +1,1 @@
+"""The rollout engine: particles in, K steps, particles and a segment out."""
