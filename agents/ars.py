@@ -18,14 +18,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pes_rl.agents.es import play_episodes
-from pes_rl.agents.estimator import (
+from pes_rl.agents.core.estimator import (
     Report,
     check_population,
     check_whole_episodes,
     describe,
 )
-from pes_rl.agents.perturbations import draw_antithetic, perturb
+from pes_rl.agents.core.perturbations import draw_antithetic, perturb
+from pes_rl.agents.es import play_episodes
 from pes_rl.envs.rollout.base import Particles, Rollout
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import jax
 
-from pes_rl.agents.derivatives import (
+from pes_rl.agents.core.derivatives import (
     check_differentiable,
     check_num_particles,
     check_reverse_mode,
     unroll_gradient,
 )
-from pes_rl.agents.estimator import Report, check_whole_episodes, describe
+from pes_rl.agents.core.estimator import Report, check_whole_episodes, describe
 from pes_rl.envs.rollout.base import Particles, Rollout
 
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import jax
 
-from pes_rl.agents.chunks import in_chunks, pairs_at_once
-from pes_rl.agents.estimator import (
+from pes_rl.agents.core.chunks import in_chunks, pairs_at_once
+from pes_rl.agents.core.estimator import (
     Report,
     check_population,
     check_whole_episodes,
     describe,
 )
-from pes_rl.agents.perturbations import draw_antithetic, perturb
+from pes_rl.agents.core.perturbations import draw_antithetic, perturb
 from pes_rl.envs.rollout.base import Particles, Rollout, Thetas
 from pes_rl.envs.rollout.episodes import Segment
 

@@ -19,14 +19,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pes_rl.agents.estimator import (
+from pes_rl.agents.core.estimator import (
     Report,
     check_population,
     check_truncation_length,
     describe,
 )
+from pes_rl.agents.core.perturbations import perturb
 from pes_rl.agents.nres import episode_perturbations
-from pes_rl.agents.perturbations import perturb
 from pes_rl.agents.pes import pes_gradient
 from pes_rl.envs.rollout.base import Particles, Rollout
 

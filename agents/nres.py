@@ -18,16 +18,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pes_rl.agents.chunks import in_chunks, pairs_at_once
-from pes_rl.agents.es import es_gradient
-from pes_rl.agents.estimator import (
+from pes_rl.agents.core.chunks import in_chunks, pairs_at_once
+from pes_rl.agents.core.estimator import (
     Report,
     check_population,
     check_truncation_length,
     describe,
 )
-from pes_rl.agents.noise import normal_rows
-from pes_rl.agents.perturbations import draw_in_blocks, draw_orthogonal, perturb
+from pes_rl.agents.core.noise import normal_rows
+from pes_rl.agents.core.perturbations import draw_in_blocks, draw_orthogonal, perturb
+from pes_rl.agents.es import es_gradient
 from pes_rl.envs.rollout.base import Particles, Rollout
 from pes_rl.envs.rollout.episodes import Array
 

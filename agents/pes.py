@@ -18,15 +18,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pes_rl.agents.chunks import in_chunks, pairs_at_once
-from pes_rl.agents.estimator import (
+from pes_rl.agents.core.accumulators import Past, redraw
+from pes_rl.agents.core.chunks import in_chunks, pairs_at_once
+from pes_rl.agents.core.estimator import (
     Report,
     check_population,
     check_truncation_length,
     describe,
 )
-from pes_rl.agents.perturbations import draw_antithetic, perturb
-from pes_rl.agents.redrawn import Past, redraw
+from pes_rl.agents.core.perturbations import draw_antithetic, perturb
 from pes_rl.envs.rollout.base import Particles, Rollout
 from pes_rl.envs.rollout.episodes import Segment, split_loss
 

@@ -21,18 +21,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pes_rl.agents.derivatives import (
+from pes_rl.agents.core.derivatives import (
     check_differentiable,
     check_reverse_mode,
     unroll_gradient,
 )
-from pes_rl.agents.estimator import (
+from pes_rl.agents.core.estimator import (
     Report,
     check_population,
     check_truncation_length,
     describe,
 )
-from pes_rl.agents.perturbations import antithetic_perturbations
+from pes_rl.agents.core.perturbations import antithetic_perturbations
 from pes_rl.agents.pes import PESState, accumulate
 from pes_rl.envs.rollout.base import Particles, Rollout
 from pes_rl.envs.rollout.episodes import Segment

@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from pes_rl.agents.derivatives import check_num_particles
+from pes_rl.agents.core.derivatives import check_num_particles
+from pes_rl.agents.core.estimator import Report, check_whole_episodes, describe
+from pes_rl.agents.core.noise import uniform_rows
+from pes_rl.agents.core.perturbations import draw_in_blocks
 from pes_rl.agents.es import play_episodes
-from pes_rl.agents.estimator import Report, check_whole_episodes, describe
-from pes_rl.agents.noise import uniform_rows
-from pes_rl.agents.perturbations import draw_in_blocks
 from pes_rl.envs.rollout.base import Particles, Rollout, Thetas
 from pes_rl.envs.rollout.episodes import Segment
 

@@ -18,12 +18,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pes_rl.agents.derivatives import (
+from pes_rl.agents.core.derivatives import (
     MeanUnrolls,
     drop_diverged,
     split_floats,
 )
-from pes_rl.agents.estimator import Report, describe
+from pes_rl.agents.core.estimator import Report, describe
 from pes_rl.envs.rollout.base import Particles, Rollout
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import jax
 
-from pes_rl.agents.derivatives import (
+from pes_rl.agents.core.derivatives import (
     MeanUnrolls,
     check_reverse_mode,
     unroll_gradient,
 )
-from pes_rl.agents.estimator import Report, describe
+from pes_rl.agents.core.estimator import Report, describe
 from pes_rl.envs.rollout.base import Particles, Rollout
 
 

@@ -50,15 +50,15 @@ class TrainConfig:
     stagger: bool = False
     """Spread the particles over the episode, where episodes are cut into unrolls."""
     restart_at_once: bool = False
-    """Let pes begin an episode in the unroll in which one ended. Biased where ends
-    depend on the policy; see agents/pes.py."""
+    """Let pes begin an episode in the unroll in which one ended, so that no step is
+    idle. Biased where ends depend on the policy: how much of the new episode falls into
+    the unroll is then credited to the perturbation that ended the old one."""
     orthogonal: bool = False
     """Make the pairs' perturbations of gpes, nres or es orthogonal: less variance."""
     pairs_per_chunk: int | None = None
     """Pairs whose perturbations are held at once, a divisor of num_pairs, by pes, nres,
-    es and truncated-es; None takes all, or as many as fit in 1 GiB (agents/chunks.py),
-    and on several devices each one's share. It changes the order of a sum and nothing
-    else."""
+    es and truncated-es; None takes all, or as many as fit in 1 GiB, and on several
+    devices each one's share. It changes the order of a sum and nothing else."""
     optimizer: Literal["sgd", "adam"] = "adam"
     """Optimiser (optax) that takes the step."""
     adam_b1: float = 0.9
@@ -73,11 +73,11 @@ class TrainConfig:
     estimates stay unbiased; the optimum moves towards parameters of 0."""
     normalize_returns: bool = False
     """Divide the step by the standard deviation of the particles' returns (ARS V1).
-    Biased: updates in which returns differ little weigh more; see agents/shaping.py."""
+    Biased: updates in which returns differ little weigh more."""
     normalize_observations: bool = False
     """Give the policy (observation - mean) / std, by running statistics of all that
     training has acted on (ARS V2). Unbiased for statistics that stand still; they move
-    less and less (envs/rollout/observations.py)."""
+    less and less."""
     policy: Literal["linear", "mlp"] = "linear"
     """Policy: one linear map, or a tanh network."""
     bias: bool = True

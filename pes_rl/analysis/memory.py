@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from pes_rl.agents import AGENTS
-from pes_rl.agents.chunks import CHUNK_FLOATS
-from pes_rl.agents.estimator import check_population, check_truncation_length
+from pes_rl.agents.core.chunks import CHUNK_FLOATS
+from pes_rl.agents.core.estimator import check_population, check_truncation_length
 from pes_rl.analysis import memory_case
 from pes_rl.analysis.memory_case import NUMBER, Case, make_system
 from pes_rl.analysis.output import Row, Table, new_figure, print_table

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from pes_rl.agents import AGENTS, Policy
-from pes_rl.agents.chunks import pairs_at_once
+from pes_rl.agents.core.chunks import pairs_at_once
 from pes_rl.analysis.cost import planned_bytes
 from pes_rl.analysis.output import Row
 from pes_rl.config import TrainConfig, make_config

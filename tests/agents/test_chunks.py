@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pes_rl.agents import ES, NRES, PES, TruncatedES, chunks
-from pes_rl.agents.chunks import pairs_at_once
+from pes_rl.agents import ES, NRES, PES, TruncatedES
+from pes_rl.agents.core import chunks
+from pes_rl.agents.core.chunks import pairs_at_once
 from pes_rl.envs import ObservationMoments
 
 NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, HORIZON = 6, 2, 0.7, 6

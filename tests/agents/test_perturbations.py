@@ -8,16 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pes_rl.agents import (
-    antithetic_perturbations,
-    episode_noise,
-    orthogonal_rows,
-    perturbations,
-)
-from pes_rl.agents.estimator import MANY_FLOATS, signal_to_noise
-from pes_rl.agents.noise import _product, normal_rows, uniform_rows
+from pes_rl.agents import antithetic_perturbations, episode_noise, orthogonal_rows
+from pes_rl.agents.core import perturbations
+from pes_rl.agents.core.estimator import MANY_FLOATS, signal_to_noise
+from pes_rl.agents.core.noise import _product, normal_rows, uniform_rows
+from pes_rl.agents.core.perturbations import draw_antithetic
 from pes_rl.agents.nres import episode_perturbations
-from pes_rl.agents.perturbations import draw_antithetic
 from pes_rl.agents.random_search import _draw
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from crews import LocalCrew, counting_slice
 
-from pes_rl.agents import ES, GPES, NRES, PES, RandomSearch, TruncatedES, perturbations
-from pes_rl.agents.perturbations import draw_in_blocks
+from pes_rl.agents import ES, GPES, NRES, PES, RandomSearch, TruncatedES
+from pes_rl.agents.core import perturbations
+from pes_rl.agents.core.perturbations import draw_in_blocks
 from pes_rl.assembly import assemble
 from pes_rl.config import make_config
 from pes_rl.envs import HostRollout, ObservationMoments

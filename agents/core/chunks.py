@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pes_rl.agents.estimator import Report
+from pes_rl.agents.core.estimator import Report
 from pes_rl.envs.rollout.base import Rollout
 
 CHUNK_FLOATS = 2**28

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pes_rl.agents.perturbations import antithetic_perturbations
+from pes_rl.agents.core.perturbations import antithetic_perturbations
 
 
 @jax.tree_util.register_dataclass

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pes_rl.agents.estimator import check_truncation_length
+from pes_rl.agents.core.estimator import check_truncation_length
 from pes_rl.envs.rollout.base import Particles, Rollout
 from pes_rl.envs.rollout.episodes import Segment
 

@@ -1,0 +1,1 @@
+"""What the estimators share: their protocol, perturbations, chunks and reports."""
