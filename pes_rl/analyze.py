@@ -12,7 +12,7 @@ from pes_rl.analysis.memory import Memory
 from pes_rl.analysis.scaling import Scaling
 from pes_rl.analysis.surface import Surface
 from pes_rl.analysis.variance import Variance
-from pes_rl.command_line import finish, let_help_flow
+from pes_rl.runtime.command_line import finish, let_help_flow
 
 _STUDIES = {
     "surface": Surface,

@@ -39,13 +39,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pes_rl.agreement import measure_agreement
-from pes_rl.bench_engines import Row, Run, Size, make_engines
-from pes_rl.bench_unrolled import unrolled_engines
-from pes_rl.command_line import finish, read_options
+from pes_rl.benchmarks.agreement import measure_agreement
+from pes_rl.benchmarks.engines import Row, Run, Size, make_engines
+from pes_rl.benchmarks.unrolled import unrolled_engines
 from pes_rl.envs.names import NATIVE_NAMES, environment_names, is_unrolled, unknown_name
-from pes_rl.figures import draw_speeds
-from pes_rl.progress import Progress
+from pes_rl.graphics.figures import draw_speeds
+from pes_rl.runtime.command_line import finish, read_options
+from pes_rl.runtime.progress import Progress
 
 
 @dataclass(frozen=True)

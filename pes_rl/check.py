@@ -18,12 +18,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from pes_rl.agreement import measure_agreement
-from pes_rl.command_line import finish, read_options
-from pes_rl.config import make_config
+from pes_rl.assembly.factories import make_environment, make_policy, make_rollout
+from pes_rl.benchmarks.agreement import measure_agreement
+from pes_rl.config.train_config import make_config
 from pes_rl.envs import Particles, Rollout, Segment
 from pes_rl.envs.names import NATIVE_NAMES
-from pes_rl.parts import make_environment, make_policy, make_rollout
+from pes_rl.runtime.command_line import finish, read_options
 
 Verdict = Literal["yes", "no", "note"]
 Finding = tuple[str, Verdict, str]  # question, answer, what it means

@@ -1,38 +1,20 @@
 """Compare agents over seeds: `python -m pes_rl.compare results/swimmer/study.toml`."""
 
-import contextlib
-import multiprocessing
 import os
-import shutil
-import signal
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import jax
 import tyro
 
-from pes_rl.assembly import Assembly, assemble
-from pes_rl.command_line import read_options
-from pes_rl.config import TrainConfig
-from pes_rl.envs.names import is_in_jax
-from pes_rl.lockstep import run_together
-from pes_rl.progress import Progress
-from pes_rl.result import Result
-from pes_rl.run_files import read_settings, read_summary
-from pes_rl.study import (
+from pes_rl.runtime.command_line import read_options
+from pes_rl.studies.report import makers_of, write_results
+from pes_rl.studies.runner import run_study
+from pes_rl.studies.study import (
     Study,
-    StudyRun,
     make_study,
     read_study,
-    settings_that_matter,
 )
-from pes_rl.study_results import makers_of, short, write_results
-from pes_rl.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -40,7 +22,8 @@ class CompareOptions:
     """Train agents on environments and seeds; write a table, CSVs and figures."""
 
     study: tyro.conf.Positional[str | None] = None
-    """TOML file of the study (see pes_rl/study.py); without one, use the options."""
+    """TOML file of the study, such as results/swimmer/study.toml of the repository;
+    without one, use the options."""
     env: tuple[str, ...] = ("swimmer",)
     """Environments, without a study file."""
     agents: tuple[str, ...] = ("pes", "es", "truncated-es")
@@ -52,7 +35,8 @@ class CompareOptions:
     vmap_seeds: bool = False
     """Train the seeds of an arm in lock-step, in one program, where the environment is
     written in JAX (jax:, brax:, unrolled:), without a study file. For an accelerator
-    and for small problems; see pes_rl/lockstep.py."""
+    and for small problems: the last bits of a run's numbers can differ from those of
+    the same run alone."""
     out: str | None = None
     """Folder of the results; None takes the study file's, or runs/compare-ENV."""
     jobs: int = os.cpu_count() or 1
@@ -98,144 +82,6 @@ def _read_options(options: CompareOptions) -> tuple[Study, Path]:
     )
     name = "-".join(options.env).replace(":", "-")
     return study, Path(options.out or f"runs/compare-{name}")
-
-
-def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
-    """Train the study's runs that are not yet complete, several at a time.
-
-    Each run has its folder in `runs_folder`. A run that was cut off, or that was made
-    with other settings, is made again from its start.
-    """
-    missing = [run for run in study.runs if not _is_complete(run, runs_folder)]
-    done = len(study.runs) - len(missing)
-    context = multiprocessing.get_context("spawn")
-    with (
-        Progress(study.title, len(study.runs), "runs") as progress,
-        ProcessPoolExecutor(
-            jobs, context, prepare_process, (runs_folder.absolute(), jobs)
-        ) as pool,
-    ):
-        progress.update(done, "")
-        with ctrl_c_later():
-            futures = {
-                pool.submit(_train, group, runs_folder): group
-                for group in _in_groups(missing, jobs)
-            }
-        try:
-            for future in as_completed(futures):
-                for run, value in zip(futures[future], future.result(), strict=True):
-                    done += 1
-                    note = f"{run.folder_name}: return {short(value)}"
-                    progress.update(done, note)
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(error, KeyboardInterrupt):
-                end_processes()
-            raise
-
-
-def _in_groups(runs: list[StudyRun], jobs: int) -> list[list[StudyRun]]:
-    """What a process trains at once: a run, or seeds of an arm in lock-step."""
-    alike: dict[Any, list[StudyRun]] = {}
-    for run in runs:
-        key = (run.arm, run.config.env) if run.vmap_seeds else run.folder_name
-        alike.setdefault(key, []).append(run)
-    groups = []
-    for seeds in alike.values():
-        size = -(-len(seeds) // jobs)
-        groups += [seeds[at : at + size] for at in range(0, len(seeds), size)]
-    return groups
-
-
-def _is_complete(run: StudyRun, runs_folder: Path) -> bool:
-    folder = runs_folder / run.folder_name
-    if not (folder / "summary.json").exists():
-        return False
-    summary = read_summary(folder)
-    if summary["interrupted"] or summary["final_return"] is None:
-        return False
-    made_with = TrainConfig(**read_settings(folder))
-    return settings_that_matter(made_with) == settings_that_matter(run.config)
-
-
-def prepare_process(runs_folder: Path, jobs: int) -> None:
-    """Let the study's processes share compilations and the CPUs.
-
-    Seeds differ in numbers only. XLA, which reads NPROC when it starts, would take all
-    CPUs in each of the processes, and cut arrays of a few hundred particles between
-    them, which costs more than it brings.
-    """
-    os.environ["NPROC"] = str(max(1, (os.cpu_count() or 1) // jobs))
-    jax.config.update("jax_compilation_cache_dir", str(runs_folder / "compilations"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-@contextlib.contextmanager
-def ctrl_c_later() -> Iterator[None]:
-    """Keep Ctrl-C from this process for now, and for good from those it starts here.
-
-    They would show a traceback each, or take it for the end of one run and begin the
-    next; `end_processes` ends them.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def end_processes() -> None:
-    """End the study's processes where they are."""
-    for process in multiprocessing.active_children():
-        process.terminate()
-
-
-def _train(runs: list[StudyRun], runs_folder: Path) -> list[float]:
-    """Runs that differ in their seeds alone, in a process; their final returns."""
-    folders = [runs_folder / run.folder_name for run in runs]
-    configs = [replace(run.config, num_threads=1) for run in runs]
-    for folder in folders:
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-    assembly = assemble_once(replace(configs[0], seed=0))
-    traceable = {assembly.learner.run, assembly.evaluate}
-    if is_in_jax(configs[0].final_eval_env or configs[0].env):
-        traceable.add(assembly.evaluate_finally)
-    if len(runs) > 1:
-        seeds = ", ".join(str(config.seed) for config in configs)
-        assembly = replace(assembly, vectorization=f"seeds {seeds} in lock-step")
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context((f / "output.txt").open("w")) for f in folders]
-        stack.enter_context(contextlib.redirect_stdout(files[0]))
-        trainers = [
-            Trainer(config, folder, assembly=assembly)
-            for config, folder in zip(configs, folders, strict=True)
-        ]
-        steps = [t.steps(file) for t, file in zip(trainers, files, strict=True)]
-        results = run_together(steps, traceable)
-    return [
-        final_return(t, result) for t, result in zip(trainers, results, strict=True)
-    ]
-
-
-def final_return(trainer: Trainer, result: Result) -> float:
-    """What a run came to.
-
-    Raises:
-        ValueError: If it could not go on to its end, or no evaluation succeeded.
-    """
-    value = result.summary["final_return"]
-    if trainer.failure is not None or value is None:
-        problem = trainer.failure or "no evaluation succeeded; its output.txt says why"
-        raise ValueError(f"run {result.folder}: {problem}")
-    return value
-
-
-@lru_cache(maxsize=1)
-def assemble_once(config: TrainConfig) -> Assembly:
-    """The parts of the process's run, kept for the next seed with all they compiled."""
-    return assemble(config)
 
 
 if __name__ == "__main__":

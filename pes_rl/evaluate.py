@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from pes_rl.command_line import finish, read_options
-from pes_rl.config import TrainConfig
-from pes_rl.envs import Rollout, UnrolledProblem
-from pes_rl.evaluation import make_evaluator
-from pes_rl.parts import (
+from pes_rl.assembly.factories import (
     make_environment,
     make_evaluation_rollout,
     make_policy,
     make_rollout,
 )
-from pes_rl.policy_files import load_parameters, load_policy
-from pes_rl.run_files import read_settings
+from pes_rl.config.train_config import TrainConfig
+from pes_rl.envs import Rollout, UnrolledProblem
+from pes_rl.learner.evaluation import make_evaluator
+from pes_rl.run_folder.policy_files import load_parameters, load_policy
+from pes_rl.run_folder.reader import read_settings
+from pes_rl.runtime.command_line import finish, read_options
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 import tyro
 
-from pes_rl.command_line import read_options
-from pes_rl.config import TrainConfig
-from pes_rl.figures import Panel, against_mean_clock, draw_learning_curves
-from pes_rl.run_files import read_curve, read_settings
-from pes_rl.study import settings_that_matter
-from pes_rl.study_figures import redraw_study
+from pes_rl.config.train_config import TrainConfig
+from pes_rl.graphics.figures import Panel, against_mean_clock, draw_learning_curves
+from pes_rl.run_folder.reader import read_curve, read_settings
+from pes_rl.runtime.command_line import read_options
+from pes_rl.studies.figures import redraw_study
+from pes_rl.studies.study import settings_that_matter
 
 _STEPS = "time/total_timesteps"
 _CLOCKS = {"environment steps": _STEPS, "seconds": "time/time_elapsed"}

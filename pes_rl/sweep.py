@@ -1,35 +1,16 @@
 """Search for settings: `python -m pes_rl.sweep SPACE.toml`."""
 
-import contextlib
-import dataclasses
-import multiprocessing
 import os
-import shutil
 import sys
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import tyro
 
-from pes_rl.callbacks import Callback, Run
-from pes_rl.command_line import read_options
-from pes_rl.compare import (
-    assemble_once,
-    ctrl_c_later,
-    end_processes,
-    final_return,
-    prepare_process,
-)
-from pes_rl.config import TrainConfig
-from pes_rl.evaluation import Evaluation
-from pes_rl.progress import Progress
-from pes_rl.space import Space, read_space
-from pes_rl.study_results import short
-from pes_rl.sweep_report import write_report
-from pes_rl.trainer import Trainer
+from pes_rl.runtime.command_line import read_options
+from pes_rl.studies.sweep_report import write_report
+from pes_rl.studies.sweep_space import read_space
+from pes_rl.studies.sweep_trials import open_study, run_trials
 
 _INSTALL = "a sweep needs Optuna; pip install 'pes-rl[sweep]'"
 
@@ -39,7 +20,8 @@ class SweepOptions:
     """Search a space of settings with Optuna; a report says which of them mattered."""
 
     space: tyro.conf.Positional[str]
-    """TOML file of the space (see pes_rl/space.py)."""
+    """TOML file of the space: env, agent, seeds, settings that are fixed, and a table
+    [search] of those that are searched."""
     trials: int = 40
     """Settings to try in all; of a sweep that goes on, the earlier count."""
     out: str | None = None
@@ -72,190 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
     print((out / "report.md").read_text())
     print(f"results: {out}")
     return 0
-
-
-def open_study(space: Space, out: Path) -> Any:
-    """The Optuna study in `out`, new or as it was left; trials cut off begin again.
-
-    Raises:
-        ValueError: If the folder holds a sweep of another space.
-    """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    out.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=_storage(out),
-        study_name=_STUDY,
-        direction="maximize",
-        load_if_exists=True,
-        pruner=_pruner(space),
-    )
-    # A sampler of the same seed again would repeat its first draws.
-    study.sampler = optuna.samplers.TPESampler(seed=len(study.get_trials()))
-    made_for = study.user_attrs.get("space", space.fingerprint)
-    if made_for != space.fingerprint:
-        raise ValueError(
-            f"{out} holds a sweep of another space; choose another --out, or delete it"
-        )
-    study.set_user_attr("space", space.fingerprint)
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
-    return study
-
-
-def run_trials(space: Space, study: Any, out: Path, trials: int, jobs: int) -> None:
-    """Run trials until `trials` are complete, pruned or refused, several at a time."""
-    context = multiprocessing.get_context("spawn")
-    done = count_done(study)
-    with (
-        Progress(space.title, trials, "trials") as progress,
-        ProcessPoolExecutor(
-            jobs, context, prepare_process, (out.absolute(), jobs)
-        ) as pool,
-    ):
-        progress.update(min(done, trials), _best(study))
-        running: dict[Future[str], int] = {}
-        try:
-            while done < trials:
-                while len(running) < min(jobs, trials - done):
-                    trial = study.ask()
-                    settings = space.suggest(trial)
-                    with ctrl_c_later():
-                        future = pool.submit(
-                            _try, space, out, trial._trial_id, settings
-                        )
-                    running[future] = trial.number
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    number = running.pop(future)
-                    done += 1
-                    progress.update(
-                        done, f"{_best(study)}; last: {number} {future.result()}"
-                    )
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(error, KeyboardInterrupt):
-                end_processes()
-            raise
-
-
-def count_done(study: Any) -> int:
-    """Trials that came to an end of their own: complete, pruned, or refused."""
-    return sum(
-        trial.state.name in ("COMPLETE", "PRUNED") or "refused" in trial.user_attrs
-        for trial in study.get_trials(deepcopy=False)
-    )
-
-
-def _try(space: Space, out: Path, trial_id: int, settings: dict[str, Any]) -> str:
-    """One trial, in a process of its own: every seed in turn, unless pruned.
-
-    Returns:
-        What came of it, in words.
-    """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.load_study(
-        study_name=_STUDY, storage=_storage(out), pruner=_pruner(space)
-    )
-    trial = optuna.trial.Trial(study, trial_id)
-    folder = out / "trials" / f"{trial.number:04d}"
-    finals: list[float] = []
-    try:
-        for seed in space.seeds:
-            config = space.config(settings, seed)
-            reporter = Reporter(trial, config, tuple(finals))
-            value = _train(config, folder / f"s{seed}", reporter)
-            if value is None:
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                return "was pruned"
-            finals.append(value)
-    except ValueError as error:
-        # Settings that do not go together, such as K above the horizon.
-        trial.set_user_attr("refused", str(error))
-        study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        return f"was refused: {error}"
-    study.tell(trial, float(np.mean(finals)))
-    return f"returned {short(np.mean(finals))}"
-
-
-class Reporter(Callback):
-    """Tells Optuna how a trial is getting on, and stops it where Optuna says so.
-
-    The value reported is the mean over the seeds begun so far: the final returns of
-    those that are done, and the evaluation of the one that is running. The step is
-    counted in intervals of evaluation over all seeds, so that trials whose updates are
-    of different length are compared at the same budget.
-
-    Args:
-        trial: Optuna's.
-        config: Settings of the run.
-        finals: Final returns of the seeds that are done.
-    """
-
-    def __init__(
-        self, trial: Any, config: TrainConfig, finals: tuple[float, ...]
-    ) -> None:
-        self._trial, self._config, self._finals = trial, config, finals
-        self.pruned = False
-
-    def on_evaluation(self, run: Run, evaluation: Evaluation) -> None:
-        value = float(np.mean([*self._finals, evaluation.returns.mean()]))
-        interval = run.timesteps // self._config.eval_interval
-        step = len(self._finals) * intervals_of(self._config) + interval
-        self._trial.report(value, step)
-        # A run at its end is not stopped: it has cost what it costs.
-        if run.timesteps < self._config.total_timesteps and self._trial.should_prune():
-            self.pruned = True
-            run.interrupt("pruning")
-
-
-def intervals_of(config: TrainConfig) -> int:
-    """Intervals of evaluation in a run, the untrained policy's counted."""
-    return config.total_timesteps // config.eval_interval + 1
-
-
-def _train(config: TrainConfig, folder: Path, reporter: Reporter) -> float | None:
-    """The run's final return; None if it was pruned."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    config = dataclasses.replace(config, num_threads=1)
-    with (folder / "output.txt").open("w") as file, contextlib.redirect_stdout(file):
-        assembly = assemble_once(dataclasses.replace(config, seed=0))
-        trainer = Trainer(config, folder, assembly=assembly, callbacks=[reporter])
-        result = trainer.run()
-        return None if reporter.pruned else final_return(trainer, result)
-
-
-def _pruner(space: Space) -> Any:
-    """Below the median of the complete trials, from a third of the first seed on."""
-    import optuna
-
-    first = space.config(space.example(), space.seeds[0])
-    warmup = -(-intervals_of(first) // 3)
-    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warmup)
-
-
-def _storage(out: Path) -> Any:
-    """A journal file: any number of processes may write it, and any kill leaves it."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    return JournalStorage(JournalFileBackend(str(out / "journal.log")))
-
-
-def _best(study: Any) -> str:
-    try:
-        return f"best {short(study.best_value)} (trial {study.best_trial.number})"
-    except ValueError:
-        return "none complete yet"
-
-
-_STUDY = "sweep"
 
 
 if __name__ == "__main__":

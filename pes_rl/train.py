@@ -8,9 +8,9 @@ the function standing there, `pes_rl.train(...)` works after any order of import
 import sys
 from typing import Any
 
-from pes_rl.command_line import finish
-from pes_rl.front_door import train
-from pes_rl.train_command import main
+from pes_rl.runtime.command_line import finish
+from pes_rl.training.api import train
+from pes_rl.training.command import main
 
 if __name__ == "__main__":
     finish(main())

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from pes_rl.command_line import finish, read_options
-from pes_rl.config import TrainConfig
-from pes_rl.gif import write_gif
-from pes_rl.policy_files import TrainedPolicy, load_policy
-from pes_rl.progress import Progress
-from pes_rl.rendering import Film, make_film
-from pes_rl.run_files import read_settings
+from pes_rl.config.train_config import TrainConfig
+from pes_rl.graphics.animations import write_gif, write_mp4
+from pes_rl.rendering.film import Film, make_film
+from pes_rl.run_folder.policy_files import TrainedPolicy, load_policy
+from pes_rl.run_folder.reader import read_settings
+from pes_rl.runtime.command_line import finish, read_options
+from pes_rl.runtime.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def film_run(options: VideoOptions) -> tuple[list[float], Path]:
     with Progress(config.env, options.episodes, "episodes") as progress:
         pictures = _pictures(options, policy, film, returns, progress)
         with contextlib.closing(pictures):
-            write = write_gif if out.suffix == ".gif" else _write_mp4
+            write = write_gif if out.suffix == ".gif" else write_mp4
             write(out, pictures, film.fps / film.stride)
     return returns, out
 
@@ -114,15 +114,6 @@ def _pictures(
             if step == options.steps:
                 break
         progress.update(number + 1, f"return {returns[-1]:.1f}")
-
-
-def _write_mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
-    import imageio.v2 as imageio
-
-    # Players need even sizes and 4:2:0 colours.
-    with imageio.get_writer(path, fps=fps, macro_block_size=2) as writer:
-        for picture in pictures:
-            writer.append_data(picture)  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

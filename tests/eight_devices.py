@@ -21,8 +21,8 @@ import numpy as np
 
 from pes_rl.envs import DeviceRollout, ObservationMoments
 from pes_rl.envs.rollout.sharding import ShardedRollout, shard
-from pes_rl.learner import Learner
-from pes_rl.optimizer_step import Step
+from pes_rl.learner.learner import Learner
+from pes_rl.learner.optimizer import Step
 
 DEVICES, NUM_PAIRS, UPDATES = 8, 16, 6
 COLLECTIVE = re.compile(

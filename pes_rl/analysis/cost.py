@@ -35,7 +35,7 @@ from pes_rl.agents import AGENT_NAMES, AGENTS
 from pes_rl.analysis.output import Row, Table, new_figure, print_table, write_csv
 from pes_rl.envs import DeviceRollout
 from pes_rl.envs.names import unknown_name
-from pes_rl.progress import Progress
+from pes_rl.runtime.progress import Progress
 
 # Exponents of K, D and N in theory, of time and of memory.
 _ORDERS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {

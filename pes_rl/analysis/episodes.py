@@ -12,7 +12,7 @@ from jax import lax
 from pes_rl.agents import Estimator
 from pes_rl.analysis.subject import Subject
 from pes_rl.envs import Rollout
-from pes_rl.progress import Progress
+from pes_rl.runtime.progress import Progress
 
 
 def check_agents(subject: Subject, estimators: list[Estimator]) -> None:

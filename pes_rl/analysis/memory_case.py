@@ -22,9 +22,9 @@ from pes_rl.agents import AGENTS, Policy
 from pes_rl.agents.core.chunks import pairs_at_once
 from pes_rl.analysis.cost import planned_bytes
 from pes_rl.analysis.output import Row
-from pes_rl.config import TrainConfig, make_config
+from pes_rl.assembly.factories import make_environment, make_policy, make_rollout
+from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs import DeviceRollout, Rollout
-from pes_rl.parts import make_environment, make_policy, make_rollout
 
 NUMBER = "number"
 

@@ -21,12 +21,12 @@ import numpy as np
 from pes_rl.agents import PES
 from pes_rl.analysis.output import Row, new_figure, print_table, write_csv
 from pes_rl.analysis.scaling_model import Model, predict
-from pes_rl.assembly import make_ray_rollout
-from pes_rl.config import make_config
+from pes_rl.assembly.assemble import make_ray_rollout
+from pes_rl.assembly.factories import make_environment, make_policy, make_rollout
+from pes_rl.config.train_config import make_config
 from pes_rl.envs.ray.rollout import Call
-from pes_rl.learner import Learner
-from pes_rl.optimizer_step import Step
-from pes_rl.parts import make_environment, make_policy, make_rollout
+from pes_rl.learner.learner import Learner
+from pes_rl.learner.optimizer import Step
 
 COMPARED = ((0, 1), (0, 2), (1, 1), (2, 1))
 """Workers, and threads of each, or of this process where there are none."""

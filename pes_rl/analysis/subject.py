@@ -9,16 +9,16 @@ import jax.numpy as jnp
 
 from pes_rl.agents import AGENT_NAMES, AGENTS, Estimator
 from pes_rl.analysis.linear_blocks import REGIMES, LinearBlocks
-from pes_rl.config import make_config
-from pes_rl.defaults import task_defaults
-from pes_rl.envs import Rollout, UnrolledProblem
-from pes_rl.envs.names import unknown_name
-from pes_rl.parts import (
+from pes_rl.assembly.factories import (
     make_environment,
     make_evaluation_rollout,
     make_policy,
     make_rollout,
 )
+from pes_rl.config.defaults import task_defaults
+from pes_rl.config.train_config import make_config
+from pes_rl.envs import Rollout, UnrolledProblem
+from pes_rl.envs.names import unknown_name
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from scipy.ndimage import gaussian_filter
 from pes_rl.analysis.output import Row, Table, print_table, write_csv
 from pes_rl.analysis.subject import Subject, make_subject
 from pes_rl.analysis.surface_figure import Path2D, draw_surface
-from pes_rl.assembly import assemble
-from pes_rl.config import TrainConfig, make_config
+from pes_rl.assembly.assemble import assemble
+from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs.rollout.device import DeviceRollout
-from pes_rl.progress import Progress
+from pes_rl.runtime.progress import Progress
 
 Limits = tuple[float, float]
 

@@ -15,7 +15,7 @@ import numpy as np
 from run import Study
 from timed import Clock, Table, play
 
-from pes_rl.parts import make_environment
+from pes_rl.assembly.factories import make_environment
 
 HERE = Path(__file__).parent
 EPISODES = 2

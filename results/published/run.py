@@ -20,12 +20,12 @@ import numpy as np
 from timed import Clock, Table, log, play, train
 
 from pes_rl.agents import RandomSearch
-from pes_rl.assembly import Assembly, assemble
-from pes_rl.config import make_config
+from pes_rl.assembly.assemble import Assembly, assemble
+from pes_rl.assembly.factories import make_environment
+from pes_rl.config.train_config import make_config
 from pes_rl.envs import DeviceRollout
-from pes_rl.learner import Learner
-from pes_rl.optimizer_step import Step
-from pes_rl.parts import make_environment
+from pes_rl.learner.learner import Learner
+from pes_rl.learner.optimizer import Step
 
 # In place of the published sizes, for a try.
 TINY: dict[str, Any] = {"data": "generated", "batch_size": 4, "horizon": 20}

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pes_rl.assembly import Assembly
+from pes_rl.assembly.assemble import Assembly
 from pes_rl.envs import DeviceRollout
 
 Row = dict[str, Any]

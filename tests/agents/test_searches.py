@@ -16,8 +16,8 @@ from pes_rl.agents import (
     normalize_by_return_std,
 )
 from pes_rl.agents.random_search import draw_uniformly
-from pes_rl.learner import Learner
-from pes_rl.optimizer_step import Step
+from pes_rl.learner.learner import Learner
+from pes_rl.learner.optimizer import Step
 
 NUM_PAIRS, SIGMA, HORIZON, DIVERGED_LOSS, RADIUS = 4, 0.7, 6, -100.0, 2.0
 THETA = jnp.array([0.25, -0.5])

@@ -13,10 +13,10 @@ from recurrent import SIGMA, float32
 from sampling import assert_mean
 
 from pes_rl.agents import PES, antithetic_perturbations
-from pes_rl.config import make_config
+from pes_rl.assembly.factories import make_evaluation_rollout
+from pes_rl.config.train_config import make_config
 from pes_rl.envs import DeviceRollout, FinalLoss
 from pes_rl.envs.registry import make
-from pes_rl.parts import make_evaluation_rollout
 
 NUM_UNROLLS, NUM_PAIRS, NUM_DRAWS = 4, 10, 2000
 G = np.array([1.0, -2.0, 0.5])

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from pes_rl.agreement import measure_agreement
+from pes_rl.benchmarks.agreement import measure_agreement
 from pes_rl.envs.mujoco.environment import MujocoEnvironment
 from pes_rl.envs.mujoco.tasks import TASKS
 from pes_rl.envs.names import NATIVE_NAMES

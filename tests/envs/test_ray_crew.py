@@ -23,8 +23,8 @@ from crews import LocalCrew, counting_slice  # noqa: E402
 from ray.exceptions import ObjectLostError  # noqa: E402
 
 from pes_rl.agents import PES  # noqa: E402
-from pes_rl.assembly import assemble  # noqa: E402
-from pes_rl.config import make_config  # noqa: E402
+from pes_rl.assembly.assemble import assemble  # noqa: E402
+from pes_rl.config.train_config import make_config  # noqa: E402
 from pes_rl.envs import EngineLost  # noqa: E402
 from pes_rl.envs.ray import cluster as ray_cluster, pool as ray_crew  # noqa: E402
 from pes_rl.envs.ray.cluster import connect  # noqa: E402

@@ -17,13 +17,13 @@ from crews import LocalCrew, counting_slice
 from pes_rl.agents import ES, GPES, NRES, PES, RandomSearch, TruncatedES
 from pes_rl.agents.core import perturbations
 from pes_rl.agents.core.perturbations import draw_in_blocks
-from pes_rl.assembly import assemble
-from pes_rl.config import make_config
+from pes_rl.assembly.assemble import assemble
+from pes_rl.config.train_config import make_config
 from pes_rl.envs import HostRollout, ObservationMoments
 from pes_rl.envs.ray.rollout import RayRollout
 from pes_rl.envs.ray.worker_rollout import SliceRollout
-from pes_rl.learner import Learner
-from pes_rl.optimizer_step import Step
+from pes_rl.learner.learner import Learner
+from pes_rl.learner.optimizer import Step
 
 NUM_PAIRS = 6
 THETA = jnp.array([0.3, -0.2])

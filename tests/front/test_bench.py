@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from mujoco.batch import Batch
 
-from pes_rl import bench, bench_engines
-from pes_rl.config import make_config
+from pes_rl import bench
+from pes_rl.assembly.factories import make_policy, make_rollout
+from pes_rl.benchmarks import engines as bench_engines
+from pes_rl.config.train_config import make_config
 from pes_rl.envs import make
-from pes_rl.parts import make_policy, make_rollout
 
 QUICK = ["--seconds", "0.001", "--rounds", "1", "--num-particles", "2"]
 

@@ -10,11 +10,11 @@ from event_files import events
 from quick_run import QUICK
 
 import pes_rl
-from pes_rl.callbacks import Callback
-from pes_rl.checkpoints import Checkpoints
-from pes_rl.config import make_config
-from pes_rl.run_folder import RunFolder
-from pes_rl.trainer import Trainer
+from pes_rl.config.train_config import make_config
+from pes_rl.run_folder.writer import RunFolder
+from pes_rl.training.callbacks import Callback
+from pes_rl.training.checkpoints import Checkpoints
+from pes_rl.training.trainer import Trainer
 
 
 def make_trainer(folder, callbacks=(), **options):
@@ -217,7 +217,7 @@ def test_a_log_that_cannot_be_written_begins_a_new_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pes_rl.tensorboard.EventsWriter.write_event", full)
+        patch.setattr("pes_rl.run_folder.tensorboard.EventsWriter.write_event", full)
         with pytest.raises(OSError, match="No space"):
             folder.log({"time/total_timesteps": 2, "time/fps": float(jnp.ones(()))})
     folder.log({"time/total_timesteps": 3, "time/fps": 3.0})

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from pes_rl import train_command as train
-from pes_rl.assembly import assemble
-from pes_rl.checkpoints import FORMAT, Checkpoints
-from pes_rl.config import TrainConfig
-from pes_rl.policy_files import load_policy
-from pes_rl.run_files import read_settings
+from pes_rl.assembly.assemble import assemble
+from pes_rl.config.train_config import TrainConfig
+from pes_rl.run_folder.policy_files import load_policy
+from pes_rl.run_folder.reader import read_settings
+from pes_rl.training import command as train
+from pes_rl.training.checkpoints import FORMAT, Checkpoints
 
 OPTIONS = (
     "--env swimmer --num-pairs 2 --truncation-length 10 --horizon 40 "

@@ -20,9 +20,9 @@ ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from pes_rl import Callback  # noqa: E402
-from pes_rl.assembly import assemble  # noqa: E402
-from pes_rl.config import TrainConfig, make_config  # noqa: E402
-from pes_rl.trainer import Trainer  # noqa: E402
+from pes_rl.assembly.assemble import assemble  # noqa: E402
+from pes_rl.config.train_config import TrainConfig, make_config  # noqa: E402
+from pes_rl.training.trainer import Trainer  # noqa: E402
 
 # Ray's own: processes that it leaves to its daemons, and forks.
 pytestmark = [

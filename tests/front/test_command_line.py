@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pes_rl.command_line import read_options
+from pes_rl.runtime.command_line import read_options
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,23 @@ import numpy as np
 import pytest
 
 from pes_rl import compare
-from pes_rl.figures import (
+from pes_rl.graphics.figures import (
     Panel,
     against_mean_clock,
     common_steps,
     draw_learning_curves,
     share_reached,
 )
-from pes_rl.run_folder import RunFolder, maker
-from pes_rl.study import make_study, read_study
-from pes_rl.study_outcomes import Outcome, read_curves
-from pes_rl.study_results import (
+from pes_rl.run_folder.writer import RunFolder, maker
+from pes_rl.studies import runner
+from pes_rl.studies.outcomes import Outcome, read_curves
+from pes_rl.studies.report import (
     interquartile_mean,
     interval,
     make_table,
     write_results,
 )
+from pes_rl.studies.study import make_study, read_study
 
 STUDY = """
 title = "Two arms"
@@ -108,10 +109,10 @@ def test_a_study_leaves_its_results_and_is_not_run_twice(folder, capsys):
 def test_a_changed_setting_makes_a_run_again(folder):
     study = folder / "study.toml"
     runs = folder.parent / "runs"
-    compare.run_study(read_study(study), runs, 1)
+    runner.run_study(read_study(study), runs, 1)
     study.write_text(STUDY.replace("truncation_length = 10", "truncation_length = 20"))
     changed = read_study(study)
-    complete = [compare._is_complete(run, runs) for run in changed.runs]
+    complete = [runner._is_complete(run, runs) for run in changed.runs]
     assert complete == [False, False, True]
 
 

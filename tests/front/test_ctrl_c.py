@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pes_rl import analyze, bench, check, evaluate, train_command, video
+from pes_rl import analyze, bench, check, evaluate, video
+from pes_rl.training import command as train_command
 
 BENCH = [*("--env", "swimmer", "--no-peers", "--num-threads", "1", "--rounds", "1")]
 BENCH += [*("--seconds", "0.001", "--num-particles", "2", "4")]
@@ -103,7 +104,7 @@ def test_ctrl_c_ends_a_process_that_xla_is_at_work_in() -> None:
 import atexit, os, signal, threading
 import jax
 from jax import lax
-from pes_rl.command_line import finish
+from pes_rl.runtime.command_line import finish
 
 atexit.register(print, "let go")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a shell ignores it

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from pes_rl import train_command as train
-from pes_rl.config import make_config
-from pes_rl.policy_files import load_parameters
+from pes_rl.config.train_config import make_config
+from pes_rl.run_folder.policy_files import load_parameters
+from pes_rl.training import command as train
 
 COMMON = (
     "--env unrolled:toy-regression --num-pairs 8 --truncation-length 10 "
@@ -18,7 +18,7 @@ COMMON = (
     "--checkpoint-interval 640"
 )
 RUN_ALL = (
-    "import shlex, sys; from pes_rl.train_command import main; "
+    "import shlex, sys; from pes_rl.training.command import main; "
     "print([main(shlex.split(line)) for line in sys.argv[1:]])"
 )
 

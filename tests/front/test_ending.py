@@ -1,6 +1,6 @@
 """What ends a run before its budget."""
 
-from pes_rl.ending import Ending
+from pes_rl.training.stopping import Ending
 
 
 def test_a_request_counts_from_the_next_agreement_on():

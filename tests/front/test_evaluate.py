@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import pes_rl
-from pes_rl import evaluate, train_command as train
+from pes_rl import evaluate
+from pes_rl.training import command as train
 
 ROOT = Path(__file__).parents[2]
 QUICK = (

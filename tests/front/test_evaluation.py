@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pes_rl import evaluation
 from pes_rl.agents import Policy
 from pes_rl.analysis.cost import planned_bytes
 from pes_rl.envs import DeviceRollout, HostRollout, PolicyProblem, make
-from pes_rl.evaluation import make_evaluator
+from pes_rl.learner import evaluation
+from pes_rl.learner.evaluation import make_evaluator
 
 EPISODES = 70
 KEY = jax.random.key(2)

@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium_counting import GymnasiumCounting
 
 import pes_rl
-from pes_rl.policy_files import load_policy
+from pes_rl.run_folder.policy_files import load_policy
 
 ROOT = Path(__file__).parents[2]
 QUICK: dict[str, Any] = {
@@ -121,12 +121,12 @@ def test_a_wrapped_vector_env_trains_with_an_environment_for_evaluation(tmp_path
     "imports",
     [
         "import pes_rl",
-        "import pes_rl.train_command, pes_rl.train; from pes_rl import train; "
+        "import pes_rl.training.command, pes_rl.train; from pes_rl import train; "
         "assert train is pes_rl.train",
     ],
 )
 def test_the_name_is_the_function_after_any_order_of_imports(imports):
-    code = f"{imports}; assert pes_rl.train.__module__ == 'pes_rl.front_door'"
+    code = f"{imports}; assert pes_rl.train.__module__ == 'pes_rl.training.api'"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

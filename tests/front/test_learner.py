@@ -10,8 +10,8 @@ import pytest
 
 from pes_rl.agents import ES
 from pes_rl.envs import DeviceRollout
-from pes_rl.learner import Learner
-from pes_rl.optimizer_step import Step
+from pes_rl.learner.learner import Learner
+from pes_rl.learner.optimizer import Step
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ import pytest
 from estimator_table import ESTIMATORS, make_rollout, theta_of
 
 from pes_rl import compare
-from pes_rl.evaluation import make_evaluator
-from pes_rl.learner import Learner
-from pes_rl.lockstep import run_alone, run_together
-from pes_rl.optimizer_step import Step
-from pes_rl.policy_files import load_policy
+from pes_rl.learner.evaluation import make_evaluator
+from pes_rl.learner.learner import Learner
+from pes_rl.learner.optimizer import Step
+from pes_rl.run_folder.policy_files import load_policy
+from pes_rl.studies import runner
+from pes_rl.studies.study import read_study
+from pes_rl.training.lockstep import run_alone, run_together
 
 IN_DEFAULT = ("pes, at once", "es", "truncated-es")
 """Every loop of the engine."""
@@ -152,11 +154,11 @@ def test_seeds_of_a_study_leave_in_lock_step_what_they_leave_alone(
     """Each to its own end: seeds reach the threshold at different times, or never."""
     # In this process, which compiles once.
     pool = "ProcessPoolExecutor"
-    monkeypatch.setattr(compare, pool, lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(runner, pool, lambda *_: ThreadPoolExecutor(1))
     study = tmp_path / "study.toml"
     study.write_text(STUDY)
     runs = tmp_path / "runs"
-    compare.run_study(compare.read_study(study), runs, 1)
+    runner.run_study(read_study(study), runs, 1)
     assert "6/6 runs" in capsys.readouterr().out
     lengths = []
     for seed in range(3):
@@ -190,7 +192,7 @@ def test_seeds_of_a_study_leave_in_lock_step_what_they_leave_alone(
     content = json.loads(cut_off.read_text())
     cut_off.write_text(json.dumps({**content, "interrupted": True}))
     before = {path: path.stat().st_mtime_ns for path in runs.glob("*/summary.json")}
-    compare.run_study(compare.read_study(study), runs, 1)
+    runner.run_study(read_study(study), runs, 1)
     made = [path for path, when in before.items() if path.stat().st_mtime_ns != when]
     assert made == [cut_off]
     assert len(read(cut_off.parent)[0]) == lengths[1]
@@ -206,6 +208,6 @@ def test_lock_step_is_refused_where_nothing_can_be_vmapped(tmp_path, capsys):
 def test_seeds_in_lock_step_are_divided_among_the_processes(tmp_path):
     study = tmp_path / "study.toml"
     study.write_text(STUDY)
-    groups = compare._in_groups(list(compare.read_study(study).runs), 2)
+    groups = runner._in_groups(list(read_study(study).runs), 2)
     seeds = [[run.config.seed for run in group] for group in groups]
     assert seeds == [[0], [1], [2], [0, 1], [2]]

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import pes_rl
-from pes_rl import compare, train_command as train
 from pes_rl.envs import EngineLost, HostRollout
 from pes_rl.envs.rollout.base import Thetas
-from pes_rl.learner import Learner
-from pes_rl.policy_files import load_policy
-from pes_rl.result import Result
+from pes_rl.learner.learner import Learner
+from pes_rl.run_folder.policy_files import load_policy
+from pes_rl.studies import runner
+from pes_rl.training import command as train
+from pes_rl.training.result import Result
 
 RUN = (
     "--env swimmer --num-pairs 2 --truncation-length 10 --horizon 40 "
@@ -73,7 +74,7 @@ def test_a_run_that_could_not_go_on_is_no_result_of_a_study(tmp_path, final):
     result = Result(tmp_path, {"final_return": final}, None)
     message = trainer.failure or "no evaluation succeeded"
     with pytest.raises(ValueError, match=message):
-        compare.final_return(trainer, result)  # type: ignore[arg-type]
+        runner.final_return(trainer, result)  # type: ignore[arg-type]
 
 
 def test_an_engine_that_is_lost_at_once_is_one_line(tmp_path, capsys, monkeypatch):

@@ -13,8 +13,8 @@ import reference
 
 from pes_rl.agents import PES, antithetic_perturbations
 from pes_rl.envs import ObservationMoments
-from pes_rl.learner import Learner
-from pes_rl.optimizer_step import Step
+from pes_rl.learner.learner import Learner
+from pes_rl.learner.optimizer import Step
 
 NUM_PAIRS, LENGTH, SIGMA, HORIZON, RATE = 3, 5, 0.7, 8, 0.001
 THETA = np.array([0.25, -0.5], np.float32)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pes_rl import plot
-from pes_rl.config import make_config
-from pes_rl.run_files import read_curve
-from pes_rl.run_folder import COLUMNS, RunFolder
+from pes_rl.config.train_config import make_config
+from pes_rl.run_folder.reader import read_curve
+from pes_rl.run_folder.writer import COLUMNS, RunFolder
 
 
 def make_run(path, returns, env="swimmer", agent="pes", **options):

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pes_rl import train_command as train
-from pes_rl.policy_files import load_parameters
-from pes_rl.processes import Cluster
-from pes_rl.run_files import read_curve
+from pes_rl.run_folder.policy_files import load_parameters
+from pes_rl.run_folder.reader import read_curve
+from pes_rl.runtime.multihost import Cluster
+from pes_rl.training import command as train
 
 ROOT = Path(__file__).parents[2]
 COMMON = (
@@ -28,7 +28,7 @@ WHOLE = f"{COMMON} --total-timesteps 25600"
 UNTIMED = ("time/total_timesteps", "rollout/ep_rew_mean", "pes/gradient_norm")
 DEADLINE = 120  # seconds, after which a process counts as hanging
 RUN_ALL = (
-    "import shlex, sys; from pes_rl.train_command import main; "
+    "import shlex, sys; from pes_rl.training.command import main; "
     "print([main(shlex.split(line)) for line in sys.argv[1:]])"
 )
 

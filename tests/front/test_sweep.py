@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from pes_rl import sweep
-from pes_rl.evaluation import Evaluation
-from pes_rl.space import read_space
-from pes_rl.study import read_study
-from pes_rl.sweep_report import as_study
+from pes_rl.learner.evaluation import Evaluation
+from pes_rl.studies import sweep_trials
+from pes_rl.studies.study import read_study
+from pes_rl.studies.sweep_report import as_study
+from pes_rl.studies.sweep_space import read_space
 
 optuna = pytest.importorskip("optuna")
 pytest.importorskip("sklearn")
@@ -50,7 +51,7 @@ def test_a_sweep_goes_on_where_it_was_cut_off_and_reports(space_file, capsys):
     out = space_file.parent / "runs" / "sweep" / "space"
     assert run(space_file, 2) == 0
     space = read_space(space_file)
-    study = sweep.open_study(space, out)
+    study = sweep_trials.open_study(space, out)
     cut_off = study.ask()
     settings = space.suggest(cut_off)  # and then the process is killed
     assert run(space_file, 4) == 0
@@ -108,7 +109,7 @@ def test_a_trial_reports_the_mean_over_its_seeds_and_stops_where_told(space_file
     space = read_space(space_file)
     config = space.config(space.example(), 100)
     trial, run = FakeTrial(prune_at=4), FakeRun()
-    reporter = sweep.Reporter(trial, config, (10.0,))
+    reporter = sweep_trials.Reporter(trial, config, (10.0,))
     for run.timesteps, value in ((0, 0.0), (45, 20.0)):
         assert not run.stopped
         reporter.on_evaluation(run, Evaluation(np.array([value]), np.ones(1)))  # type: ignore
@@ -116,7 +117,7 @@ def test_a_trial_reports_the_mean_over_its_seeds_and_stops_where_told(space_file
     assert trial.reported == {3: 5.0, 4: 15.0}
     assert run.stopped
     assert reporter.pruned
-    ended = sweep.Reporter(trial, config, (10.0,))
+    ended = sweep_trials.Reporter(trial, config, (10.0,))
     run = FakeRun()
     run.timesteps = 80
     ended.on_evaluation(run, Evaluation(np.array([0.0]), np.ones(1)))  # type: ignore
@@ -126,16 +127,16 @@ def test_a_trial_reports_the_mean_over_its_seeds_and_stops_where_told(space_file
 def test_settings_that_do_not_go_together_are_a_refused_trial(space_file):
     space_file.write_text(SPACE.replace("horizon = 40", "horizon = 5"))
     space, out = read_space(space_file), space_file.parent / "out"
-    study = sweep.open_study(space, out)
+    study = sweep_trials.open_study(space, out)
     trial = study.ask()
-    said = sweep._try(space, out, trial._trial_id, space.suggest(trial))
+    said = sweep_trials._try(space, out, trial._trial_id, space.suggest(trial))
     assert "was refused: truncation_length=10 is longer than the horizon" in said
-    assert sweep.count_done(study) == 1
+    assert sweep_trials.count_done(study) == 1
 
 
 def test_the_pruner_stops_what_is_below_the_median(space_file):
     space, out = read_space(space_file), space_file.parent / "out"
-    study = sweep.open_study(space, out)
+    study = sweep_trials.open_study(space, out)
     for value in range(5):
         trial = study.ask()
         trial.report(float(value), 1)

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pes_rl import train_command as train
 from pes_rl.agents import AGENTS
-from pes_rl.config import make_config
-from pes_rl.defaults import DEFAULTS
+from pes_rl.assembly.factories import make_estimator
+from pes_rl.config.defaults import DEFAULTS
+from pes_rl.config.train_config import make_config
 from pes_rl.envs import HostRollout
 from pes_rl.envs.mujoco.environment import MujocoEnvironment
-from pes_rl.parts import make_estimator
-from pes_rl.policy_files import load_policy
+from pes_rl.run_folder.policy_files import load_policy
+from pes_rl.training import command as train
 
 ROOT = Path(__file__).parents[2]
 QUICK = (

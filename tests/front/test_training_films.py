@@ -10,8 +10,9 @@ from PIL import Image
 from quick_run import QUICK
 
 import pes_rl
-from pes_rl import rendering, train_command as train, training_films
-from pes_rl.rendering import Film
+from pes_rl.rendering import gl_backend
+from pes_rl.rendering.film import Film
+from pes_rl.training import command as train, video_callback as training_films
 
 
 def make_run(folder, **options):
@@ -36,7 +37,7 @@ def films(folder):
 
 def test_films_are_shown_and_change_nothing(tmp_path):
     try:
-        rendering.choose_gl_backend()
+        gl_backend.choose_gl_backend()
     except ValueError as error:
         pytest.skip(str(error))
     shown = make_run(tmp_path / "shown", video_interval=100, video_length=10)
@@ -85,7 +86,7 @@ def test_a_film_that_fails_is_said_and_training_goes_on(tmp_path, monkeypatch, c
 def test_what_cannot_be_filmed_is_said_at_the_start(
     tmp_path, monkeypatch, capsys, env, message
 ):
-    monkeypatch.setattr(rendering, "_draws", lambda backend: False)
+    monkeypatch.setattr(gl_backend, "_draws", lambda backend: False)
     for name in ("MUJOCO_GL", "DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "run"

@@ -9,15 +9,16 @@ import jax
 import numpy as np
 import pytest
 
-from pes_rl import evaluate, train_command
-from pes_rl.assembly import assemble
-from pes_rl.config import make_config
-from pes_rl.defaults import DEFAULTS
+from pes_rl import evaluate
+from pes_rl.assembly.assemble import assemble
+from pes_rl.config.defaults import DEFAULTS
+from pes_rl.config.train_config import make_config
 from pes_rl.envs.names import UNROLLED_NAMES
 from pes_rl.envs.registry import make
 from pes_rl.envs.unrolled import PROBLEMS
 from pes_rl.envs.unrolled.lr_schedule import LearningRateSchedule
-from pes_rl.policy_files import load_parameters
+from pes_rl.run_folder.policy_files import load_parameters
+from pes_rl.training import command as train_command
 
 TOY = "--env unrolled:toy-regression --horizon 20 --num-pairs 2 --total-timesteps 240"
 TOY += " --eval-interval 80 --log-interval 2"

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import GifImagePlugin, Image
 
-from pes_rl import rendering, video
-from pes_rl.config import make_config
-from pes_rl.parts import make_environment, make_policy
-from pes_rl.policy_files import TrainedPolicy
-from pes_rl.run_folder import RunFolder
+from pes_rl import video
+from pes_rl.assembly.factories import make_environment, make_policy
+from pes_rl.config.train_config import make_config
+from pes_rl.rendering import film as rendering, gl_backend
+from pes_rl.run_folder.policy_files import TrainedPolicy
+from pes_rl.run_folder.writer import RunFolder
 
 SMALL = ["--size", "64", "--steps", "6"]
 
@@ -39,7 +40,7 @@ def backend():
     """One that draws here, for all of this module's tests."""
     before = os.environ.get("MUJOCO_GL")
     try:
-        rendering.choose_gl_backend()
+        gl_backend.choose_gl_backend()
     except ValueError as error:
         pytest.skip(str(error))
     yield os.environ.get("MUJOCO_GL")
@@ -95,19 +96,19 @@ def test_a_film_ends_with_its_episode_and_shows_a_part_of_fast_steps(quick):
 
 
 def test_the_backend_is_the_first_that_draws(monkeypatch):
-    monkeypatch.setattr(rendering, "_draws", lambda backend: backend == "osmesa")
-    monkeypatch.setattr(rendering.sys, "platform", "linux")
+    monkeypatch.setattr(gl_backend, "_draws", lambda backend: backend == "osmesa")
+    monkeypatch.setattr(gl_backend.sys, "platform", "linux")
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    rendering.choose_gl_backend()
+    gl_backend.choose_gl_backend()
     assert os.environ["MUJOCO_GL"] == "osmesa"
     monkeypatch.setenv("MUJOCO_GL", "egl")
     with pytest.raises(ValueError, match=r"draw with egl; .* or unset MUJOCO_GL"):
-        rendering.choose_gl_backend()
-    monkeypatch.setattr(rendering, "_draws", lambda backend: False)
+        gl_backend.choose_gl_backend()
+    monkeypatch.setattr(gl_backend, "_draws", lambda backend: False)
     monkeypatch.delenv("MUJOCO_GL")
     monkeypatch.delenv("DISPLAY", raising=False)
     with pytest.raises(ValueError, match=r"egl or osmesa; .* libegl1 .* libosmesa6\)$"):
-        rendering.choose_gl_backend()
+        gl_backend.choose_gl_backend()
 
 
 def test_what_cannot_be_filmed_ends_in_one_line(tmp_path, quick, capsys, monkeypatch):

@@ -15,9 +15,9 @@ import pytest
 ray = pytest.importorskip("ray")
 
 from pes_rl import Callback  # noqa: E402
-from pes_rl.assembly import assemble  # noqa: E402
-from pes_rl.config import make_config  # noqa: E402
-from pes_rl.trainer import Trainer  # noqa: E402
+from pes_rl.assembly.assemble import assemble  # noqa: E402
+from pes_rl.config.train_config import make_config  # noqa: E402
+from pes_rl.training.trainer import Trainer  # noqa: E402
 
 # Ray's own: processes that it leaves to its daemons.
 pytestmark = [

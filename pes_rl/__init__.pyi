@@ -1,0 +1,8 @@
+from ._version import __version__ as __version__
+from .learner.evaluation import Evaluation as Evaluation
+from .run_folder.policy_files import (
+    TrainedPolicy as TrainedPolicy,
+    load_policy as load_policy,
+)
+from .training.api import Result as Result, train as train
+from .training.callbacks import Callback as Callback, Run as Run

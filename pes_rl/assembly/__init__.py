@@ -1,0 +1,1 @@
+"""From settings to objects: environment, policy, rollout, estimator, learner."""

@@ -1,0 +1,269 @@
+"""Puts a run together from its settings: environment, policy, estimator, learner."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from pes_rl.agents import Policy
+from pes_rl.assembly.factories import (
+    diverged_loss,
+    episode_steps,
+    make_environment,
+    make_estimator,
+    make_evaluation_rollout,
+    make_policy,
+    make_rollout,
+)
+from pes_rl.config.train_config import TrainConfig
+from pes_rl.envs import (
+    DeviceRollout,
+    HostRollout,
+    ObservationMoments,
+    Rollout,
+    UnrolledProblem,
+)
+from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
+from pes_rl.envs.rollout.sharding import shard
+from pes_rl.learner.evaluation import Evaluator, make_evaluator
+from pes_rl.learner.learner import Learner
+from pes_rl.learner.optimizer import Step
+from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
+
+
+@dataclass(frozen=True)
+class Environments:
+    """Two like environments, so that training and evaluation share no simulations."""
+
+    training: Any
+    evaluation: Any
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of a run; runs that differ in their seeds alone can share them.
+
+    Attributes:
+        init_theta: First parameters of the policy, or of the unrolled problem, by key.
+        describe: What is saved of the parameters, and of the moments that observations
+            are normalised by, None where they are not.
+        learner: Trains them.
+        evaluate: Plays the episodes of an evaluation during training, on simulations of
+            its own.
+        evaluate_finally: Plays those of the last one, maybe in another environment.
+        horizon: Steps of the longest episode of an evaluation.
+        vectorization: How simulations are stepped, in words, where there is a choice.
+        crew: The Ray workers of training; None without any.
+    """
+
+    init_theta: Callable[[jax.Array], jax.Array]
+    describe: Callable[
+        [jax.Array, ObservationMoments | None], TrainedPolicy | TrainedParameters
+    ]
+    learner: Learner
+    evaluate: Evaluator
+    evaluate_finally: Evaluator
+    horizon: int | None
+    vectorization: str | None = None
+    crew: Any = None
+
+    def lost_workers(self) -> int:
+        """How many Ray workers have been given up so far."""
+        return 0 if self.crew is None else self.crew.lost
+
+    def close(self) -> None:
+        """Let the Ray workers go, for the CPUs that they hold; training is over."""
+        if self.crew is not None:
+            self.crew.close()
+
+
+def assemble(config: TrainConfig, environments: Environments | None = None) -> Assembly:
+    """Make the parts of a run, in the environments that it names or these.
+
+    Raises:
+        ValueError: If the settings do not fit the environment.
+    """
+    if environments is None:
+        environments = Environments(
+            make_environment(_of_a_worker(config), config.env),
+            make_environment(config, config.env),
+        )
+    if isinstance(environments.training, UnrolledProblem):
+        return _assemble_problem(config, environments.training)
+    return _assemble_policy(config, environments)
+
+
+def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembly:
+    if config.policy == "linear" and _is_set(config, "hidden_sizes"):
+        raise ValueError(
+            f"hidden_sizes={config.hidden_sizes} has no meaning for a linear policy; "
+            "set policy to mlp, or drop it"
+        )
+    environment = environments.training
+    policy = make_policy(config, environment)
+    evaluation, final = _evaluation_rollouts(config, environments.evaluation, policy)
+    observations = None
+    if config.normalize_observations:
+        observations = ObservationMoments.empty(policy.observation_size)
+    is_gymnasium = isinstance(environment, GymnasiumEnvironment)
+    dragged_steps = (lambda: environment.dragged_steps) if is_gymnasium else None
+    if config.workers:
+        rollout = make_ray_rollout(config, policy, environment)
+    else:
+        rollout = make_rollout(config, environment, policy.act, config.reward_shift)
+    return Assembly(
+        init_theta=policy.init,
+        describe=partial(_describe_policy, policy),
+        learner=_make_learner(config, rollout, observations, dragged_steps),
+        evaluate=make_evaluator(evaluation, config.eval_episodes),
+        evaluate_finally=make_evaluator(final, config.final_eval_episodes),
+        horizon=evaluation.horizon,
+        vectorization=environment.vectorization if is_gymnasium else None,
+        crew=getattr(rollout, "crew", None),
+    )
+
+
+def _evaluation_rollouts(
+    config: TrainConfig, twin: Any, policy: Policy
+) -> tuple[Rollout, Rollout]:
+    """Those of evaluations during training, in `twin`, and of the last one."""
+    if make_policy(config, twin) != policy:
+        raise ValueError(
+            "the environment for evaluation has other observations or actions than "
+            "that for training; use one with the same"
+        )
+    during = make_rollout(config, twin, policy.act)
+    if config.final_eval_env is None:
+        return during, during
+    other = make_environment(config, config.final_eval_env)
+    if make_policy(config, other) != policy:
+        raise ValueError(
+            f"final_eval_env={config.final_eval_env!r} has other observations or "
+            f"actions than {config.env}; use one with the same, or None"
+        )
+    return during, make_rollout(config, other, policy.act)
+
+
+def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly:
+    for name in _FOR_POLICIES:
+        if _is_set(config, name):
+            raise ValueError(
+                f"{name}={getattr(config, name)!r} has no meaning for {config.env}, "
+                "which has no policy; drop it"
+            )
+    loss = diverged_loss(config, problem)
+    rollout = DeviceRollout(problem.system, problem.horizon, loss)
+    evaluation = make_evaluation_rollout(config, problem)
+    evaluator = partial(make_evaluator, evaluation, counts=problem.meta_loss)
+    return Assembly(
+        init_theta=problem.init_theta,
+        describe=partial(_describe_parameters, problem),
+        learner=_make_learner(config, rollout),
+        evaluate=evaluator(config.eval_episodes),
+        evaluate_finally=evaluator(config.final_eval_episodes),
+        horizon=evaluation.horizon,
+    )
+
+
+_FOR_POLICIES = (
+    "policy",
+    "bias",
+    "hidden_sizes",
+    "clip_actions",
+    "normalize_observations",
+    "reward_shift",
+    "final_eval_env",
+)
+
+
+def _is_set(config: TrainConfig, name: str) -> bool:
+    return getattr(config, name) != TrainConfig.__dataclass_fields__[name].default
+
+
+def _describe_policy(
+    policy: Policy, theta: jax.Array, observations: ObservationMoments | None
+) -> TrainedPolicy:
+    moments = observations or ObservationMoments.empty(policy.observation_size)
+    arrays = (np.asarray(array) for array in (theta, moments.mean, moments.std))
+    return TrainedPolicy(policy, *arrays)
+
+
+def _describe_parameters(
+    problem: UnrolledProblem, theta: jax.Array, observations: ObservationMoments | None
+) -> TrainedParameters:
+    del observations
+    return TrainedParameters(problem.parameter_names, np.asarray(theta))
+
+
+def _make_learner(
+    config: TrainConfig,
+    rollout: Rollout,
+    observations: ObservationMoments | None = None,
+    dragged_steps: Callable[[], int] | None = None,
+) -> Learner:
+    step = Step(
+        config.optimizer,
+        config.learning_rate,
+        config.learning_rate_decay,
+        config.normalize_returns,
+        config.weight_decay,
+        config.adam_b1,
+    )
+    name = "num_particles" if config.num_pairs is None else "num_pairs"
+    return Learner(
+        shard(rollout, config.devices, name, getattr(config, name)),
+        make_estimator(config),
+        step,
+        config.total_timesteps,
+        config.final_sigma,
+        observations,
+        dragged_steps,
+    )
+
+
+def make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> Any:
+    """The rollout of training by Ray workers, each of which makes such environments.
+
+    Raises:
+        ValueError: If Ray is not installed, or there is no cluster at the address.
+    """
+    try:
+        from pes_rl.envs.ray.cluster import connect
+        from pes_rl.envs.ray.pool import RayCrew
+        from pes_rl.envs.ray.rollout import RayRollout
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ValueError(
+            f"workers={config.workers} need Ray: pip install 'pes-rl[ray]'; "
+            "or drop workers"
+        ) from None
+    config, horizon = _of_a_worker(config), episode_steps(config, environment)
+    connect(config.ray_address, config.workers * config.num_threads)
+    crew = RayCrew(
+        partial(_make_slice, config, policy),
+        config.workers,
+        config.num_threads,
+        config.worker_timeout,
+    )
+    return RayRollout(crew, horizon, environment.can_copy)
+
+
+def _of_a_worker(config: TrainConfig) -> TrainConfig:
+    """The settings by which a worker makes its simulations: they share its threads."""
+    if not config.workers:
+        return config
+    return replace(config, num_threads=config.num_threads or 1)
+
+
+def _make_slice(config: TrainConfig, policy: Policy) -> Any:
+    """What a worker holds."""
+    from pes_rl.envs.ray.worker_rollout import SliceRollout
+
+    environment = make_environment(config, config.env)
+    rollout = make_rollout(config, environment, policy.act, config.reward_shift)
+    assert isinstance(rollout, HostRollout)  # the settings refuse all others
+    return SliceRollout(rollout)

@@ -1,0 +1,108 @@
+"""The parts of a run, each made by its settings."""
+
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from pes_rl.agents import AGENTS, Estimator, Policy
+from pes_rl.config.train_config import TrainConfig
+from pes_rl.envs import (
+    DeviceRollout,
+    HostRollout,
+    PolicyProblem,
+    Rollout,
+    UnrolledProblem,
+    make,
+)
+from pes_rl.envs.names import is_unrolled
+
+
+def make_environment(config: TrainConfig, name: str) -> Any:
+    """The named environment or unrolled problem, with the settings' options.
+
+    Raises:
+        ValueError: If it cannot be made with them.
+    """
+    options = json.loads(config.env_kwargs)
+    if is_unrolled(name) and config.horizon is not None:
+        # The problem's own schedules depend on it.
+        options["horizon"] = config.horizon
+    return make(
+        name,
+        num_threads=config.num_threads,
+        backend=config.backend,
+        env_kwargs=options,
+        vectorization=config.vectorization,
+    )
+
+
+def make_policy(config: TrainConfig, environment: Any) -> Policy:
+    """The policy that the settings ask for, with the environment's sizes.
+
+    Raises:
+        ValueError: If it is an unrolled problem, which has none.
+    """
+    if isinstance(environment, UnrolledProblem):
+        raise ValueError(
+            f"{config.env} has parameters of its own and no policy; use it with "
+            "pes_rl.train, pes_rl.evaluate and pes_rl.compare"
+        )
+    return Policy(
+        observation_size=environment.observation_size,
+        action_low=tuple(np.asarray(environment.action_low).tolist()),
+        action_high=tuple(np.asarray(environment.action_high).tolist()),
+        hidden_sizes=config.hidden_sizes if config.policy == "mlp" else (),
+        bias=config.bias,
+        clip=config.clip_actions,
+    )
+
+
+def make_rollout(
+    config: TrainConfig,
+    environment: Any,
+    act: Callable[[Any, Any], Any],
+    reward_shift: float = 0.0,
+) -> Rollout:
+    """The rollout of `act` in the environment, by the driver that it needs."""
+    horizon = episode_steps(config, environment)
+    loss = config.diverged_loss or 0.0
+    if environment.on_device:
+        problem = PolicyProblem(environment, act, reward_shift)
+        return DeviceRollout(problem, horizon, loss)
+    return HostRollout(environment, act, horizon, loss, reward_shift)
+
+
+def episode_steps(config: TrainConfig, environment: Any) -> int:
+    """Steps T after which an episode in the environment is cut.
+
+    Raises:
+        ValueError: If neither the settings nor the environment say.
+    """
+    horizon = config.horizon or environment.horizon
+    if horizon is None:
+        raise ValueError(f"{config.env} has no time limit; set horizon, to 1000 say")
+    return horizon
+
+
+def make_evaluation_rollout(
+    config: TrainConfig, problem: UnrolledProblem
+) -> DeviceRollout:
+    """The rollout of an evaluation, which ends even where the problem does not."""
+    steps = problem.evaluation_steps
+    return DeviceRollout(problem.system, steps, diverged_loss(config, problem))
+
+
+def diverged_loss(config: TrainConfig, problem: UnrolledProblem) -> float:
+    """Loss of the step at which a simulation of the problem diverges."""
+    if config.diverged_loss is None:
+        return problem.diverged_loss
+    return config.diverged_loss
+
+
+def make_estimator(config: TrainConfig) -> Estimator:
+    """The gradient estimator that the settings ask for; its fields are options."""
+    kind = AGENTS[config.agent]
+    return kind(**{field.name: getattr(config, field.name) for field in fields(kind)})

@@ -1,0 +1,1 @@
+"""Engines measured side by side, for `python -m pes_rl.bench`."""

@@ -1,0 +1,191 @@
+"""Default settings of each task and agent, as data, with their source."""
+
+from typing import Any
+
+from pes_rl.config.unrolled_defaults import UNROLLED_DEFAULTS, Settings
+
+# Chosen on seeds 100 to 115 of the task; the comparison on other seeds is
+# results/swimmer. The published settings (PES paper, code for control: 10 pairs, sigma
+# 0.3 throughout, no clipping, constant rate) end lower and less surely.
+_SWIMMER: Settings = {
+    "policy": "linear",
+    "bias": False,
+    "optimizer": "sgd",
+    "normalize_returns": True,
+    "learning_rate_decay": "linear",
+    # What the paper's figure and ARS's table call solved. Gymnasium's own threshold is
+    # 360, which no linear policy of the published settings reached.
+    "threshold": 340.0,
+}
+
+# Untuned: what a first try on any task gets.
+_BUDGET: Settings = {
+    "total_timesteps": 2_000_000,
+    "eval_interval": 100_000,
+    "eval_episodes": 16,
+    "checkpoint_interval": 500_000,
+}
+_GENERAL: Settings = {
+    **_BUDGET,
+    "num_pairs": 32,
+    "sigma": 0.1,
+    "optimizer": "sgd",
+    "normalize_returns": True,
+    "learning_rate": 0.1,
+    "learning_rate_decay": "linear",
+}
+_DERIVATIVE: Settings = {**_BUDGET, "num_particles": 32, "optimizer": "adam"}
+_RANDOM_SEARCH: Settings = {
+    **_BUDGET,
+    "num_particles": 64,
+    "search_radius": 1.0,
+    "optimizer": "sgd",
+    "learning_rate": 1.0,
+    "log_interval": 1,
+}
+# Chosen on brax:inverted_pendulum, seeds 0 and 1, which needs large gains.
+_PENDULUM: Settings = {
+    **_GENERAL,
+    "total_timesteps": 200_000,
+    "eval_interval": 20_000,
+    "num_pairs": 16,
+    "sigma": 0.5,
+    "learning_rate": 0.3,
+    "bias": False,
+    # The longest episode at a reward of 1 a step.
+    "threshold": 1000.0,
+}
+
+
+def _general(truncation_length: int, **changes: Any) -> dict[str, Settings]:
+    general = {**_GENERAL, **changes}
+    length: Settings = {"truncation_length": truncation_length}
+    staggered: Settings = {**length, "stagger": True}
+    whole = {**general, "log_interval": 1}
+    return {
+        "pes": {**general, **staggered},
+        "gpes": {**general, **staggered, "noise_period": 2 * truncation_length},
+        "nres": {**general, **staggered},
+        "pes-analytic": {**general, **staggered},
+        "es": whole,
+        "truncated-es": {**general, **length},
+        "ars": {
+            **whole,
+            "num_top_pairs": general["num_pairs"] // 2,
+            "normalize_returns": False,
+        },
+        "random-search": _RANDOM_SEARCH,
+        "tbptt": {**_DERIVATIVE, **staggered},
+        "bptt": {**_DERIVATIVE, "log_interval": 1},
+        "rtrl": {**_DERIVATIVE, **staggered},
+        "uoro": {**_DERIVATIVE, **staggered},
+    }
+
+
+# Few trials on seed 900; sigma and rate are near those of ARS's table, and so are
+# the normalised observations. The survival bonus of 1 is taken off where there is one.
+_RUNNING: Settings = {
+    "num_pairs": 16,
+    "sigma": 0.03,
+    "learning_rate": 0.02,
+    "normalize_observations": True,
+}
+_HOPPING: Settings = {
+    **_RUNNING,
+    "sigma": 0.05,
+    "learning_rate": 0.03,
+    "reward_shift": 1.0,
+}
+
+DEFAULTS: dict[str, dict[str, Settings]] = {
+    **UNROLLED_DEFAULTS,
+    "swimmer": {
+        "pes": {
+            **_SWIMMER,
+            "num_pairs": 20,
+            "truncation_length": 100,
+            "stagger": True,
+            # No end depends on the policy here, so going on at once is unbiased, and
+            # the staggered phases, 50 steps apart, stay where they are.
+            "restart_at_once": True,
+            "sigma": 0.3,
+            "final_sigma": 0.06,
+            "learning_rate": 0.1,
+            "log_interval": 5,
+        },
+        # Chosen on seeds 100 to 115 and 300 to 347, orthogonal on 1000 to 1047. With 8
+        # or 10 pairs the median is as early, and 6 to 8 of 48 seeds are not at 340 by
+        # 200,000 steps.
+        "nres": {
+            **_SWIMMER,
+            "num_pairs": 20,
+            "truncation_length": 50,
+            "stagger": True,
+            "orthogonal": True,
+            "sigma": 0.2,
+            "final_sigma": 0.05,
+            "learning_rate": 0.2,
+            "log_interval": 5,
+        },
+        "es": {
+            **_SWIMMER,
+            "num_pairs": 10,
+            "orthogonal": True,
+            "sigma": 0.3,
+            "final_sigma": 0.06,
+            "learning_rate": 0.3,
+            "log_interval": 1,
+        },
+        # The paper's, with the rate's decay; no setting tried leaves the plateau.
+        "truncated-es": {
+            **_SWIMMER,
+            "num_pairs": 10,
+            "truncation_length": 100,
+            "sigma": 0.1,
+            "learning_rate": 0.1,
+            "log_interval": 5,
+        },
+    },
+    "": _general(truncation_length=100),
+    "halfcheetah": _general(truncation_length=100, **_RUNNING),
+    "hopper": _general(truncation_length=100, **_HOPPING),
+    "walker2d": _general(truncation_length=100, **_HOPPING),
+    # Nothing was learned in 200,000 steps without normalised observations.
+    "inverted_double_pendulum": _general(
+        truncation_length=100,
+        num_pairs=16,
+        sigma=0.3,
+        learning_rate=0.5,
+        normalize_observations=True,
+        threshold=9100.0,
+    ),
+    "reacher": _general(truncation_length=25),  # of episodes of 50 steps
+    "pusher": _general(truncation_length=50),  # of 100
+    "brax:inverted_pendulum": {
+        "pes": {**_PENDULUM, "truncation_length": 100},
+        "nres": {**_PENDULUM, "truncation_length": 100},
+        "es": {**_PENDULUM, "log_interval": 1},
+        "truncated-es": {**_PENDULUM, "truncation_length": 100},
+    },
+}
+"""By environment, then by agent; "" stands for all others of either."""
+
+# Untuned: the settings of their nearest kin.
+_NRES, _ES = DEFAULTS["swimmer"]["nres"], DEFAULTS["swimmer"]["es"]
+DEFAULTS["swimmer"]["gpes"] = {**_NRES, "noise_period": 250}
+DEFAULTS["swimmer"]["ars"] = {
+    **_ES,
+    "num_top_pairs": 10,
+    "normalize_returns": False,
+    "orthogonal": False,
+}
+
+# The same task, stepped otherwise.
+DEFAULTS["jax:swimmer"] = DEFAULTS["swimmer"]
+DEFAULTS["inverted_pendulum"] = DEFAULTS["brax:inverted_pendulum"]
+
+
+def task_defaults(env: str, agent: str) -> Settings:
+    """Settings that differ from `TrainConfig`'s own for this environment and agent."""
+    by_agent = {**DEFAULTS[""], **DEFAULTS.get(env, {})}
+    return dict(by_agent.get(agent, {}))

@@ -1,0 +1,294 @@
+"""The settings of a training run, and their defaults for each task."""
+
+import json
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal
+
+from pes_rl.agents import AGENT_NAMES, AGENTS
+from pes_rl.config.defaults import task_defaults
+from pes_rl.envs.names import HANDED_OVER, check_name, is_in_jax, unknown_name
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training run.
+
+    What a setting does to the unbiasedness of the gradient estimates is said with it; a
+    setting that says nothing of it leaves them as they are.
+    """
+
+    env: str
+    """Environment: a native MuJoCo task (swimmer, hopper, ...), jax:swimmer, brax:NAME,
+    or gym:ID for any of Gymnasium's with continuous actions; or unrolled:NAME, a
+    computation graph with parameters of its own, whose returns are minus its losses."""
+    agent: str
+    """Gradient estimator: pes, gpes (new noise every noise_period steps), nres (noise
+    reuse), pes-analytic, es (full episodes), truncated-es, ars, random-search; or, on
+    differentiable problems alone, tbptt, bptt, rtrl, uoro."""
+    seed: int = 0
+    """Seed of all of the run's randomness; the same seed gives the same run."""
+    total_timesteps: int = 500_000
+    """Budget of environment steps, all that training simulates counted."""
+    num_pairs: int | None = None
+    """Antithetic pairs P, two particles each; None for agents that perturb nothing."""
+    num_particles: int | None = None
+    """Particles N of agents without pairs: random-search, tbptt, bptt, rtrl, uoro."""
+    truncation_length: int | None = None
+    """Steps K of a partial unroll; None for agents that play whole episodes."""
+    noise_period: int | None = None
+    """Steps that a perturbation of gpes lasts, a multiple of the truncation length."""
+    num_top_pairs: int | None = None
+    """Pairs that count for ars, those with the best returns."""
+    search_radius: float | None = None
+    """How far from the first parameters random-search goes, in each of them."""
+    sigma: float | None = None
+    """Standard deviation of the perturbations at the start; None for agents that
+    perturb nothing."""
+    final_sigma: float | None = None
+    """Standard deviation at the end, approached geometrically; None holds sigma. The
+    estimates stay unbiased, for a smoothed loss that nears the loss itself."""
+    stagger: bool = False
+    """Spread the particles over the episode, where episodes are cut into unrolls."""
+    restart_at_once: bool = False
+    """Let pes begin an episode in the unroll in which one ended, so that no step is
+    idle. Biased where ends depend on the policy: how much of the new episode falls into
+    the unroll is then credited to the perturbation that ended the old one."""
+    orthogonal: bool = False
+    """Make the pairs' perturbations of gpes, nres or es orthogonal: less variance."""
+    pairs_per_chunk: int | None = None
+    """Pairs whose perturbations are held at once, a divisor of num_pairs, by pes, nres,
+    es and truncated-es; None takes all, or as many as fit in 1 GiB, and on several
+    devices each one's share. It changes the order of a sum and nothing else."""
+    optimizer: Literal["sgd", "adam"] = "adam"
+    """Optimiser (optax) that takes the step."""
+    adam_b1: float = 0.9
+    """How much of its running mean of the gradient adam keeps in a step."""
+    learning_rate: float = 0.01
+    """Learning rate at the start."""
+    learning_rate_decay: Literal["constant", "linear"] = "constant"
+    """Hold the learning rate, or take it to 0 over the budget. It scales the step, not
+    the estimate."""
+    weight_decay: float = 0.0
+    """Share of the parameters that a step of learning rate 1 would take off. The
+    estimates stay unbiased; the optimum moves towards parameters of 0."""
+    normalize_returns: bool = False
+    """Divide the step by the standard deviation of the particles' returns (ARS V1).
+    Biased: updates in which returns differ little weigh more."""
+    normalize_observations: bool = False
+    """Give the policy (observation - mean) / std, by running statistics of all that
+    training has acted on (ARS V2). Unbiased for statistics that stand still; they move
+    less and less."""
+    policy: Literal["linear", "mlp"] = "linear"
+    """Policy: one linear map, or a tanh network."""
+    bias: bool = True
+    """Give the policy's layers a bias."""
+    hidden_sizes: tuple[int, ...] = (32, 32)
+    """Units of the hidden layers of an mlp policy."""
+    clip_actions: bool = True
+    """Clip actions to the action space."""
+    horizon: int | None = None
+    """Steps T after which an episode is cut; None takes the environment's."""
+    reward_shift: float = 0.0
+    """Taken from the reward of every training step; what is reported is unshifted.
+    With 1 where survival brings 1 a step, standing still brings nothing. The estimates
+    stay unbiased, for the shifted reward."""
+    diverged_loss: float | None = None
+    """Loss of the step at which a simulation diverges, which ends its episode: a part
+    of the loss that the estimates are for. None takes an unrolled problem's own, and 0
+    in an environment."""
+    env_kwargs: str = "{}"
+    """Keyword arguments of a gym:ID environment, or options of an unrolled:NAME
+    problem (such as data, data_folder, objective), as a JSON object."""
+    backend: str | None = None
+    """Physics backend of a Brax environment."""
+    vectorization: Literal["auto", "sync", "async", "envpool"] = "auto"
+    """How a gym:ID environment's simulations are stepped: one after another (sync), in
+    worker processes (async), or by EnvPool; auto takes async where steps are slow."""
+    devices: int = 1
+    """Devices (GPUs, TPU cores) that share the particles of an environment written in
+    JAX, of each process if there are several; 0 takes all. The pairs, or particles
+    without pairs, must be a multiple."""
+    num_threads: int = 0
+    """Threads of a native MuJoCo environment or of EnvPool, or worker processes; 0
+    takes every CPU."""
+    workers: int = 0
+    """Ray workers that share the particles of a native MuJoCo or gym:ID environment,
+    num_threads each (of which 0 is then one); 0 trains in this process."""
+    ray_address: str | None = None
+    """Ray cluster of the workers, auto or HOST:PORT, on one of its machines; None
+    starts a local Ray."""
+    worker_timeout: float = 600.0
+    """Seconds after which a worker that has not answered is given up and replaced."""
+    eval_interval: int = 25_000
+    """Environment steps between two evaluations of the mean policy."""
+    eval_episodes: int = 10
+    """Fresh episodes of an evaluation during training."""
+    final_eval_episodes: int = 100
+    """Fresh episodes of the evaluation at the end."""
+    final_eval_env: str | None = None
+    """Environment of the evaluation at the end, such as swimmer for a run on
+    jax:swimmer; None takes that of the training."""
+    threshold: float | None = None
+    """Mean evaluation return at which the task counts as solved."""
+    stop_at_threshold: bool = False
+    """End the run at the first evaluation that reaches the threshold."""
+    log_interval: int = 10
+    """Updates between two rows of the log."""
+    checkpoint_interval: int = 100_000
+    """Environment steps between two checkpoints."""
+    video_interval: int | None = None
+    """Environment steps between two films of the mean policy in TensorBoard, each at
+    the evaluation that comes next; None films none."""
+    video_length: int = 100
+    """Steps of such a film at most; it is of the start of an episode."""
+    logdir: str | None = None
+    """Folder of the run; None makes runs/ENV/AGENT-sSEED-TIME."""
+
+    def __post_init__(self) -> None:
+        for env in (self.env, self.final_eval_env or self.env):
+            check_name(env)
+        if self.agent not in AGENT_NAMES:
+            raise ValueError(unknown_name("agent", self.agent, list(AGENT_NAMES)))
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}={value} must be above 0")
+        _check_json_object(self.env_kwargs)
+        if not 0 <= self.adam_b1 < 1:
+            raise ValueError(f"adam_b1={self.adam_b1} must be at least 0 and below 1")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay={self.weight_decay} must be 0 or more")
+        self._check_agent_options()
+        self._check_devices()
+        self._check_workers()
+        if self.stop_at_threshold and self.threshold is None:
+            raise ValueError(
+                f"stop_at_threshold needs a threshold, and {self.env} has none of its "
+                "own; set threshold"
+            )
+
+    def _check_devices(self) -> None:
+        if self.devices < 0:
+            raise ValueError(f"devices={self.devices} must be 0 (all) or more")
+        if self.devices != 1 and not is_in_jax(self.env):
+            raise ValueError(
+                f"devices={self.devices} are for environments written in JAX (jax:, "
+                f"brax:, unrolled:), and {self.env} is stepped on the host; use "
+                "num_threads for more of this machine's CPUs, workers (Ray) for more "
+                "machines"
+            )
+
+    def _check_workers(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"workers={self.workers} must be 0 (none) or more")
+        if self.ray_address is not None and not self.workers:
+            raise ValueError(
+                f"ray_address={self.ray_address!r} has no meaning without workers; "
+                "set workers"
+            )
+        if self.ray_address is not None and self.ray_address.startswith("ray://"):
+            raise ValueError(
+                f"ray_address={self.ray_address!r} is Ray Client's; start the training "
+                "on a machine of the cluster, with auto or HOST:PORT"
+            )
+        if self.workers and (is_in_jax(self.env) or self.env.startswith(HANDED_OVER)):
+            raise ValueError(
+                f"workers={self.workers} are for environments that they can make by "
+                f"name on the host, native MuJoCo and gym:ID; drop it for {self.env}"
+            )
+
+    def _check_agent_options(self) -> None:
+        """Every option that the agent needs, and none that it has no use for."""
+        for option in fields(AGENTS[self.agent]):
+            if option.default is MISSING and getattr(self, option.name) is None:
+                raise ValueError(
+                    f"{option.name} is missing; {self.agent} needs one, "
+                    f"{_EXAMPLES[option.name]} for example"
+                )
+        for name, agents in _agents_with_option().items():
+            value = getattr(self, name)
+            if self.agent not in agents and value is not None and value is not False:
+                raise ValueError(
+                    f"{name}={value} has no meaning for {self.agent}; drop it, or use "
+                    f"{', '.join(agents)}"
+                )
+        if self.agent == "random-search":
+            self._check_step_of_random_search()
+
+    def _check_step_of_random_search(self) -> None:
+        goes_to_the_best = {
+            "optimizer": "sgd",
+            "learning_rate": 1.0,
+            "learning_rate_decay": "constant",
+            "weight_decay": 0.0,
+        }
+        for name, needed in goes_to_the_best.items():
+            if getattr(self, name) != needed:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has no meaning for random-search, "
+                    f"whose step goes to the best parameters; use {needed}"
+                )
+
+
+def _agents_with_option() -> dict[str, list[str]]:
+    """The agents that each option has a meaning for, but for options of all agents."""
+    agents: dict[str, list[str]] = {}
+    for agent, kind in AGENTS.items():
+        options = [field.name for field in fields(kind)]
+        if "sigma" in options:
+            options.append("final_sigma")
+        if "sigma" in options and agent != "ars":  # which does it by itself
+            options.append("normalize_returns")
+        for option in options:
+            agents.setdefault(option, []).append(agent)
+    return agents
+
+
+_EXAMPLES = {
+    "num_pairs": 10,
+    "num_particles": 8,
+    "truncation_length": 100,
+    "noise_period": 200,
+    "num_top_pairs": 5,
+    "search_radius": 1.0,
+    "sigma": 0.1,
+}
+
+_POSITIVE = (
+    "total_timesteps",
+    "learning_rate",
+    "horizon",
+    "eval_interval",
+    "eval_episodes",
+    "final_eval_episodes",
+    "log_interval",
+    "checkpoint_interval",
+    "video_interval",
+    "video_length",
+    "worker_timeout",
+)
+
+
+def _check_json_object(text: str) -> None:
+    try:
+        is_object = isinstance(json.loads(text), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
+        raise ValueError(
+            f"env_kwargs={text!r} is no JSON object; write for example "
+            "'{\"frame_skip\": 5}'"
+        )
+
+
+def make_config(env: str, agent: str, **options: Any) -> TrainConfig:
+    """The task's default settings, with `options` in place of some.
+
+    Raises:
+        ValueError: If an option is unknown or its value bad.
+    """
+    known = [field.name for field in fields(TrainConfig)]
+    for name in options:
+        if name not in known:
+            raise ValueError(unknown_name("option", name, known))
+    return TrainConfig(env=env, agent=agent, **{**task_defaults(env, agent), **options})

@@ -1,0 +1,1 @@
+"""Pictures of an environment that a policy acts in."""

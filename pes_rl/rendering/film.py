@@ -1,0 +1,151 @@
+"""Pictures of an environment that a policy acts in, without a screen.
+
+Native MuJoCo tasks and those in closed form are drawn through the Gymnasium environment
+that is the same task, Brax's by Brax's own renderer, which is MuJoCo's.
+"""
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+from gymnasium.wrappers import FlattenObservation
+
+from pes_rl.assembly.factories import make_environment
+from pes_rl.config.train_config import TrainConfig
+from pes_rl.envs.names import HANDED_OVER
+from pes_rl.rendering.gl_backend import choose_gl_backend
+from pes_rl.run_folder.policy_files import TrainedPolicy
+
+Steps = Iterator[tuple[float, np.ndarray | None]]
+
+_FPS = 25
+"""Pictures a second at most; more would double a file and show no more."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """Pictures of episodes, drawn as they are asked for.
+
+    Attributes:
+        fps: Steps of the environment in a second of its own time.
+        play: A function (act, seed, stride) -> steps of one episode: the reward of each
+            and, at the first and every `stride`-th after it, the picture, else None.
+            # shape=(height, width, 3), dtype=uint8
+    """
+
+    fps: float
+    play: Callable[[TrainedPolicy, int, int], Steps]
+
+    @property
+    def stride(self) -> int:
+        """Of which steps a picture is enough for the eye."""
+        return max(1, round(self.fps / _FPS))
+
+
+def make_film(config: TrainConfig, size: int) -> Film:
+    """The film of the settings' environment.
+
+    Args:
+        config: Settings of the run.
+        size: Height and width of MuJoCo's pictures, pixels; other Gymnasium
+            environments choose theirs.
+
+    Raises:
+        ValueError: If the environment cannot be drawn, of which a picture makes sure.
+    """
+    family, _, name = (
+        config.env.partition(":") if ":" in config.env else ("", "", config.env)
+    )
+    if family == "gym":
+        return _film_gymnasium(name, json.loads(config.env_kwargs), config.horizon)
+    if family == "brax":
+        choose_gl_backend()
+        return _film_brax(config, size)
+    if config.env.startswith(HANDED_OVER):
+        raise ValueError(
+            f"{config.env} was handed over by a program, which alone can make it "
+            "again; register it with Gymnasium and use its gym:ID, or film it in the "
+            "program, with pes_rl.load_policy"
+        )
+    if family not in ("", "jax"):
+        raise ValueError(f"{config.env} has nothing to see; use a run on another task")
+    choose_gl_backend()
+    # Imports MuJoCo, which binds to the backend.
+    from pes_rl.envs.mujoco.tasks import TASKS
+
+    kwargs = {"width": size, "height": size}
+    return _film_gymnasium(TASKS[name].gymnasium_id, kwargs, config.horizon)
+
+
+def _film_gymnasium(name: str, kwargs: dict[str, Any], horizon: int | None) -> Film:
+    try:
+        env = gymnasium.make(name, render_mode="rgb_array", **kwargs)
+        env.reset(seed=0)
+        picture = env.render()
+    except Exception as error:  # each renderer has kinds of its own
+        raise ValueError(f"Gymnasium cannot draw {name}: {error}") from error
+    if not isinstance(picture, np.ndarray):
+        raise ValueError(
+            f"{name} cannot be drawn: it has no render mode rgb_array, only "
+            f"{env.metadata.get('render_modes', [])}"
+        )
+    space = env.observation_space
+    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) > 1:
+        env = FlattenObservation(env)
+    box = env.action_space
+    assert isinstance(box, gymnasium.spaces.Box)  # training made sure
+
+    def play(act: TrainedPolicy, seed: int, stride: int) -> Steps:
+        observation, _ = env.reset(seed=seed)
+        for step in itertools.count(1):
+            action = act(observation).reshape(box.shape).astype(box.dtype)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            picture: Any = env.render() if (step - 1) % stride == 0 else None
+            yield float(reward), picture
+            if terminated or truncated or step == horizon:
+                return
+
+    return Film(float(env.metadata.get("render_fps") or 30), play)
+
+
+def _film_brax(config: TrainConfig, size: int) -> Film:
+    environment = make_environment(config, config.env)
+    system = environment.system
+    if system is None:
+        raise ValueError(f"{config.env} has no physics and so nothing to see")
+    from brax.io import image
+
+    model: Any = system.mj_model
+    model.vis.global_.offwidth = model.vis.global_.offheight = size
+    camera = model.camera(0).name if model.ncam else None
+    reset, advance = jax.jit(environment.reset), jax.jit(environment.step)
+    horizon = config.horizon or environment.horizon
+
+    def draw(state: Any) -> np.ndarray:
+        physics = state.pipeline_state
+        return np.asarray(image.render_array(system, physics, size, size, camera))
+
+    try:
+        draw(reset(jax.random.key(0))[0])
+    except Exception as error:  # such as a MuJoCo bound to another backend before
+        raise ValueError(
+            f"MuJoCo cannot draw {config.env} with MUJOCO_GL="
+            f"{os.environ.get('MUJOCO_GL')}: {error}; set it before Python starts"
+        ) from error
+
+    def play(act: TrainedPolicy, seed: int, stride: int) -> Steps:
+        state, observation = reset(jax.random.key(seed))
+        for step in range(1, horizon + 1):
+            action = act(np.asarray(observation))
+            state, observation, reward, ended = advance(state, action)
+            yield float(reward), draw(state) if (step - 1) % stride == 0 else None
+            if ended:
+                return
+
+    return Film(1.0 / environment.step_seconds, play)

@@ -1,0 +1,272 @@
+"""What a run leaves on disk: settings, log, TensorBoard events, policies, summary."""
+
+import contextlib
+import csv
+import errno
+import io
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pes_rl._version import __version__
+from pes_rl.config.train_config import TrainConfig
+from pes_rl.run_folder.policy_files import (
+    TrainedParameters,
+    TrainedPolicy,
+    save_parameters,
+    save_policy,
+)
+from pes_rl.run_folder.reader import read_makers, whole_lines
+from pes_rl.run_folder.tensorboard import EventLog
+from pes_rl.runtime.multihost import is_first, of_the_first
+
+COLUMNS: tuple[str, ...] = (
+    "time/total_timesteps",
+    "time/iterations",
+    "time/time_elapsed",
+    "time/fps",
+    "rollout/ep_rew_mean",
+    "rollout/ep_len_mean",
+    "eval/mean_reward",
+    "eval/std_reward",
+    "eval/mean_ep_length",
+    "train/learning_rate",
+    "train/sigma",
+    "train/theta_norm",
+    "pes/gradient_norm",
+    "pes/signal_to_noise",
+    "pes/accumulator_norm",
+    "pes/ended_share",
+    "pes/dropped_simulations",
+    "pes/lost_workers",
+)
+"""Columns of `progress.csv` and tags in TensorBoard, in Stable-Baselines3's words."""
+
+_RESULTS = (
+    "final_return",
+    "best_return",
+    "timesteps_to_threshold",
+    "total_timesteps",
+    "wall_seconds",
+)
+_PACKAGES = ("jax", "jaxlib", "optax", "mujoco", "brax", "gymnasium", "numpy")
+
+
+class RunFolder:
+    """A run's folder, open for writing.
+
+    Args:
+        path: The folder; made if missing.
+        resume_at: Environment steps of the checkpoint that the run goes on from: rows
+            of the log after it are dropped, for they will be written again; -1 drops
+            all. None for a new run, which needs a folder without one.
+
+    Raises:
+        ValueError: If the folder holds another run, or cannot be written.
+    """
+
+    def __init__(self, path: Path, resume_at: int | None = None) -> None:
+        self.path = path
+        if resume_at is None and (path / "config.json").exists():
+            raise ValueError(
+                f"{path} already holds a run; choose another --logdir, or continue "
+                f"that run with --resume {path}"
+            )
+        try:
+            (path / "policy").mkdir(parents=True, exist_ok=True)
+            self._csv = self._open_csv(resume_at)
+            self._tensorboard = EventLog(path, resume_at)
+            if self._csv.tell() == 0:
+                self._write_line(COLUMNS)
+        except OSError as error:
+            raise _cannot_be_written(path, error) from error
+
+    def _open_csv(self, resume_at: int | None) -> io.FileIO:
+        path = self.path / "progress.csv"
+        if resume_at is not None and path.exists():
+            header, *rows = whole_lines(path) or [""]
+            kept = [row for row in rows if int(row.split(",")[0]) <= resume_at]
+            unfinished = path.with_suffix(".unfinished")
+            unfinished.write_text("".join([header, *kept]), newline="")
+            os.replace(unfinished, path)
+        return path.open("ab", buffering=0)
+
+    def log(
+        self,
+        row: dict[str, float],
+        distributions: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Append a row to the CSV and to TensorBoard, and distributions to the latter.
+
+        Args:
+            row: Keys are among `COLUMNS`.
+            distributions: Values by tag, of any shape.
+
+        Raises:
+            OSError: If it cannot be written, wholly or in part; the next one may be.
+        """
+        self._write_line([row.get(name, "") for name in COLUMNS])
+        timesteps = int(row["time/total_timesteps"])
+        scalars = {k: v for k, v in row.items() if k != "time/total_timesteps"}
+        self._tensorboard.add_scalars(scalars, timesteps)
+        for tag, values in (distributions or {}).items():
+            self._tensorboard.add_histogram(tag, values, timesteps)
+
+    def log_video(
+        self, tag: str, pictures: Sequence[np.ndarray], fps: float, timesteps: int
+    ) -> None:
+        """Show an animated picture in TensorBoard; see `EventLog.add_video`."""
+        self._tensorboard.add_video(tag, pictures, fps, timesteps)
+
+    def _write_line(self, cells: Sequence[Any]) -> None:
+        """Append a line to the CSV, whole or not at all."""
+        line = io.StringIO()
+        csv.writer(line).writerow(cells)
+        data = line.getvalue().encode()
+        end = self._csv.seek(0, os.SEEK_END)
+        try:
+            if self._csv.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self._csv.truncate(end)
+            raise
+
+    def write_config(self, settings: dict[str, Any], vectorization: str | None) -> None:
+        """Write `config.json`: settings, what made the run, versions and the command.
+
+        A resumed run keeps what made it before.
+
+        Args:
+            settings: Of the run.
+            vectorization: How simulations are stepped, in words.
+
+        Raises:
+            ValueError: If it cannot be written.
+        """
+        self._settings = settings
+        resumed = (self.path / "config.json").exists()
+        made_by = read_makers(self.path) if resumed else []
+        packages = {name: version(name) for name in _PACKAGES}
+        packages["pes-rl"] = __version__
+        content = {
+            "settings": settings,
+            "vectorization": vectorization,
+            "made_by": list(dict.fromkeys([*made_by, maker()])),
+            "versions": {"python": platform.python_version(), **packages},
+            "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
+        }
+        try:
+            self._write_json("config.json", content)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.close()
+            raise _cannot_be_written(self.path, error) from error
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write `summary.json` and TensorBoard's hyperparameter tab."""
+        self._write_json("summary.json", summary)
+        results = {f"result/{name}": summary.get(name) for name in _RESULTS}
+        metrics = {k: float(v) for k, v in results.items() if v is not None}
+        self._tensorboard.add_hyperparameters(self._settings, metrics)
+
+    def save_policy(
+        self, name: str, trained: TrainedPolicy | TrainedParameters
+    ) -> None:
+        """Write `policy/NAME.npz`, whole or not at all."""
+        path = self.path / "policy" / f"{name}.npz"
+        unfinished = path.with_suffix(".unfinished")
+        if isinstance(trained, TrainedPolicy):
+            save_policy(unfinished, trained)
+        else:
+            save_parameters(unfinished, trained)
+        os.replace(unfinished, path)
+
+    def close(self) -> None:
+        """Flush and close the logs."""
+        self._csv.close()
+        self._tensorboard.close()
+
+    def _write_json(self, name: str, content: dict[str, Any]) -> None:
+        unfinished = self.path / f"{name}.unfinished"
+        unfinished.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(unfinished, self.path / name)
+
+
+class _UnwrittenFolder(RunFolder):
+    """A run's folder in a process that leaves the writing to another."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def log(self, *row: Any) -> None: ...
+
+    def log_video(self, *video: Any) -> None: ...
+
+    def write_config(self, *settings: Any) -> None: ...
+
+    def write_summary(self, summary: dict[str, Any]) -> None: ...
+
+    def save_policy(self, *trained: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _cannot_be_written(path: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"the log folder {path} cannot be written ({error.strerror}); choose another "
+        "--logdir"
+    )
+
+
+def open_folder(path: Path, resume_at: int | None = None) -> RunFolder:
+    """A `RunFolder`, which writes in the first of a run's processes alone.
+
+    Raises:
+        ValueError: As of `RunFolder`.
+    """
+    return RunFolder(path, resume_at) if is_first() else _UnwrittenFolder(path)
+
+
+def choose_folder(config: TrainConfig) -> Path:
+    """The folder that the settings name, or a new one, the same in all processes."""
+    # All ask, whatever they were given: that the settings differ is found out later.
+    default = of_the_first(str(_default_folder(config)))
+    return Path(config.logdir or default)
+
+
+def _default_folder(config: TrainConfig) -> Path:
+    """runs/ENV/AGENT-sSEED-TIME, or with a number behind it where that is there."""
+    env = re.sub(r"[^A-Za-z0-9_.-]+", "-", config.env)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = Path("runs", env, f"{config.agent}-s{config.seed}-{stamp}")
+    count = 1
+    while folder.exists():
+        count += 1
+        folder = folder.with_name(f"{config.agent}-s{config.seed}-{stamp}-{count}")
+    return folder
+
+
+def maker() -> str:
+    """Version of this package and, where it is a git checkout, its commit."""
+    checkout = Path(__file__).parents[2]
+    shown = f"pes-rl {__version__}"
+    if not (checkout / ".git").exists():
+        return shown
+    describe = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        commit = subprocess.run(
+            describe, cwd=checkout, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or not its owner
+        return shown
+    return f"{shown} at {commit.replace('-dirty', ' with changes')}"

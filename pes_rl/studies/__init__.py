@@ -1,0 +1,1 @@
+"""Several runs: studies that compare agents, and sweeps that search settings."""

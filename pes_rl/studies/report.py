@@ -1,0 +1,176 @@
+"""What a study leaves: a table, two CSVs and figures."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import bootstrap, trim_mean
+
+from pes_rl.run_folder.reader import read_makers
+from pes_rl.studies.figures import draw_study
+from pes_rl.studies.outcomes import Outcome, by_environment, read_outcome
+from pes_rl.studies.study import Study
+
+
+def write_results(study: Study, runs_folder: Path, out: Path) -> None:
+    """Write a complete study's `curves.csv`, `runs.csv`, `table.md` and figures."""
+    outcomes = [
+        read_outcome(run.arm, runs_folder / run.folder_name) for run in study.runs
+    ]
+    _write_curves(out / "curves.csv", outcomes)
+    _write_runs(out / "runs.csv", outcomes)
+    makers = makers_of(study, runs_folder)
+    (out / "table.md").write_text(make_table(study.title, outcomes, makers))
+    draw_study(study.title, outcomes, out)
+
+
+def makers_of(study: Study, runs_folder: Path) -> list[str]:
+    """The versions and commits that made the study's runs, each once."""
+    return list(
+        dict.fromkeys(
+            maker
+            for run in study.runs
+            for maker in read_makers(runs_folder / run.folder_name)
+            or ["an older pes-rl, which did not say which"]
+        )
+    )
+
+
+def _write_curves(path: Path, outcomes: list[Outcome]) -> None:
+    _write_csv(
+        path,
+        ("env", "arm", "seed", "timesteps", "updates", "seconds", "mean_reward"),
+        (
+            (
+                run.summary["env"],
+                run.arm,
+                run.summary["seed"],
+                int(steps),
+                int(updates),
+                round(float(seconds), 1),
+                _rounded(float(value)),
+            )
+            for run in outcomes
+            for steps, updates, seconds, value in zip(
+                run.steps, run.updates, run.seconds, run.returns, strict=True
+            )
+        ),
+    )
+
+
+def _write_runs(path: Path, outcomes: list[Outcome]) -> None:
+    keys = (
+        "env",
+        "agent",
+        "seed",
+        "total_timesteps",
+        "final_return",
+        "final_return_std",
+        "best_return",
+        "timesteps_to_threshold",
+        "seconds_to_threshold",
+        "wall_seconds",
+    )
+    _write_csv(
+        path,
+        ("arm", *keys),
+        ((run.arm, *(_rounded(run.summary[key]) for key in keys)) for run in outcomes),
+    )
+
+
+def _rounded(value: Any) -> Any:
+    """A float to seven digits: losses of unrolled problems can be tiny."""
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def _write_csv(
+    path: Path, header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]
+) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def make_table(title: str, outcomes: list[Outcome], makers: list[str]) -> str:
+    """The arms' final returns and when they reached the threshold, in Markdown."""
+    by_env = by_environment(outcomes)
+    lines = [f"# {title}"]
+    for env, arms in by_env.items():
+        threshold = next(iter(arms.values()))[0].summary["threshold"]
+        goal = "the threshold" if threshold is None else f"{threshold:g}"
+        if len(by_env) > 1:
+            lines += ["", f"## {env}"]
+        lines += [
+            "",
+            "| arm | seeds | final return: mean (95% interval) "
+            "| interquartile mean (95% interval) | lowest to highest "
+            f"| end at {goal} or more | reach it "
+            "| median steps to it | median seconds to it |",
+            "|---|---|---|---|---|---|---|---|---|",
+            *(_arm_row(arm, runs, threshold) for arm, runs in arms.items()),
+        ]
+    note = (
+        "Final returns are means over fresh episodes with the last parameters; the "
+        "intervals are those of the mean, and of the mean of the middle half, over "
+        "seeds (bootstrap, 10,000 resamples). The medians are over the seeds that "
+        "reached the threshold in an evaluation; seconds are wall time, of runs that "
+        "shared the machine with as many others as --jobs let."
+    )
+    made = f"Made by {' and by '.join(makers)}."
+    return "\n".join([*lines, "", note, "", made, ""])
+
+
+def _arm_row(arm: str, runs: list[Outcome], threshold: float | None) -> str:
+    final = np.array([run.summary["final_return"] for run in runs])
+    if threshold is None:
+        above = "-"
+    else:
+        count = np.sum(final >= threshold)
+        above = f"{count} ({count / len(final):.0%})"
+    steps = _values(runs, "timesteps_to_threshold")
+    seconds = _values(runs, "seconds_to_threshold")
+    cells = (
+        arm,
+        len(runs),
+        f"{short(final.mean())} ({interval(final, np.mean)})",
+        f"{short(interquartile_mean(final))} ({interval(final, interquartile_mean)})",
+        f"{short(final.min())} to {short(final.max())}",
+        above,
+        len(steps),
+        f"{np.median(steps):,.0f}" if steps else "-",
+        f"{np.median(seconds):,.1f}" if seconds else "-",
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _values(runs: list[Outcome], key: str) -> list[float]:
+    values = (run.summary[key] for run in runs)
+    return [value for value in values if value is not None]
+
+
+def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Mean without the lowest and the highest quarter (rounded down) of the values.
+
+    References: Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the
+    Statistical Precipice", Section 4.3.
+    """
+    return trim_mean(values, 0.25, axis=axis)
+
+
+def interval(values: np.ndarray, statistic: Any) -> str:
+    """95% interval by the percentile bootstrap; a dash for one value."""
+    if len(values) < 2:
+        return "-"
+    drawn = bootstrap(
+        (values,), statistic, n_resamples=10_000, method="percentile", rng=0
+    )
+    low, high = drawn.confidence_interval
+    return f"{short(low)} to {short(high)}"
+
+
+def short(value: Any) -> str:
+    """As people read returns: 355.4, but -1.6e-14 and 3.5e+15."""
+    return f"{value:.1f}" if 1 <= abs(value) < 1e7 else f"{value:.2g}"

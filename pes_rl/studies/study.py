@@ -1,0 +1,166 @@
+"""A study: arms (settings with a name) times seeds, read from a TOML file or options.
+
+title = "Swimmer-v5"
+env = "swimmer"                    # or several: ["swimmer", "hopper"]
+total_timesteps = 500_000          # any setting of pes_rl.train, for every arm
+
+[[arm]]
+name = "PES, published settings"
+agent = "pes"
+seeds = [3, 5, 7]                  # or "0-49"
+sigma = 0.3                        # any setting of pes_rl.train, for this arm
+vmap_seeds = true                  # train them in lock-step, in one program
+"""
+
+import dataclasses
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pes_rl.config.train_config import TrainConfig, make_config
+from pes_rl.envs.names import is_in_jax
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run of a study.
+
+    Attributes:
+        arm: Name of the arm that it belongs to.
+        config: Its settings.
+        folder_name: The arm's name as a folder, and the seed; the environment before
+            them where the arm is run on several.
+        vmap_seeds: Train it in lock-step with the arm's other seeds.
+    """
+
+    arm: str
+    config: TrainConfig
+    folder_name: str
+    vmap_seeds: bool = False
+
+    def __post_init__(self) -> None:
+        if self.vmap_seeds and not is_in_jax(self.config.env):
+            raise ValueError(
+                "vmap_seeds is for environments written in JAX (jax:, brax:, "
+                f"unrolled:); drop it for {self.config.env}"
+            )
+        if self.vmap_seeds and self.config.devices != 1:
+            raise ValueError(
+                f"vmap_seeds and devices={self.config.devices} do not go together; "
+                "drop one of them"
+            )
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared.
+
+    Attributes:
+        title: Heading of the table and the figure.
+        runs: Every run, arm by arm.
+    """
+
+    title: str
+    runs: tuple[StudyRun, ...]
+
+    def __post_init__(self) -> None:
+        names = [run.folder_name for run in self.runs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"runs {', '.join(twice)} stand twice in the study; give each arm its "
+                "own name and each of its seeds once"
+            )
+        if not self.runs:
+            raise ValueError("the study has no run; name agents and seeds")
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms' names, in order."""
+        return list(dict.fromkeys(run.arm for run in self.runs))
+
+    @property
+    def envs(self) -> list[str]:
+        """The environments' names, in order."""
+        return list(dict.fromkeys(run.config.env for run in self.runs))
+
+
+def read_study(path: Path) -> Study:
+    """Read a study's TOML file.
+
+    Raises:
+        ValueError: If it cannot be read, or a setting is bad.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"study {path} cannot be read: {error}") from error
+    arms = content.pop("arm", [])
+    title = content.pop("title", path.stem)
+    runs: list[StudyRun] = []
+    for arm in arms:
+        settings = {**content, **arm}
+        name = settings.pop("name", settings.get("agent"))
+        seeds = read_seeds(settings.pop("seeds", []))
+        if "env" not in settings or "agent" not in settings:
+            raise ValueError(f"arm {name!r} of {path} needs an env and an agent")
+        runs += _arm_runs(name, seeds, settings)
+    return Study(title, tuple(runs))
+
+
+def read_seeds(seeds: Any) -> Any:
+    """A list as it is; "0-49" is the seeds 0 to 49."""
+    if not isinstance(seeds, str):
+        return seeds
+    if not re.fullmatch(r"\d+-\d+", seeds):
+        raise ValueError(f'seeds={seeds!r} is no range; write "0-49", or a list')
+    first, last = map(int, seeds.split("-"))
+    return range(first, last + 1)
+
+
+def make_study(
+    envs: tuple[str, ...],
+    agents: tuple[str, ...],
+    seeds: tuple[int, ...],
+    options: dict[str, Any],
+    vmap_seeds: bool = False,
+) -> Study:
+    """Agents times environments times seeds, with each task's and agent's defaults."""
+    runs: list[StudyRun] = []
+    for agent in agents:
+        settings = {"env": list(envs), "agent": agent, **options}
+        settings["vmap_seeds"] = vmap_seeds
+        runs += _arm_runs(agent, seeds, settings)
+    return Study(", ".join(envs), tuple(runs))
+
+
+def _arm_runs(name: str, seeds: Any, settings: dict[str, Any]) -> list[StudyRun]:
+    env = settings["env"]
+    envs = env if isinstance(env, list) else [env]
+    options: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in settings.items()
+        if key not in ("env", "vmap_seeds")
+    }
+    together = settings.get("vmap_seeds", False)
+    runs = []
+    for env in envs:
+        folder = _as_folder(f"{env} {name}" if len(envs) > 1 else name)
+        for seed in seeds:
+            config = make_config(env, seed=seed, **options)
+            runs.append(StudyRun(name, config, f"{folder}-s{seed}", together))
+    return runs
+
+
+def _as_folder(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def settings_that_matter(config: TrainConfig) -> dict[str, Any]:
+    """A run's settings without those that cannot change what it computes."""
+    settings = dataclasses.asdict(config)
+    for name in ("logdir", "num_threads", "video_interval", "video_length"):
+        del settings[name]
+    return settings

@@ -1,0 +1,142 @@
+"""A space of settings to search, read from a TOML file.
+
+title = "Swimmer, PES"
+env = "swimmer"
+agent = "pes"
+seeds = "100-102"                  # or a list; every trial trains all of them
+total_timesteps = 200_000          # any setting of pes_rl.train, the same in each trial
+
+[search]                           # any setting of pes_rl.train
+sigma = { low = 0.05, high = 0.5, log = true }
+num_pairs = { low = 4, high = 32 } # whole numbers if both ends are
+truncation_length = [25, 50, 100]  # one of these
+"""
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pes_rl.config.train_config import TrainConfig, make_config
+from pes_rl.studies.study import read_seeds
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a sweep searches.
+
+    Attributes:
+        title: Heading of the report.
+        env: The environment.
+        agent: The gradient estimator.
+        seeds: Seeds that every trial trains.
+        fixed: Settings that are the same in each trial.
+        search: For each setting that is searched, a list of choices or the keyword
+            arguments of Optuna's `suggest_float` or `suggest_int`.
+    """
+
+    title: str
+    env: str
+    agent: str
+    seeds: tuple[int, ...]
+    fixed: dict[str, Any]
+    search: dict[str, Any]
+
+    def suggest(self, trial: Any) -> dict[str, Any]:
+        """Settings of an Optuna trial."""
+        settings = {}
+        for name, domain in self.search.items():
+            if isinstance(domain, list):
+                # Optuna stores texts and numbers: a list is chosen by its text.
+                chosen = trial.suggest_categorical(
+                    name, [json.dumps(c) for c in domain]
+                )
+                settings[name] = json.loads(chosen)
+            elif _is_whole(domain):
+                settings[name] = trial.suggest_int(name, **domain)
+            else:
+                settings[name] = trial.suggest_float(name, **domain)
+        return settings
+
+    def read(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Settings from the parameters that Optuna stored of a trial."""
+        return {
+            name: json.loads(value) if isinstance(self.search[name], list) else value
+            for name, value in parameters.items()
+        }
+
+    def config(self, settings: dict[str, Any], seed: int) -> TrainConfig:
+        """Settings of one run.
+
+        Raises:
+            ValueError: If they do not go together.
+        """
+        options: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in {**self.fixed, **settings}.items()
+        }
+        return make_config(self.env, self.agent, seed=seed, **options)
+
+    def example(self, end: str = "low") -> dict[str, Any]:
+        """Settings at one end, `low` or `high`, of every domain."""
+        return {
+            name: domain[0 if end == "low" else -1]
+            if isinstance(domain, list)
+            else domain[end]
+            for name, domain in self.search.items()
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """All that decides what a trial's value means, as text."""
+        parts = (self.env, self.agent, self.seeds, self.fixed, self.search)
+        return json.dumps(parts, sort_keys=True)
+
+
+def read_space(path: Path) -> Space:
+    """Read a space's TOML file.
+
+    Raises:
+        ValueError: If it cannot be read, or a setting or a domain is bad.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"space {path} cannot be read: {error}") from error
+    search = content.pop("search", {})
+    if not search:
+        raise ValueError(f"{path} searches nothing; give it a table [search]")
+    if "env" not in content or "agent" not in content:
+        raise ValueError(f"{path} needs an env and an agent")
+    for name, domain in search.items():
+        _check_domain(name, domain)
+    env, agent = content.pop("env"), content.pop("agent")
+    title = content.pop("title", f"{env} {agent}")
+    seeds = tuple(read_seeds(content.pop("seeds", [0])))
+    space = Space(title, env, agent, seeds, content, search)
+    if not seeds:
+        raise ValueError(f"{path} has no seed; write seeds = [100] for example")
+    for end in ("low", "high"):  # Unknown names and bad values, before any trial.
+        space.config(space.example(end), seeds[0])
+    return space
+
+
+def _check_domain(name: str, domain: Any) -> None:
+    if isinstance(domain, list) and domain:
+        return
+    known = {"low", "high", "log", "step"}
+    if not isinstance(domain, dict) or not {"low", "high"} <= set(domain) <= known:
+        raise ValueError(
+            f"the search of {name} is {domain!r}; write a list of choices, or "
+            "{ low = 0.1, high = 1.0 } with log = true or step = 0.1 where wanted"
+        )
+    if not domain["low"] < domain["high"] or (domain.get("log") and domain["low"] <= 0):
+        raise ValueError(
+            f"the search of {name} goes from {domain['low']} to {domain['high']}; low "
+            "must be below high, and above 0 with log"
+        )
+
+
+def _is_whole(domain: dict[str, Any]) -> bool:
+    return isinstance(domain["low"], int) and isinstance(domain["high"], int)

@@ -1,0 +1,164 @@
+"""Checkpoints: all that a run needs to go on, saved atomically by Orbax.
+
+They are arrays and JSON; loading one executes nothing from the file.
+"""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import orbax.checkpoint as ocp
+
+from pes_rl.learner.learner import TrainState
+from pes_rl.training.counters import Counters
+
+FORMAT = 1
+"""Of the checkpoints written here; a later one is not read."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, the newest few of them kept.
+
+    Args:
+        folder: Where they lie; made if missing.
+        keep: How many are kept.
+    """
+
+    def __init__(self, folder: Path, keep: int = 3) -> None:
+        # Synchronous: a save takes a tenth of a second and is done when it returns.
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=False
+        )
+        self._folder = folder
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "counters": ocp.JsonCheckpointHandler(),
+        }
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(), options=options, item_handlers=handlers
+        )
+
+    def choose(self, resume: Literal["newest"] | int) -> int | None:
+        """Environment steps of the checkpoint to go on from; None before the first.
+
+        Raises:
+            ValueError: If it is not there, or all that there were are gone.
+        """
+        at = self._manager.latest_step() if resume == "newest" else resume
+        run, present = self._folder.parent, sorted(self._manager.all_steps())
+        # The policy is written after the first checkpoint.
+        if at is None and (run / "policy" / "last.npz").exists():
+            raise ValueError(
+                f"the checkpoints of {run} are gone, so it cannot be resumed; start "
+                "the run anew with another --logdir"
+            )
+        if at is not None and at not in present:
+            raise ValueError(f"{self._folder} holds no checkpoint {at}, only {present}")
+        return at
+
+    def save(self, state: TrainState, counters: Counters) -> None:
+        """Save the run's state and counters under the environment steps so far.
+
+        Raises:
+            OSError, ValueError: If it cannot be written; nothing is left of it.
+        """
+        if counters.timesteps in self._manager.all_steps():
+            return
+        described = {"format": FORMAT, **dataclasses.asdict(counters)}
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), counters=ocp.args.JsonSave(described)
+        )
+        try:
+            self._manager.save(counters.timesteps, args=arguments)
+        except BaseException:
+            # Where the disk is full, what could be written would keep it so.
+            for part in self._folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(part, ignore_errors=True)
+            raise
+
+    def restore(self, timesteps: int, like: TrainState) -> tuple[TrainState, Counters]:
+        """A checkpoint; those after it are deleted, for they will be written again.
+
+        Args:
+            timesteps: The checkpoint's environment steps, as of `choose`.
+            like: A state of the same structure, shapes and types, values unused.
+
+        Raises:
+            ValueError: If it cannot be read as such a state; the message offers the one
+                before it.
+        """
+        try:
+            counters = self._read_counters(timesteps)
+            self._check_structure(timesteps, like)
+            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+            state = self._manager.restore(timesteps, args=arguments)["state"]
+        except Exception as error:
+            # Orbax raises many kinds; to a user all mean that the file is no use.
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(
+                f"checkpoint {timesteps} in {self._folder} cannot be read: {reason}; "
+                f"{self._rescue(timesteps)}"
+            ) from error
+        for later in self._manager.all_steps():
+            if later > timesteps:
+                self._manager.delete(later)
+        return state, counters
+
+    def _read_counters(self, timesteps: int) -> Counters:
+        arguments = ocp.args.Composite(counters=ocp.args.JsonRestore())
+        read = self._manager.restore(timesteps, args=arguments)["counters"]
+        written_in = read.pop("format", 0)
+        if written_in > FORMAT:
+            raise ValueError(
+                f"it is of format {written_in}, from a newer pes_rl, and this one "
+                f"reads formats up to {FORMAT}"
+            )
+        try:
+            return Counters(**read)
+        except TypeError as error:
+            raise ValueError("its counters are not those of a run") from error
+
+    def _check_structure(self, timesteps: int, like: TrainState) -> None:
+        """Compare names, shapes and types of the arrays, which Orbax's errors bury."""
+        tree = self._manager.item_metadata(timesteps)["state"].tree
+        for field in dataclasses.fields(like):
+            if field.name not in tree:
+                raise ValueError(f"it has no {field.name}; an older pes_rl wrote it")
+        saved, needed = _describe(tree), _describe(like)
+        for name in sorted(saved.keys() | needed.keys()):
+            if saved.get(name) != needed.get(name):
+                raise ValueError(
+                    "it is of other settings or another task "
+                    f"({name} is {saved.get(name, 'not in it')}, and the run has "
+                    f"{needed.get(name, 'no such array')})"
+                )
+        for name in sorted(_empty_fields(like) - _empty_fields(tree)):
+            raise ValueError(f"it has no {name}; an older pes_rl wrote it")
+
+    def _rescue(self, timesteps: int) -> str:
+        older = [step for step in self._manager.all_steps() if step < timesteps]
+        if not older:
+            return "there is none before it, so start the run anew"
+        return f"the one before it: --resume {self._folder / str(max(older))}"
+
+    def close(self) -> None:
+        """Release what Orbax holds."""
+        self._manager.close()
+
+
+def _describe(tree: Any) -> dict[str, str]:
+    """Type and shape of each array by its name, such as float32[40, 16]."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {_name(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def _empty_fields(tree: Any) -> set[str]:
+    """Names of what is None."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree, lambda leaf: leaf is None)
+    return {_name(path) for path, leaf in leaves if leaf is None}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

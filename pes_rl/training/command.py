@@ -1,0 +1,175 @@
+"""Train a policy: `python -m pes_rl.train --env swimmer`."""
+
+import argparse
+import dataclasses
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import jax
+
+from pes_rl.config.train_config import TrainConfig, make_config
+from pes_rl.envs import EngineLost
+from pes_rl.envs.registry import native_twin
+from pes_rl.run_folder.reader import read_settings
+from pes_rl.run_folder.writer import choose_folder
+from pes_rl.runtime.command_line import read_options
+from pes_rl.runtime.multihost import Cluster, is_first, leave
+from pes_rl.training.result import Result
+from pes_rl.training.trainer import Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class _CommandLine(TrainConfig):
+    """The settings of a run, and what only the command line knows."""
+
+    resume: str | None = None
+    """Folder of a run to continue, from its newest checkpoint (RUN) or from an earlier
+    one (RUN/checkpoints/STEPS), with its own settings where none are given here. One
+    that has none yet begins again."""
+    coordinator_address: str | None = None
+    """Train in several processes, on one machine or more, each given this command: the
+    HOST:PORT of process 0, the same for all, or auto under Slurm, Open MPI or on TPUs.
+    For environments written in JAX; the run folder must be one that all can reach."""
+    num_processes: int | None = None
+    """How many processes there are; None where the launcher tells JAX."""
+    process_id: int | None = None
+    """Which process this is, 0, 1, ...; None where the launcher tells JAX. Process 0
+    evaluates, logs and prints."""
+
+    def __post_init__(self) -> None:
+        """Check nothing yet: tyro would wrap an error in a box of its own."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except BaseException as error:
+        if jax.distributed.is_initialized():
+            leave(error)
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        # From the first step on `_stopping_on_signals` answers.
+        print("stopped before training began")
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        config, resume, cluster = parse(arguments)
+        cluster.join()
+        if resume is None:
+            folder, at = choose_folder(config), None
+        else:
+            folder, at = _find_checkpoint(resume)
+        trainer = Trainer(config, folder, at)
+    except (ValueError, EngineLost) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if is_first():
+        _print_beginning(config, trainer)
+    with _stopping_on_signals(trainer):
+        result = trainer.run()
+        if is_first():
+            _print_result(result)
+    if trainer.failure is not None:
+        print(f"error: {trainer.failure}", file=sys.stderr)
+        return 1
+    if result.summary["interrupted"]:
+        return 128 + signal.Signals[result.summary["ended_by"]]
+    return 0
+
+
+def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
+    """Settings, the run to resume and the processes, from command-line arguments.
+
+    The task and agent are read first, because the defaults of all else, which --help
+    shows, depend on them.
+
+    Raises:
+        ValueError: If a setting is bad.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--env", default=None)
+    first.add_argument("--agent", default=None)
+    first.add_argument("--resume", default=None)
+    known, _ = first.parse_known_args(arguments)
+    if known.resume is not None:
+        settings = read_settings(_find_checkpoint(known.resume)[0])
+    else:
+        base = make_config(known.env or "swimmer", known.agent or "pes")
+        settings = dataclasses.asdict(base)
+    default = _CommandLine(**{**settings, "resume": known.resume})
+    parsed = read_options(
+        _CommandLine,
+        arguments,
+        "train",
+        default=default,
+        description="Train a policy, or the parameters of an unrolled problem.\n\n"
+        "Defaults are those of the given --env and --agent.",
+    )
+    settings = dataclasses.asdict(parsed)
+    resume = settings.pop("resume")
+    cluster = Cluster(**{f.name: settings.pop(f.name) for f in fields(Cluster)})
+    return TrainConfig(**settings), resume, cluster
+
+
+def _find_checkpoint(resume: str) -> tuple[Path, Literal["newest"] | int]:
+    """The run and the checkpoint that `--resume` names: RUN, RUN/checkpoints/STEPS."""
+    path = Path(resume)
+    if path.parent.name == "checkpoints" and path.name.isdecimal():
+        return path.parents[1], int(path.name)
+    return path, "newest"
+
+
+@contextmanager
+def _stopping_on_signals(trainer: Trainer) -> Iterator[None]:
+    """End the run in good order on Ctrl-C or SIGTERM; a second one ends it at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        trainer.interrupt(signal.Signals(number).name)
+        signal.signal(number, signal.SIG_DFL)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_beginning(config: TrainConfig, trainer: Trainer) -> None:
+    if twin := native_twin(config.env):
+        print(f"note: --env {twin} is the same task, stepped natively and faster")
+    if trainer.vectorization is not None:
+        print(f"simulations: {trainer.vectorization}")
+
+
+def _print_result(result: Result) -> None:
+    summary: dict[str, Any] = result.summary
+    if summary["interrupted"]:
+        print(f"stopped; continue with --resume {result.folder}")
+    if summary["final_return"] is None:
+        print("no evaluation succeeded, so there is no return to show")
+        print(f"run folder: {result.folder}")
+        return
+    print(
+        f"return {summary['final_return']:.5g} +- {summary['final_return_std']:.3g} "
+        f"over {summary['final_episodes']} episodes after "
+        f"{summary['total_timesteps']:,} environment steps in "
+        f"{summary['wall_seconds']:.0f} s"
+    )
+    print(f"run folder: {result.folder}")
+    print(f"curves:     tensorboard --logdir {result.folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

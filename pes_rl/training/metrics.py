@@ -1,0 +1,138 @@
+"""What a run tells: columns of its log, distributions, and its summary."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from pes_rl.agents import Report
+from pes_rl.config.train_config import TrainConfig
+from pes_rl.envs import Particles
+from pes_rl.learner.evaluation import Evaluation
+from pes_rl.learner.learner import Learner, TrainState
+from pes_rl.runtime.multihost import on_host
+from pes_rl.training.counters import Counters
+
+
+def clock_row(counters: Counters) -> dict[str, float]:
+    """Columns that every row has: where the run is."""
+    return {
+        "time/total_timesteps": counters.timesteps,
+        "time/iterations": counters.iterations,
+        "time/time_elapsed": round(counters.wall_seconds, 3),
+        "time/fps": round(counters.steps_per_second, 1),
+    }
+
+
+def training_row(
+    state: TrainState,
+    reports: Report,
+    counters: Counters,
+    learner: Learner,
+    reward_shift: float,
+) -> dict[str, float]:
+    """Columns that the reports of the last updates fill, means over them.
+
+    Args:
+        state: After the updates.
+        reports: In NumPy, with a leading axis over the updates.
+        counters: After the updates.
+        learner: Of the run.
+        reward_shift: What training took off each reward; returns have it back.
+    """
+    episodes = reports.episodes.sum()
+    row = {
+        "train/learning_rate": float(learner.learning_rate(state)),
+        "train/theta_norm": float(np.linalg.norm(state.theta)),
+        "pes/gradient_norm": float(reports.gradient_norm.mean()),
+        "pes/signal_to_noise": float(reports.signal_to_noise.mean()),
+        "pes/accumulator_norm": float(reports.accumulator_norm.mean()),
+        "pes/ended_share": float(episodes / reports.particle_loss.size),
+        "pes/dropped_simulations": counters.dropped_simulations,
+        "pes/lost_workers": counters.lost_workers,
+    }
+    sigma = learner.sigma(state)
+    if sigma is not None:
+        row["train/sigma"] = float(sigma)
+    if episodes > 0:
+        length = float(reports.episode_steps.sum() / episodes)
+        shifted = float(-reports.episode_loss.sum() / episodes)
+        row["rollout/ep_rew_mean"] = shifted + reward_shift * length
+        row["rollout/ep_len_mean"] = length
+    return row
+
+
+def evaluation_row(evaluation: Evaluation) -> dict[str, float]:
+    """Columns that an evaluation fills."""
+    return {
+        "eval/mean_reward": float(evaluation.returns.mean()),
+        "eval/std_reward": float(evaluation.returns.std()),
+        "eval/mean_ep_length": float(evaluation.lengths.mean()),
+    }
+
+
+def returns_so_far(counters: Counters) -> str:
+    """The last and the best evaluation, in words."""
+    last, best = counters.last_return, counters.best_return
+    note = "no evaluation yet" if last is None else f"return {last:.5g}"
+    return note if best is None else f"{note} (best {best:.5g})"
+
+
+def distributions(
+    state: TrainState, particle_returns: np.ndarray, horizon: int | None
+) -> dict[str, np.ndarray]:
+    """Of the particles: returns in the last unroll, phases of their episodes.
+
+    Args:
+        state: Of the run.
+        particle_returns: # shape=(N,)
+        horizon: Steps of the longest episode.
+    """
+    values = {"particles/return": particle_returns}
+    for part in jax.tree.leaves(state.estimator, is_leaf=_is_particles):
+        if _is_particles(part):
+            values["particles/phase"] = on_host(part.clock.elapsed) / horizon
+    return values
+
+
+def summarise(
+    config: TrainConfig,
+    counters: Counters,
+    final: Evaluation | None,
+    *,
+    interrupted: bool,
+    ended_by: str,
+) -> dict[str, Any]:
+    """Content of `summary.json`.
+
+    Args:
+        config: The settings.
+        counters: At the end.
+        final: The final evaluation; None where there was none.
+        interrupted: Whether the run was cut off.
+        ended_by: Why it ended.
+    """
+    return {
+        "env": config.env,
+        "agent": config.agent,
+        "seed": config.seed,
+        "total_timesteps": counters.timesteps,
+        "wall_seconds": round(counters.wall_seconds, 3),
+        "steps_per_second": round(counters.steps_per_second, 1),
+        "final_return": counters.last_return,
+        "final_return_std": counters.last_return_std,
+        "final_episodes": (
+            config.eval_episodes if final is None else config.final_eval_episodes
+        ),
+        "best_return": counters.best_return,
+        "threshold": config.threshold,
+        "timesteps_to_threshold": counters.timesteps_to_threshold,
+        "dropped_simulations": counters.dropped_simulations,
+        "lost_workers": counters.lost_workers,
+        "interrupted": interrupted,
+        "ended_by": ended_by,
+    }
+
+
+def _is_particles(part: Any) -> bool:
+    return isinstance(part, Particles)

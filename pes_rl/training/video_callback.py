@@ -1,0 +1,48 @@
+"""Films of a run's mean policy in TensorBoard, while it trains."""
+
+from itertools import islice
+
+from pes_rl.config.train_config import TrainConfig
+from pes_rl.learner.evaluation import Evaluation
+from pes_rl.rendering.film import make_film
+from pes_rl.run_folder.policy_files import TrainedPolicy
+from pes_rl.training.callbacks import Callback, Run
+
+_SIZE = 200
+"""Pixels: a film of 100 pictures is then some 400 KB of the event file."""
+
+
+class TrainingFilms(Callback):
+    """Films the start of an episode at the first evaluation, then at intervals.
+
+    Each film is of the same episode, seed 0 of the environment's, played by the policy
+    as it then is, in a simulation of its own. A film that fails is said and training
+    goes on.
+
+    Args:
+        config: Settings of the run, with a `video_interval`.
+
+    Raises:
+        ValueError: If the environment cannot be drawn here.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        assert config.video_interval is not None  # else the trainer makes none
+        self._interval, self._length = config.video_interval, config.video_length
+        self._film = make_film(config, _SIZE)
+        self._next = 0
+
+    def on_evaluation(self, run: Run, evaluation: Evaluation) -> None:
+        del evaluation
+        if run.timesteps < self._next:
+            return
+        self._next = (run.timesteps // self._interval + 1) * self._interval
+        film = self._film
+        try:
+            policy = run.policy
+            assert isinstance(policy, TrainedPolicy)  # make_film refuses what has none
+            steps = islice(film.play(policy, 0, film.stride), self._length)
+            pictures = [picture for _, picture in steps if picture is not None]
+            run.log_video("eval/video", pictures, film.fps / film.stride)
+        except Exception as error:  # of the simulation, the renderer or the disk
+            print(f"film failed, training goes on: {error!r}")
