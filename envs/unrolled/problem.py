@@ -139,7 +139,8 @@ class FinalLoss:
     loss before an unroll is a baseline for what its perturbation brings. So there is
     less noise here where what an unroll did to the loss lasts, and more where the next
     one undoes it: with four unrolls and three parameters 34 to 64 at one end and 20 to
-    13 at the other (in closed form and measured, `tests/envs/test_final_loss.py`).
+    13 at the other (in closed form and measured:
+    `tests/envs/unrolled/test_final_loss.py`).
 
     Attributes:
         problem: The problem inside.

@@ -12,7 +12,7 @@ from estimator_table import ESTIMATORS
 
 from pes_rl.envs.rollout.sharding import shard
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2] / "helpers"
 QUICK = ("pes, normalized", "nres", "es", "truncated-es")
 SEARCHES = ("ars", "random-search")  # which rank the particles of all devices
 FOR_THE_LOG = ["all-gather f32 6,32", "all-gather pred 6,32"]

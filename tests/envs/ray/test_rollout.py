@@ -1,6 +1,6 @@
 """Slices of particles on workers: the same to the bit, whoever dies.
 
-The crew is in this process; tests/envs/test_ray_crew.py has Ray's.
+The crew is in this process; tests/envs/ray/test_pool.py has Ray's.
 """
 
 import sys

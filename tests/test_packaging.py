@@ -11,7 +11,7 @@ import pytest
 import pes_rl
 import pes_rl.agents
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def _settings():

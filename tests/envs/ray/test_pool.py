@@ -43,7 +43,9 @@ SWIMMER: dict[str, Any] = {"num_pairs": 4, "truncation_length": 20, "horizon": 5
 def local_ray():
     with pytest.MonkeyPatch.context() as patch:
         # Workers import what they hold from here.
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
+        patch.setenv(
+            "PYTHONPATH", str(Path(__file__).parents[2] / "helpers"), prepend=os.pathsep
+        )
         connect(None, num_cpus=4)
     yield
     ray.shutdown()

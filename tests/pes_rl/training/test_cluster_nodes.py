@@ -32,7 +32,7 @@ pytestmark = [
     ),
 ]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHORT: dict[str, Any] = {
     "num_pairs": 4,
     "truncation_length": 20,

@@ -18,7 +18,7 @@ from pes_rl.run_folder.reader import read_curve
 from pes_rl.runtime.multihost import Cluster
 from pes_rl.training import command as train
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMON = (
     "--env unrolled:toy-regression --num-pairs 8 --truncation-length 10 "
     "--eval-episodes 2 --final-eval-episodes 2 --log-interval 4 "

@@ -18,7 +18,7 @@ from gymnasium_counting import GymnasiumCounting
 import pes_rl
 from pes_rl.run_folder.policy_files import load_policy
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 QUICK: dict[str, Any] = {
     "truncation_length": 5,
     "total_timesteps": 80,

@@ -21,7 +21,7 @@ import pytest
 from pes_rl.run_folder.policy_files import load_parameters, load_policy
 from pes_rl.training import command as train
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMON = (
     "--eval-episodes 2 --final-eval-episodes 20 --log-interval 1 "
     "--eval-interval 200 --checkpoint-interval 160"
