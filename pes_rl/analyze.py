@@ -1,6 +1,5 @@
 """Study estimators and problems: `python -m pes_rl.analyze variance --help`."""
 
-import sys
 import time
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from pes_rl.analysis.memory import Memory
 from pes_rl.analysis.scaling import Scaling
 from pes_rl.analysis.surface import Surface
 from pes_rl.analysis.variance import Variance
-from pes_rl.runtime.command_line import finish, let_help_flow
+from pes_rl.runtime.command_line import finish, run_command, wrap_help_texts
 
 _STUDIES = {
     "surface": Surface,
@@ -26,26 +25,20 @@ _STUDIES = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    begun = time.time()
+    start = time.time()
     for kind in _STUDIES.values():
-        let_help_flow(kind)
+        wrap_help_texts(kind)
     study = tyro.extras.subcommand_cli_from_dict(
         _STUDIES, args=arguments, prog="python -m pes_rl.analyze"
     )
-    try:
-        study.run()
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        written = [
-            str(path)
-            for path in sorted(Path(study.out).glob("*.*"))
-            if path.stat().st_mtime >= begun
-        ]
-        print(f"stopped; written so far: {', '.join(written) or 'nothing'}")
-        return 130
-    return 0
+    return run_command(study.run, lambda: _files_since(start, Path(study.out)))
+
+
+def _files_since(start: float, folder: Path) -> str:
+    """The line of an interrupted study: which files it has written."""
+    files = sorted(folder.glob("*.*"))
+    written = [str(path) for path in files if path.stat().st_mtime >= start]
+    return f"stopped; written so far: {', '.join(written) or 'nothing'}"
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ MuJoCo task is compared with:
 
 import json
 import os
-import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -44,8 +43,11 @@ from pes_rl.benchmarks.engines import Row, Run, Size, make_engines
 from pes_rl.benchmarks.unrolled import unrolled_engines
 from pes_rl.envs.names import NATIVE_NAMES, environment_names, is_unrolled, unknown_name
 from pes_rl.graphics.figures import draw_speeds
-from pes_rl.runtime.command_line import finish, read_options
+from pes_rl.runtime.command_line import finish, read_options, run_command
 from pes_rl.runtime.progress import Progress
+
+Measured = tuple[str, list[Row], np.ndarray]
+"""An environment, the rows of its table, and how many times as fast `pes_rl` is."""
 
 
 @dataclass(frozen=True)
@@ -77,24 +79,28 @@ class BenchConfig:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     config = read_options(BenchConfig, arguments, "bench")
-    measured: list[tuple[str, list[Row], np.ndarray]] = []
-    try:
-        _check(config)
-        for env in config.env:
-            for num_particles in config.num_particles:
-                measured.append((env, *_bench(config, env, num_particles)))
-                _write(config, [row for _, rows, _ in measured for row in rows])
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        files = [str(path) for path in (config.json, config.figure) if path is not None]
-        kept = f", written to {' and '.join(files)}" if files and measured else ""
-        print(f"stopped; whole tables measured: {len(measured)}{kept}")
-        return 130
+    measured: list[Measured] = []
+    return run_command(
+        lambda: _measure_all(config, measured), lambda: _kept(config, measured)
+    )
+
+
+def _measure_all(config: BenchConfig, measured: list[Measured]) -> None:
+    """Measure every environment and size; `measured` holds the tables so far."""
+    _check(config)
+    for env in config.env:
+        for num_particles in config.num_particles:
+            measured.append((env, *_bench(config, env, num_particles)))
+            _write(config, [row for _, rows, _ in measured for row in rows])
     if len(measured) > 1:
         _print_summary(measured)
-    return 0
+
+
+def _kept(config: BenchConfig, measured: list[Measured]) -> str:
+    """The line of an interrupted run: what is measured and where it is written."""
+    files = [str(path) for path in (config.json, config.figure) if path is not None]
+    kept = f", written to {' and '.join(files)}" if files and measured else ""
+    return f"stopped; whole tables measured: {len(measured)}{kept}"
 
 
 def _write(config: BenchConfig, rows: list[Row]) -> None:
@@ -209,7 +215,7 @@ _PEERS = {
 }
 
 
-def _print_summary(measured: list[tuple[str, list[Row], np.ndarray]]) -> None:
+def _print_summary(measured: list[Measured]) -> None:
     """One line a native task, in Markdown, so that it can be kept."""
     measured = [table for table in measured if table[0] in NATIVE_NAMES]
     if not measured:

@@ -5,7 +5,6 @@ same episodes, the members of a pair meet the same randomness, states can be cop
 it is said what then cannot be used), episodes end as declared, numbers are finite.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pes_rl.benchmarks.agreement import measure_agreement
 from pes_rl.config.train_config import make_config
 from pes_rl.envs import Particles, Rollout, Segment
 from pes_rl.envs.names import NATIVE_NAMES
-from pes_rl.runtime.command_line import finish, read_options
+from pes_rl.runtime.command_line import finish, read_options, run_command
 
 Verdict = Literal["yes", "no", "note"]
 Finding = tuple[str, Verdict, str]  # question, answer, what it means
@@ -53,18 +52,15 @@ class CheckOptions:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status is 1 if training could not rely on it."""
     options = read_options(CheckOptions, arguments, "check")
-    try:
-        if options.num_pairs < 1:
-            raise ValueError(f"num_pairs={options.num_pairs} must be at least 1; use 4")
-        findings = list(check(*_parts(options), options.num_pairs))
-        if options.env in NATIVE_NAMES:
-            findings.append(_agreement(options.env))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped")
-        return 130
+    return run_command(lambda: _check(options))
+
+
+def _check(options: CheckOptions) -> int:
+    if options.num_pairs < 1:
+        raise ValueError(f"num_pairs={options.num_pairs} must be at least 1; use 4")
+    findings = list(check(*_parts(options), options.num_pairs))
+    if options.env in NATIVE_NAMES:
+        findings.append(_agreement(options.env))
     table = Table("question", "answer", "", title=options.env)
     color = {"yes": "green", "no": "red", "note": "yellow"}
     for question, verdict, meaning in findings:

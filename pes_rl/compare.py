@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from pes_rl.runtime.command_line import read_options
+from pes_rl.runtime.command_line import finish, read_options, run_command
 from pes_rl.studies.report import makers_of, write_results
 from pes_rl.studies.runner import run_study
 from pes_rl.studies.study import (
@@ -47,25 +47,24 @@ class CompareOptions:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = read_options(CompareOptions, arguments, "compare")
-    try:
-        if options.jobs < 1:
-            raise ValueError(f"jobs={options.jobs} must be at least 1")
-        study, out = _read_options(options)
-        out.mkdir(parents=True, exist_ok=True)
-        runs = Path("runs") / "compare" / "-".join(out.absolute().parts[-2:])
-        run_study(study, runs, options.jobs)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on with the runs that are missing")
-        return 130
+    return run_command(
+        lambda: _compare(options),
+        lambda: "stopped; the same command continues with the runs that are missing",
+    )
+
+
+def _compare(options: CompareOptions) -> None:
+    if options.jobs < 1:
+        raise ValueError(f"jobs={options.jobs} must be at least 1")
+    study, out = _read_options(options)
+    out.mkdir(parents=True, exist_ok=True)
+    runs = Path("runs") / "compare" / "-".join(out.absolute().parts[-2:])
+    run_study(study, runs, options.jobs)
     write_results(study, runs, out)
     if len(makers := makers_of(study, runs)) > 1:
         print(f"warning: runs made by {' and by '.join(makers)}", file=sys.stderr)
     print((out / "table.md").read_text())
     print(f"results: {out}")
-    return 0
 
 
 def _read_options(options: CompareOptions) -> tuple[Study, Path]:
@@ -85,4 +84,4 @@ def _read_options(options: CompareOptions) -> tuple[Study, Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main())

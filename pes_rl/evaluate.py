@@ -1,7 +1,6 @@
 """Evaluate what training found: `python -m pes_rl.evaluate RUN --episodes 100`."""
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,7 +21,7 @@ from pes_rl.envs import Rollout, UnrolledProblem
 from pes_rl.learner.evaluation import make_evaluator
 from pes_rl.run_folder.policy_files import load_parameters, load_policy
 from pes_rl.run_folder.reader import read_settings
-from pes_rl.runtime.command_line import finish, read_options
+from pes_rl.runtime.command_line import finish, read_options, run_command
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,12 @@ class EvaluateOptions:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = read_options(EvaluateOptions, arguments, "evaluate")
-    try:
-        config, returns, lengths = evaluate(options)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped")
-        return 130
+    return run_command(lambda: _print_evaluation(*evaluate(options)))
+
+
+def _print_evaluation(
+    config: TrainConfig, returns: np.ndarray, lengths: np.ndarray
+) -> None:
     half_width = 1.96 * returns.std(ddof=1) / np.sqrt(len(returns))
     print(
         f"{config.env}: return {returns.mean():.5g} +- {half_width:.5g} (95% interval "
@@ -63,7 +60,6 @@ def main(arguments: list[str] | None = None) -> int:
         f"{returns.min():.5g}, highest {returns.max():.5g}, over {len(returns)} "
         f"episodes of {lengths.mean():.0f} steps"
     )
-    return 0
 
 
 def evaluate(

@@ -1,7 +1,6 @@
 """Draw learning curves: `python -m pes_rl.plot RUN...`."""
 
 import dataclasses
-import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import tyro
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.graphics.figures import Panel, against_mean_clock, draw_learning_curves
 from pes_rl.run_folder.reader import read_curve, read_settings
-from pes_rl.runtime.command_line import read_options
+from pes_rl.runtime.command_line import finish, read_options, run_command
 from pes_rl.studies.figures import redraw_study
 from pes_rl.studies.study import settings_that_matter
 
@@ -36,24 +35,23 @@ class PlotOptions:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = read_options(PlotOptions, arguments, "plot")
+    return run_command(lambda: _plot(options))
+
+
+def _plot(options: PlotOptions) -> None:
     studies = [Path(p) for p in options.runs if (Path(p) / "curves.csv").exists()]
-    try:
-        for study in studies:
-            redraw_study(study)
-            print(f"{study}: figures drawn anew")
-        runs = [place for place in options.runs if Path(place) not in studies]
-        if not runs:
-            return 0
-        folders = find_runs(runs)
-        panels, drawn = make_panels(folders)
-        draw_learning_curves(Path(options.out), panels, columns=len(_CLOCKS))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for study in studies:
+        redraw_study(study)
+        print(f"{study}: figures drawn anew")
+    runs = [place for place in options.runs if Path(place) not in studies]
+    if not runs:
+        return
+    folders = find_runs(runs)
+    panels, drawn = make_panels(folders)
+    draw_learning_curves(Path(options.out), panels, columns=len(_CLOCKS))
     left_out = len(folders) - drawn
     note = f", {left_out} without an evaluation left out" if left_out else ""
     print(f"{options.out}: {drawn} run{'s' if drawn > 1 else ''}{note}")
-    return 0
 
 
 def find_runs(places: Iterable[str]) -> list[Path]:
@@ -128,4 +126,4 @@ def name_arms(configs: list[TrainConfig]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main())

@@ -1,7 +1,6 @@
 """Film what a policy does: `python -m pes_rl.video RUN`."""
 
 import contextlib
-import sys
 from collections.abc import Generator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,7 +15,7 @@ from pes_rl.graphics.animations import write_gif, write_mp4
 from pes_rl.rendering.film import Film, make_film
 from pes_rl.run_folder.policy_files import TrainedPolicy, load_policy
 from pes_rl.run_folder.reader import read_settings
-from pes_rl.runtime.command_line import finish, read_options
+from pes_rl.runtime.command_line import finish, read_options, run_command
 from pes_rl.runtime.progress import Progress
 
 
@@ -43,18 +42,14 @@ class VideoOptions:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = read_options(VideoOptions, arguments, "video")
-    try:
-        returns, out = film_run(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped")
-        return 130
+    return run_command(lambda: _film(options))
+
+
+def _film(options: VideoOptions) -> None:
+    returns, out = film_run(options)
     cut = "" if options.steps is None else f" of the first {options.steps} steps"
     print(f"return{cut}: {', '.join(f'{value:.1f}' for value in returns)}")
     print(out)
-    return 0
 
 
 def film_run(options: VideoOptions) -> tuple[list[float], Path]:

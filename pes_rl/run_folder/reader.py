@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from pes_rl.runtime.csv_table import whole_lines
+
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings of the run in `path`.
@@ -43,14 +45,3 @@ def read_curve(path: Path, columns: Iterable[str]) -> dict[str, np.ndarray]:
     reader = csv.DictReader(whole_lines(path / "progress.csv"))
     rows = [row for row in reader if all(row[c] for c in columns)]
     return {c: np.array([float(row[c]) for row in rows]) for c in columns}
-
-
-def whole_lines(path: Path) -> list[str]:
-    """A CSV file's lines without those that a kill or a full disk has cut short.
-
-    A line is whole if it ends in a line break and has as many commas as the header;
-    no field of ours holds one.
-    """
-    with path.open(newline="") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    return [line for line in lines if line.count(",") == lines[0].count(",")]

@@ -1,9 +1,6 @@
 """What a run leaves on disk: settings, log, TensorBoard events, policies, summary."""
 
 import contextlib
-import csv
-import errno
-import io
 import json
 import os
 import platform
@@ -26,31 +23,10 @@ from pes_rl.run_folder.policy_files import (
     save_parameters,
     save_policy,
 )
-from pes_rl.run_folder.reader import read_makers, whole_lines
+from pes_rl.run_folder.reader import read_makers
 from pes_rl.run_folder.tensorboard import EventLog
+from pes_rl.runtime.csv_table import CsvLog
 from pes_rl.runtime.multihost import is_first, of_the_first
-
-COLUMNS: tuple[str, ...] = (
-    "time/total_timesteps",
-    "time/iterations",
-    "time/time_elapsed",
-    "time/fps",
-    "rollout/ep_rew_mean",
-    "rollout/ep_len_mean",
-    "eval/mean_reward",
-    "eval/std_reward",
-    "eval/mean_ep_length",
-    "train/learning_rate",
-    "train/sigma",
-    "train/theta_norm",
-    "pes/gradient_norm",
-    "pes/signal_to_noise",
-    "pes/accumulator_norm",
-    "pes/ended_share",
-    "pes/dropped_simulations",
-    "pes/lost_workers",
-)
-"""Columns of `progress.csv` and tags in TensorBoard, in Stable-Baselines3's words."""
 
 _RESULTS = (
     "final_return",
@@ -67,15 +43,19 @@ class RunFolder:
 
     Args:
         path: The folder; made if missing.
-        resume_at: Environment steps of the checkpoint that the run goes on from: rows
-            of the log after it are dropped, for they will be written again; -1 drops
-            all. None for a new run, which needs a folder without one.
+        columns: Columns of `progress.csv` and tags in TensorBoard; the first is the
+            environment steps so far.
+        resume_at: Environment steps of the checkpoint that the run is resumed from:
+            rows of the log after it are dropped, because they will be written again; -1
+            drops all. None for a new run, which needs a folder without one.
 
     Raises:
         ValueError: If the folder holds another run, or cannot be written.
     """
 
-    def __init__(self, path: Path, resume_at: int | None = None) -> None:
+    def __init__(
+        self, path: Path, columns: Sequence[str], resume_at: int | None = None
+    ) -> None:
         self.path = path
         if resume_at is None and (path / "config.json").exists():
             raise ValueError(
@@ -84,22 +64,10 @@ class RunFolder:
             )
         try:
             (path / "policy").mkdir(parents=True, exist_ok=True)
-            self._csv = self._open_csv(resume_at)
+            self._log = CsvLog(path / "progress.csv", columns, resume_at)
             self._tensorboard = EventLog(path, resume_at)
-            if self._csv.tell() == 0:
-                self._write_line(COLUMNS)
         except OSError as error:
             raise _cannot_be_written(path, error) from error
-
-    def _open_csv(self, resume_at: int | None) -> io.FileIO:
-        path = self.path / "progress.csv"
-        if resume_at is not None and path.exists():
-            header, *rows = whole_lines(path) or [""]
-            kept = [row for row in rows if int(row.split(",")[0]) <= resume_at]
-            unfinished = path.with_suffix(".unfinished")
-            unfinished.write_text("".join([header, *kept]), newline="")
-            os.replace(unfinished, path)
-        return path.open("ab", buffering=0)
 
     def log(
         self,
@@ -109,13 +77,14 @@ class RunFolder:
         """Append a row to the CSV and to TensorBoard, and distributions to the latter.
 
         Args:
-            row: Keys are among `COLUMNS`.
+            row: Values by column.
             distributions: Values by tag, of any shape.
 
         Raises:
+            ValueError: If a key is not among the columns.
             OSError: If it cannot be written, wholly or in part; the next one may be.
         """
-        self._write_line([row.get(name, "") for name in COLUMNS])
+        self._log.append(row)
         timesteps = int(row["time/total_timesteps"])
         scalars = {k: v for k, v in row.items() if k != "time/total_timesteps"}
         self._tensorboard.add_scalars(scalars, timesteps)
@@ -127,19 +96,6 @@ class RunFolder:
     ) -> None:
         """Show an animated picture in TensorBoard; see `EventLog.add_video`."""
         self._tensorboard.add_video(tag, pictures, fps, timesteps)
-
-    def _write_line(self, cells: Sequence[Any]) -> None:
-        """Append a line to the CSV, whole or not at all."""
-        line = io.StringIO()
-        csv.writer(line).writerow(cells)
-        data = line.getvalue().encode()
-        end = self._csv.seek(0, os.SEEK_END)
-        try:
-            if self._csv.write(data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            self._csv.truncate(end)
-            raise
 
     def write_config(self, settings: dict[str, Any], vectorization: str | None) -> None:
         """Write `config.json`: settings, what made the run, versions and the command.
@@ -193,7 +149,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Flush and close the logs."""
-        self._csv.close()
+        self._log.close()
         self._tensorboard.close()
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
@@ -228,13 +184,15 @@ def _cannot_be_written(path: Path, error: OSError) -> ValueError:
     )
 
 
-def open_folder(path: Path, resume_at: int | None = None) -> RunFolder:
-    """A `RunFolder`, which writes in the first of a run's processes alone.
+def open_folder(
+    path: Path, columns: Sequence[str], resume_at: int | None = None
+) -> RunFolder:
+    """A `RunFolder`, which only process 0 of a run in several processes writes.
 
     Raises:
-        ValueError: As of `RunFolder`.
+        ValueError: Same as `RunFolder`.
     """
-    return RunFolder(path, resume_at) if is_first() else _UnwrittenFolder(path)
+    return RunFolder(path, columns, resume_at) if is_first() else _UnwrittenFolder(path)
 
 
 def choose_folder(config: TrainConfig) -> Path:

@@ -1,9 +1,10 @@
-"""How a command begins and ends: options from a dataclass, and exit status."""
+"""How a command starts and ends: options from a dataclass, errors, exit status."""
 
 import atexit
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 
@@ -20,36 +21,77 @@ def read_options(
 
     Args:
         kind: Dataclass of the options.
-        arguments: None takes those of the process.
+        arguments: Command-line arguments; None takes those of the process.
         command: Name of the command.
-        settings: Others of `tyro.cli`'s.
+        settings: Other arguments of `tyro.cli`.
     """
-    let_help_flow(kind)
+    wrap_help_texts(kind)
     return tyro.cli(
         kind, args=arguments, prog=f"python -m pes_rl.{command}", **settings
     )
 
 
+def run_command(
+    body: Callable[[], int | None],
+    on_interruption: Callable[[], str] = lambda: "stopped",
+) -> int:
+    """Run the body of a command and turn what it raises into an exit status.
+
+    | what the body does | what is printed | status |
+    |---|---|---|
+    | returns | | what it returned, 0 for None |
+    | raises ValueError or OSError: the user can mend it | one `error:` line | 2 |
+    | is interrupted by Ctrl-C | `on_interruption()` | 130 |
+    | raises anything else | the traceback, and what to do | 1 |
+
+    Args:
+        body: Everything that the command does after its options are read.
+        on_interruption: The line for Ctrl-C, which says how to continue or what is
+            already written.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        return body() or 0
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(on_interruption())
+        return 130
+    except Exception as error:
+        traceback.print_exception(error)
+        print(_REPORT, file=sys.stderr)
+        return 1
+
+
+_REPORT = (
+    "error: this was not expected; please report it to the developers of pes_rl, with "
+    "the lines above and the command"
+)
+
+
 def finish(status: int) -> NoReturn:
     """End the process with a command's exit status.
 
-    After Ctrl-C (130) without taking Python down in good order: XLA may still be at
-    work, in threads that crash when their interpreter goes.
+    After Ctrl-C (130) Python is not shut down in the usual way: XLA may still be
+    computing, in threads that crash when the interpreter is gone.
     """
     if status != 130:
         sys.exit(status)
-    atexit._run_exitfuncs()  # Processes and clusters are let go there.
+    atexit._run_exitfuncs()  # These release processes and clusters.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
 @cache
-def let_help_flow(kind: type) -> None:
-    """Let the help on each option fill its lines.
+def wrap_help_texts(kind: type) -> None:
+    """Let the help text of each option fill its lines.
 
-    tyro breaks it where the docstring's lines break, because these are indented. What
-    it is given in so many words it leaves to flow.
+    tyro keeps the line breaks of indented docstrings, so that lines come out ragged; a
+    help text given as an annotation is wrapped to the terminal's width.
     """
     texts = {
         option.arg_name: " ".join((option.description or "").split())

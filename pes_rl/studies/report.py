@@ -1,7 +1,5 @@
 """What a study leaves: a table, two CSVs and figures."""
 
-import csv
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 from scipy.stats import bootstrap, trim_mean
 
 from pes_rl.run_folder.reader import read_makers
+from pes_rl.runtime.csv_table import write_csv
 from pes_rl.studies.figures import draw_study
 from pes_rl.studies.outcomes import Outcome, by_environment, read_outcome
 from pes_rl.studies.study import Study
@@ -39,25 +38,23 @@ def makers_of(study: Study, runs_folder: Path) -> list[str]:
 
 
 def _write_curves(path: Path, outcomes: list[Outcome]) -> None:
-    _write_csv(
-        path,
-        ("env", "arm", "seed", "timesteps", "updates", "seconds", "mean_reward"),
-        (
-            (
-                run.summary["env"],
-                run.arm,
-                run.summary["seed"],
-                int(steps),
-                int(updates),
-                round(float(seconds), 1),
-                _rounded(float(value)),
-            )
-            for run in outcomes
-            for steps, updates, seconds, value in zip(
-                run.steps, run.updates, run.seconds, run.returns, strict=True
-            )
-        ),
+    columns = ("env", "arm", "seed", "timesteps", "updates", "seconds", "mean_reward")
+    rows = (
+        {
+            "env": run.summary["env"],
+            "arm": run.arm,
+            "seed": run.summary["seed"],
+            "timesteps": int(steps),
+            "updates": int(updates),
+            "seconds": round(float(seconds), 1),
+            "mean_reward": _rounded(float(value)),
+        }
+        for run in outcomes
+        for steps, updates, seconds, value in zip(
+            run.steps, run.updates, run.seconds, run.returns, strict=True
+        )
     )
+    write_csv(path, columns, rows)
 
 
 def _write_runs(path: Path, outcomes: list[Outcome]) -> None:
@@ -73,25 +70,16 @@ def _write_runs(path: Path, outcomes: list[Outcome]) -> None:
         "seconds_to_threshold",
         "wall_seconds",
     )
-    _write_csv(
-        path,
-        ("arm", *keys),
-        ((run.arm, *(_rounded(run.summary[key]) for key in keys)) for run in outcomes),
+    rows = (
+        {"arm": run.arm, **{key: _rounded(run.summary[key]) for key in keys}}
+        for run in outcomes
     )
+    write_csv(path, ("arm", *keys), rows)
 
 
 def _rounded(value: Any) -> Any:
     """A float to seven digits: losses of unrolled problems can be tiny."""
     return float(f"{value:.7g}") if isinstance(value, float) else value
-
-
-def _write_csv(
-    path: Path, header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]
-) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def make_table(title: str, outcomes: list[Outcome], makers: list[str]) -> str:

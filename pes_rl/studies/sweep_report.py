@@ -1,12 +1,12 @@
 """What a sweep leaves: a report, a CSV, a figure, and its best settings as a study."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 from pes_rl.graphics.figures import draw_bars
 from pes_rl.run_folder.writer import maker
+from pes_rl.runtime.csv_table import write_csv
 from pes_rl.studies.report import short
 from pes_rl.studies.sweep_space import Space
 
@@ -143,12 +143,15 @@ def _shown(value: Any) -> str:
 
 
 def _write_trials(path: Path, space: Space, trials: list[Any]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("trial", "state", "final_return", *space.search))
-        for trial in trials:
-            refused = "refused" in trial.user_attrs
-            state = "refused" if refused else trial.state.name.lower()
-            value = None if trial.state.name == "PRUNED" else trial.value
-            cells = [trial.params.get(name, "") for name in space.search]
-            writer.writerow((trial.number, state, value, *cells))
+    columns = ("trial", "state", "final_return", *space.search)
+    write_csv(path, columns, map(_trial_row, trials))
+
+
+def _trial_row(trial: Any) -> dict[str, Any]:
+    refused = "refused" in trial.user_attrs
+    return {
+        "trial": trial.number,
+        "state": "refused" if refused else trial.state.name.lower(),
+        "final_return": None if trial.state.name == "PRUNED" else trial.value,
+        **trial.params,
+    }

@@ -29,12 +29,16 @@ _STUDY = "sweep"
 
 
 def open_study(space: Space, out: Path) -> Any:
-    """The Optuna study in `out`, new or as it was left; trials cut off begin again.
+    """The Optuna study in `out`, new or continued; interrupted trials start again.
 
     Raises:
-        ValueError: If the folder holds a sweep of another space.
+        ValueError: If Optuna is not installed, or the folder holds a sweep of another
+            space.
     """
-    import optuna
+    try:
+        import optuna
+    except ImportError:
+        raise ValueError("a sweep needs Optuna; pip install 'pes-rl[sweep]'") from None
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     out.mkdir(parents=True, exist_ok=True)

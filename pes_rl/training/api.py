@@ -17,7 +17,7 @@ from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 from pes_rl.envs.names import HANDED_OVER
 from pes_rl.run_folder.writer import choose_folder
 from pes_rl.training.callbacks import Callback
-from pes_rl.training.result import Result
+from pes_rl.training.recorder import Result
 from pes_rl.training.trainer import Trainer
 
 Maker = Callable[..., gymnasium.Env]

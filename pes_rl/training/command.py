@@ -20,7 +20,7 @@ from pes_rl.run_folder.reader import read_settings
 from pes_rl.run_folder.writer import choose_folder
 from pes_rl.runtime.command_line import read_options
 from pes_rl.runtime.multihost import Cluster, is_first, leave
-from pes_rl.training.result import Result
+from pes_rl.training.recorder import Result
 from pes_rl.training.trainer import Trainer
 
 

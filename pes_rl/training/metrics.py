@@ -1,4 +1,4 @@
-"""What a run tells: columns of its log, distributions, and its summary."""
+"""Metrics of a run: the columns of its log, distributions, and its summary."""
 
 from typing import Any
 
@@ -12,6 +12,28 @@ from pes_rl.learner.evaluation import Evaluation
 from pes_rl.learner.learner import Learner, TrainState
 from pes_rl.runtime.multihost import on_host
 from pes_rl.training.counters import Counters
+
+COLUMNS: tuple[str, ...] = (
+    "time/total_timesteps",
+    "time/iterations",
+    "time/time_elapsed",
+    "time/fps",
+    "rollout/ep_rew_mean",
+    "rollout/ep_len_mean",
+    "eval/mean_reward",
+    "eval/std_reward",
+    "eval/mean_ep_length",
+    "train/learning_rate",
+    "train/sigma",
+    "train/theta_norm",
+    "pes/gradient_norm",
+    "pes/signal_to_noise",
+    "pes/accumulator_norm",
+    "pes/ended_share",
+    "pes/dropped_simulations",
+    "pes/lost_workers",
+)
+"""Columns of `progress.csv` and tags in TensorBoard, in Stable-Baselines3's words."""
 
 
 def clock_row(counters: Counters) -> dict[str, float]:
@@ -95,7 +117,7 @@ def distributions(
     return values
 
 
-def summarise(
+def summarize(
     config: TrainConfig,
     counters: Counters,
     final: Evaluation | None,

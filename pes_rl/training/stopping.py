@@ -1,45 +1,47 @@
-"""What ends a run before its budget is spent, agreed on by all of its processes."""
+"""Requests to stop a run before its budget is spent, agreed on by all processes."""
 
 from pes_rl.runtime.multihost import first_said
 
 
-class Ending:
-    """Requests to end a run, which may come at any moment, to any of its processes.
+class StopRequests:
+    """Requests to stop a run, which may come at any time and to any of its processes.
 
-    A request counts from the next agreement on, so that all processes end after the
-    same update.
+    A request takes effect at the next call of `agree`, so that all processes stop after
+    the same update.
     """
 
     def __init__(self) -> None:
-        self._asked_to_stop: str | None = None
-        self._asked_to_break_off: str | None = None
-        self._stopped_by: str | None = None
-        self._interrupted_by: str | None = None
+        self._stop_request: str | None = None
+        self._interrupt_request: str | None = None
+        self._agreed_stop: str | None = None
+        self._agreed_interrupt: str | None = None
 
     def stop(self, reason: str) -> None:
-        """Ask for an end like that at the budget."""
-        self._asked_to_stop = reason
+        """Request an end like that at the budget: the run counts as complete."""
+        self._stop_request = reason
 
     def interrupt(self, reason: str) -> None:
-        """Ask for an end that leaves the run incomplete; safe in a signal handler."""
-        self._asked_to_break_off = reason
+        """Request an end that leaves the run incomplete; safe in a signal handler."""
+        self._interrupt_request = reason
 
     def agree(self, solved: bool) -> bool:
-        """Whether any process was asked, or has `solved` what was to be; all must call.
+        """Whether the run is to stop, the same answer in all processes; all must call.
 
-        An evaluation can fail in one process alone, so that the others do not know.
+        Args:
+            solved: Whether this process saw the threshold reached. An evaluation can
+                fail in one process alone, so processes may differ in this.
         """
-        self._interrupted_by = first_said(self._asked_to_break_off)
+        self._agreed_interrupt = first_said(self._interrupt_request)
         threshold = "the threshold" if solved else None
-        self._stopped_by = first_said(self._asked_to_stop or threshold)
-        return self.by is not None
+        self._agreed_stop = first_said(self._stop_request or threshold)
+        return self.reason is not None
 
     @property
     def is_interruption(self) -> bool:
-        """Whether the run is to be left incomplete, by the last agreement."""
-        return self._interrupted_by is not None
+        """Whether the run was interrupted, by the last `agree`."""
+        return self._agreed_interrupt is not None
 
     @property
-    def by(self) -> str | None:
-        """The reason, by the last agreement; None where there is none."""
-        return self._interrupted_by or self._stopped_by
+    def reason(self) -> str | None:
+        """Why the run is to stop, by the last `agree`; None where it is not."""
+        return self._agreed_interrupt or self._agreed_stop

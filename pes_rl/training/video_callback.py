@@ -1,4 +1,4 @@
-"""Films of a run's mean policy in TensorBoard, while it trains."""
+"""A callback that shows videos of the mean policy in TensorBoard during training."""
 
 from itertools import islice
 
@@ -9,15 +9,15 @@ from pes_rl.run_folder.policy_files import TrainedPolicy
 from pes_rl.training.callbacks import Callback, Run
 
 _SIZE = 200
-"""Pixels: a film of 100 pictures is then some 400 KB of the event file."""
+"""Pixels: a video of 100 pictures then takes some 400 KB of the event file."""
 
 
-class TrainingFilms(Callback):
-    """Films the start of an episode at the first evaluation, then at intervals.
+class VideoCallback(Callback):
+    """Videos of the start of an episode: at the first evaluation, then at intervals.
 
-    Each film is of the same episode, seed 0 of the environment's, played by the policy
-    as it then is, in a simulation of its own. A film that fails is said and training
-    goes on.
+    Each video shows the same episode (seed 0 of the environment), played by the current
+    policy in a separate simulation. A video that fails is reported in a line and
+    training continues.
 
     Args:
         config: Settings of the run, with a `video_interval`.
@@ -45,4 +45,4 @@ class TrainingFilms(Callback):
             pictures = [picture for _, picture in steps if picture is not None]
             run.log_video("eval/video", pictures, film.fps / film.stride)
         except Exception as error:  # of the simulation, the renderer or the disk
-            print(f"film failed, training goes on: {error!r}")
+            print(f"video failed, training continues: {error!r}")

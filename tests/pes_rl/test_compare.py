@@ -24,6 +24,7 @@ from pes_rl.studies.report import (
     write_results,
 )
 from pes_rl.studies.study import make_study, read_study
+from pes_rl.training.metrics import COLUMNS
 
 STUDY = """
 title = "Two arms"
@@ -217,7 +218,7 @@ def test_an_arm_can_be_run_on_several_environments(folder):
 def test_each_environment_has_its_table_and_panel(tmp_path):
     study = make_study(("swimmer", "hopper"), ("es",), (0, 1), {})
     for run in study.runs:
-        folder = RunFolder(tmp_path / run.folder_name)
+        folder = RunFolder(tmp_path / run.folder_name, COLUMNS)
         folder.write_config({"env": run.config.env}, None)
         for number in range(3):
             folder.log(

@@ -10,12 +10,13 @@ import pytest
 from pes_rl import plot
 from pes_rl.config.train_config import make_config
 from pes_rl.run_folder.reader import read_curve
-from pes_rl.run_folder.writer import COLUMNS, RunFolder
+from pes_rl.run_folder.writer import RunFolder
+from pes_rl.training.metrics import COLUMNS
 
 
 def make_run(path, returns, env="swimmer", agent="pes", **options):
     """A run folder with an evaluation every 100 steps and 2 seconds."""
-    folder = RunFolder(path)
+    folder = RunFolder(path, COLUMNS)
     folder.write_config(dataclasses.asdict(make_config(env, agent, **options)), None)
     for number, value in enumerate(returns):
         folder.log(
@@ -80,7 +81,7 @@ def test_a_resumed_run_drops_the_line_that_was_cut(tmp_path):
     path = make_run(tmp_path / "run", [1.5, 2.5, 31.25])
     log = path / "progress.csv"
     log.write_bytes(log.read_bytes()[:-25])
-    folder = RunFolder(path, resume_at=200)
+    folder = RunFolder(path, COLUMNS, resume_at=200)
     folder.log({"time/total_timesteps": 200, "eval/mean_reward": 7.0})
     folder.close()
     with log.open(newline="") as file:
@@ -88,7 +89,7 @@ def test_a_resumed_run_drops_the_line_that_was_cut(tmp_path):
     assert [row["eval/mean_reward"] for row in rows] == ["1.5", "2.5", "7.0"]
     assert all(set(row) == set(COLUMNS) for row in rows)
     log.write_bytes(log.read_bytes()[:10])  # within the header
-    RunFolder(path, resume_at=200).close()
+    RunFolder(path, COLUMNS, resume_at=200).close()
     assert log.read_text().strip() == ",".join(COLUMNS)
 
 

@@ -15,6 +15,7 @@ from pes_rl.config.train_config import make_config
 from pes_rl.rendering import film as rendering, gl_backend
 from pes_rl.run_folder.policy_files import TrainedPolicy
 from pes_rl.run_folder.writer import RunFolder
+from pes_rl.training.metrics import COLUMNS
 
 SMALL = ["--size", "64", "--steps", "6"]
 
@@ -28,7 +29,7 @@ def policy_of_zeros(config):
 
 def make_run(path, env):
     config = make_config(env, "pes")
-    folder = RunFolder(path)
+    folder = RunFolder(path, COLUMNS)
     folder.write_config(dataclasses.asdict(config), None)
     folder.save_policy("best", policy_of_zeros(config))
     folder.close()

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from pes_rl.config.train_config import make_config
 from pes_rl.run_folder.writer import RunFolder
 from pes_rl.training.callbacks import Callback
 from pes_rl.training.checkpoints import Checkpoints
+from pes_rl.training.metrics import COLUMNS
 from pes_rl.training.trainer import Trainer
 
 
@@ -102,7 +104,7 @@ def test_a_failing_evaluation_is_shown_and_training_goes_on(
 ):
     """The first, the second and the last one fail."""
     trainer = make_trainer(tmp_path / "run")
-    calls, sound = [], trainer._evaluate
+    calls, sound = [], trainer._parts.evaluate
 
     def evaluate(theta, observations, key):
         calls.append(key)
@@ -113,14 +115,14 @@ def test_a_failing_evaluation_is_shown_and_training_goes_on(
     def evaluate_finally(theta, observations, key):
         raise MemoryError("too many episodes")
 
-    monkeypatch.setattr(trainer, "_evaluate", evaluate)
-    monkeypatch.setattr(trainer, "_evaluate_finally", evaluate_finally)
+    failing = {"evaluate": evaluate, "evaluate_finally": evaluate_finally}
+    monkeypatch.setattr(trainer, "_parts", replace(trainer._parts, **failing))
     result = trainer.run()
     assert result.summary["total_timesteps"] == 240
     evaluated = [row["eval/mean_reward"] != "" for row in rows(tmp_path / "run")]
     assert evaluated == [False, False, False, False, True, False, True]
     shown = capsys.readouterr().out
-    assert shown.count("evaluation failed, training goes on") == 3
+    assert shown.count("evaluation failed, training continues") == 3
     assert "a lost worker" in shown
     assert result.summary["final_return"] is not None
     assert result.summary["final_episodes"] == QUICK["eval_episodes"]
@@ -157,7 +159,7 @@ def test_a_full_disk_costs_what_was_to_be_written_and_nothing_else(small_disk, c
     result = make_trainer(run, [Fill()], checkpoint_interval=40).run()
     assert result.summary["total_timesteps"] == 240
     shown = capsys.readouterr().out
-    assert "checkpoint not saved, training goes on" in shown
+    assert "checkpoint not saved, training continues" in shown
     assert "No space left on device" in shown
     steps = [int(row["time/total_timesteps"]) for row in rows(run)]
     assert {0, 40, 80, 240} <= set(steps)
@@ -183,7 +185,7 @@ def test_a_disk_that_is_full_between_two_saves(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(Checkpoints, "save", save)
     make_trainer(tmp_path / "run").run()
-    assert capsys.readouterr().out.count("training goes on") == 1
+    assert capsys.readouterr().out.count("training continues") == 1
     saved = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert saved == {"160", "240"}
 
@@ -210,7 +212,7 @@ def test_tensorboard_shows_distributions_and_hyperparameters(tmp_path):
 
 
 def test_a_log_that_cannot_be_written_begins_a_new_file(tmp_path, monkeypatch):
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run", COLUMNS)
     folder.log({"time/total_timesteps": 1, "time/fps": 1.0})
 
     def full(self, event):

@@ -14,7 +14,7 @@ from pes_rl.learner.learner import Learner
 from pes_rl.run_folder.policy_files import load_policy
 from pes_rl.studies import runner
 from pes_rl.training import command as train
-from pes_rl.training.result import Result
+from pes_rl.training.recorder import Result
 
 RUN = (
     "--env swimmer --num-pairs 2 --truncation-length 10 --horizon 40 "

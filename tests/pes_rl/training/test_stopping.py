@@ -1,26 +1,26 @@
 """What ends a run before its budget."""
 
-from pes_rl.training.stopping import Ending
+from pes_rl.training.stopping import StopRequests
 
 
 def test_a_request_counts_from_the_next_agreement_on():
-    ending = Ending()
-    assert not ending.agree(solved=False)
-    ending.stop("good enough")
-    assert ending.by is None
-    assert ending.agree(solved=False)
-    assert ending.by == "good enough"
-    assert not ending.is_interruption
+    requests = StopRequests()
+    assert not requests.agree(solved=False)
+    requests.stop("good enough")
+    assert requests.reason is None
+    assert requests.agree(solved=False)
+    assert requests.reason == "good enough"
+    assert not requests.is_interruption
 
 
 def test_an_interruption_goes_before_a_stop_and_a_stop_before_the_threshold():
-    ending = Ending()
-    assert ending.agree(solved=True)
-    assert ending.by == "the threshold"
-    ending.stop("good enough")
-    ending.agree(solved=True)
-    assert ending.by == "good enough"
-    ending.interrupt("SIGTERM")
-    ending.agree(solved=True)
-    assert ending.by == "SIGTERM"
-    assert ending.is_interruption
+    requests = StopRequests()
+    assert requests.agree(solved=True)
+    assert requests.reason == "the threshold"
+    requests.stop("good enough")
+    requests.agree(solved=True)
+    assert requests.reason == "good enough"
+    requests.interrupt("SIGTERM")
+    requests.agree(solved=True)
+    assert requests.reason == "SIGTERM"
+    assert requests.is_interruption

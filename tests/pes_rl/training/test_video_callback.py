@@ -71,7 +71,7 @@ def test_a_film_that_fails_is_said_and_training_goes_on(tmp_path, monkeypatch, c
     monkeypatch.setattr(training_films, "make_film", lambda *_: grey_film(plays))
     result = make_run(tmp_path / "run", video_interval=1)
     assert result.summary["total_timesteps"] == 240
-    assert capsys.readouterr().out.count("film failed, training goes on") == 1
+    assert capsys.readouterr().out.count("video failed, training continues") == 1
     assert [step for step, _ in films(result.folder)] == [0, 160, 240]
     assert plays[0].tolist() != plays[-1].tolist() == result.theta.tolist()
 

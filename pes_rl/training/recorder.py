@@ -1,0 +1,160 @@
+"""The record of a run: log, best policy, checkpoints and summary in its folder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from pes_rl.config.train_config import TrainConfig
+from pes_rl.learner.learner import TrainState
+from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
+from pes_rl.run_folder.writer import open_folder
+from pes_rl.runtime.multihost import all_or_none, check_alike
+from pes_rl.training.checkpoints import Checkpoints
+from pes_rl.training.counters import Counters
+from pes_rl.training.metrics import COLUMNS, clock_row
+
+Trained = TrainedPolicy | TrainedParameters
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run ended with.
+
+    Attributes:
+        folder: The run's folder.
+        summary: Content of its `summary.json`.
+        policy: The last policy, ready to act: `policy(observation)`; for an unrolled
+            problem, its last `TrainedParameters`.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    policy: Any
+
+    @property
+    def theta(self) -> np.ndarray:
+        """Parameters of the policy or problem. # shape=(D,), dtype=float32."""
+        return self.policy.theta
+
+
+class Recorder:
+    """Writes what a run leaves on disk, and reads it again to resume the run.
+
+    During training a failure to write is reported in one line and training continues:
+    a later row, policy or checkpoint may be written again.
+
+    Args:
+        folder: Folder of the run.
+        resume: Resume from the folder's newest checkpoint, or from the one at this
+            number of environment steps; None starts a new run. Rows of the log after
+            the checkpoint are dropped, and later checkpoints are deleted, because the
+            resumed run writes them again.
+        state: A state of the structure, shapes and types of the run's; its values are
+            not used.
+
+    Attributes:
+        restored: The state in the checkpoint; None where there is none yet.
+        counters: Where the run stands; those of the checkpoint in a resumed run.
+        report: Called with each line about a failure to write.
+
+    Raises:
+        ValueError: If the folder cannot be used, or the checkpoint cannot be read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        resume: Literal["newest"] | int | None,
+        state: TrainState,
+    ) -> None:
+        self.report: Callable[[str], None] = print
+        self.restored: TrainState | None = None
+        self.counters = Counters()
+        if resume is None:
+            self._folder = all_or_none(lambda: open_folder(folder, COLUMNS))
+            self._checkpoints = Checkpoints(folder / "checkpoints")
+            return
+        self._checkpoints = Checkpoints(folder / "checkpoints")
+        at = all_or_none(lambda: self._checkpoints.choose(resume))
+        all_or_none(lambda: check_alike("checkpoints", at))
+        if at is not None:
+            self.restored, self.counters = all_or_none(
+                lambda: self._checkpoints.restore(at, state)
+            )
+        # Only now: a checkpoint that cannot be read leaves the log as it is.
+        keep_until = -1 if at is None else at
+        self._folder = all_or_none(lambda: open_folder(folder, COLUMNS, keep_until))
+
+    def write_config(self, config: TrainConfig, vectorization: str | None) -> None:
+        """Write `config.json`.
+
+        Raises:
+            ValueError: If it cannot be written.
+        """
+        all_or_none(lambda: self._folder.write_config(asdict(config), vectorization))
+
+    def log(
+        self,
+        row: Mapping[str, float],
+        distributions: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, float]:
+        """Append a row to the log, with the columns that every row has.
+
+        Returns:
+            The whole row.
+        """
+        whole = {**clock_row(self.counters), **row}
+        try:
+            self._folder.log(whole, distributions)
+        except OSError as error:
+            self.report(f"row of the log not written, training continues: {error}")
+        return whole
+
+    def log_video(self, tag: str, pictures: Sequence[np.ndarray], fps: float) -> None:
+        """Show an animated picture in TensorBoard, at the steps so far.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        self._folder.log_video(tag, pictures, fps, self.counters.timesteps)
+
+    def save_best(self, policy: Trained, mean_return: float) -> None:
+        """Save the policy as the best so far, if its mean return is the highest."""
+        best = self.counters.best_return
+        if best is not None and not mean_return > best:
+            return
+        try:
+            self._folder.save_policy("best", policy)
+        except OSError as error:
+            self.report(f"best policy not saved, training continues: {error}")
+        else:
+            self.counters.best_return = mean_return
+
+    def save_checkpoint(self, state: TrainState, policy: Trained) -> None:
+        """Save a checkpoint and the policy as the last one.
+
+        Raises:
+            OSError: If it fails in one of several processes; the others are in the
+                middle of their save, so this process cannot continue.
+        """
+        try:
+            self._checkpoints.save(state, self.counters)
+            self._folder.save_policy("last", policy)
+        except (OSError, ValueError) as error:
+            if jax.process_count() > 1:
+                raise OSError(f"checkpoint not saved: {error}") from error
+            self.report(f"checkpoint not saved, training continues: {error}")
+
+    def finish(self, summary: dict[str, Any], policy: Trained) -> Result:
+        """Write the summary and close the folder."""
+        try:
+            self._folder.write_summary(summary)
+            self._folder.close()
+        except OSError as error:
+            self.report(f"summary not written: {error}")
+        self._checkpoints.close()
+        return Result(self._folder.path, summary, policy)
