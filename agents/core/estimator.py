@@ -15,7 +15,7 @@ from jax import lax
 
 from pes_rl.envs.rollout.base import Particles, Rollout
 from pes_rl.envs.rollout.episodes import Array, Segment
-from pes_rl.envs.rollout.observations import ObservationMoments, sum_up
+from pes_rl.envs.rollout.observations import ObservationMoments, compute_moments
 
 
 @jax.tree_util.register_dataclass
@@ -233,7 +233,7 @@ def _describe(
     arrived = segment.simulated[0]
     sums, observations = segment.observations, None
     if sums is not None:
-        observations = sum_up(sums, segment.simulated, segment.diverged)
+        observations = compute_moments(sums, segment.simulated, segment.diverged)
 
     def finished(_: None) -> tuple[jax.Array, ...]:
         # What the episodes brought that ended: all that the particles had or met, less

@@ -19,7 +19,7 @@ from pes_rl.envs.gymnasium.simulations import (
     continuous,
     make_env,
 )
-from pes_rl.envs.gymnasium.vector_env import HandedOver
+from pes_rl.envs.gymnasium.vector_env import VectorEnvSimulations
 from pes_rl.envs.gymnasium.vectorization import Vectorization
 from pes_rl.envs.gymnasium.workers import Workers
 
@@ -101,7 +101,7 @@ def _given(
             "meaning for a VectorEnv, which is made and steps itself; drop them, or "
             "hand over the constructor of one environment"
         )
-    given = HandedOver(envs)
+    given = VectorEnvSimulations(envs)
 
     def vectorize(count: int) -> Vectorization:
         if count != envs.num_envs:

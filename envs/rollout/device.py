@@ -16,9 +16,9 @@ from pes_rl.envs.rollout.episodes import (
     Array,
     Clock,
     Segment,
-    close_step,
+    advance_clock,
     episode_keys,
-    pass_steps,
+    record_step,
     running_loss,
     start_clock,
     steps_to_limit,
@@ -27,8 +27,8 @@ from pes_rl.envs.rollout.observations import (
     ObservationMoments,
     ObservationSums,
     add_observations,
+    empty_sums,
     median,
-    start_sums,
 )
 
 
@@ -131,7 +131,7 @@ class DeviceRollout:
             loss, carry.ended, carry.diverged, simulated, carry.observations
         )
         # Who is not running has no steps to book: the last one did so.
-        clock = pass_steps(carry.clock, _running(carry), length - carry.booked)
+        clock = advance_clock(carry.clock, _running(carry), length - carry.booked)
         running = running_loss(particles.loss, segment)
         return Particles(carry.state, clock, running), segment
 
@@ -151,7 +151,7 @@ class DeviceRollout:
         keys = jax.random.wrap_key_data(episode_keys(seed, episode))
         return jax.vmap(self.problem.init)(keys)
 
-    def _start_sums(self, state: Any) -> ObservationSums | None:
+    def _empty_sums(self, state: Any) -> ObservationSums | None:
         problem = self.problem
         if not isinstance(problem, PolicyProblem) or problem.normalizer is None:
             return None
@@ -159,7 +159,7 @@ class DeviceRollout:
         reference = median(observation)
         if self.axis is not None:  # one reference for all shares
             reference = median(lax.all_gather(reference, self.axis, tiled=True))
-        return start_sums(observation, reference)
+        return empty_sums(observation, reference)
 
     def _start(self, particles: Particles, length: int, single_episode: bool) -> _Carry:
         num_particles = particles.loss.shape[0]
@@ -175,7 +175,7 @@ class DeviceRollout:
             running=everyone if single_episode else None,
             spare=particles.state,
             spare_used=everyone,
-            observations=self._start_sums(particles.state),
+            observations=self._empty_sums(particles.state),
             ended=nowhere,
             diverged=nowhere,
         )
@@ -221,8 +221,8 @@ class DeviceRollout:
             The carry after it and the step's losses as they are booked.
         """
         running = _running(carry)
-        clock, row = close_step(
-            pass_steps(carry.clock, running, k - carry.booked),
+        clock, row = record_step(
+            advance_clock(carry.clock, running, k - carry.booked),
             loss,
             terminated,
             running,

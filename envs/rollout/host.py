@@ -15,9 +15,9 @@ from pes_rl.envs.rollout.episodes import (
     Array,
     Clock,
     Segment,
-    close_step,
+    advance_clock,
     episode_keys,
-    pass_steps,
+    record_step,
     running_loss,
     start_clock,
     steps_to_limit,
@@ -25,7 +25,7 @@ from pes_rl.envs.rollout.episodes import (
 from pes_rl.envs.rollout.observations import (
     ObservationMoments,
     add_observations,
-    start_sums,
+    empty_sums,
     sums_as_float32,
 )
 
@@ -122,7 +122,7 @@ class HostRollout:
         # clock stands still until one may, with `passed` steps to make up for.
         passed, to_limit = 0, steps_to_limit(clock, running)
         sums = (
-            None if self.normalizer is None else start_sums(observation, self.reference)
+            None if self.normalizer is None else empty_sums(observation, self.reference)
         )
         for k in range(length):
             if sums is not None:
@@ -136,8 +136,8 @@ class HostRollout:
             finite = np.isfinite(rows.loss[k]).all()
             if passed < to_limit and finite and not terminated.any():
                 continue
-            clock, row = close_step(
-                pass_steps(clock, running, passed - 1),
+            clock, row = record_step(
+                advance_clock(clock, running, passed - 1),
                 rows.loss[k],
                 terminated,
                 running,
@@ -154,7 +154,7 @@ class HostRollout:
                     if not len(ids):
                         break
             passed, to_limit = 0, steps_to_limit(clock, running)
-        clock = pass_steps(clock, running, passed)
+        clock = advance_clock(clock, running, passed)
         after = Particles(
             HostState(self.environment.save(), observation),
             clock,

@@ -57,7 +57,7 @@ class ObservationSums:
     square: Array
 
 
-def start_sums(observation: Array, reference: Array | None = None) -> ObservationSums:
+def empty_sums(observation: Array, reference: Array | None = None) -> ObservationSums:
     """Empty sums for particles with observations [N, O], about `median` if not this."""
     xp = observation.__array_namespace__()
     zeros = xp.zeros_like(observation)
@@ -133,7 +133,7 @@ class ObservationMoments:
         )
 
 
-def sum_up(
+def compute_moments(
     sums: ObservationSums, simulated: Array, diverged: Array
 ) -> ObservationMoments:
     """Moments of the observations that all particles acted on in an unroll.

@@ -109,7 +109,7 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
     if config.normalize_observations:
         observations = ObservationMoments.empty(policy.observation_size)
     is_gymnasium = isinstance(environment, GymnasiumEnvironment)
-    dragged_steps = (lambda: environment.dragged_steps) if is_gymnasium else None
+    idle_steps = (lambda: environment.idle_steps) if is_gymnasium else None
     if config.workers:
         rollout = make_ray_rollout(config, policy, environment)
     else:
@@ -117,7 +117,7 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
     return Assembly(
         init_theta=policy.init,
         describe=partial(_describe_policy, policy),
-        learner=_make_learner(config, rollout, observations, dragged_steps),
+        learner=_make_learner(config, rollout, observations, idle_steps),
         evaluate=make_evaluator(evaluation, config.eval_episodes),
         evaluate_finally=make_evaluator(final, config.final_eval_episodes),
         horizon=evaluation.horizon,
@@ -202,7 +202,7 @@ def _make_learner(
     config: TrainConfig,
     rollout: Rollout,
     observations: ObservationMoments | None = None,
-    dragged_steps: Callable[[], int] | None = None,
+    idle_steps: Callable[[], int] | None = None,
 ) -> Learner:
     step = Step(
         config.optimizer,
@@ -220,7 +220,7 @@ def _make_learner(
         config.total_timesteps,
         config.final_sigma,
         observations,
-        dragged_steps,
+        idle_steps,
     )
 
 

@@ -16,7 +16,7 @@ from pes_rl.agents import (
     normalize_by_return_std,
 )
 from pes_rl.envs import EngineLost, ObservationMoments, Rollout
-from pes_rl.envs.rollout.sharding import lay_out, mesh_of, on_all
+from pes_rl.envs.rollout.sharding import mesh_of, replicate, shard_particles
 from pes_rl.learner.optimizer import Step
 
 
@@ -65,7 +65,7 @@ class Learner:
             they are for, the smoothed loss, nears the loss itself as sigma falls.
         observations: Normalise observations, by running moments that begin with these;
             None leaves them as they are. See `envs.observations`.
-        dragged_steps: Environment steps so far that an update simulated beyond those in
+        idle_steps: Environment steps so far that an update simulated beyond those in
             its segments; None where there are none.
 
     Raises:
@@ -82,7 +82,7 @@ class Learner:
         total_timesteps: int,
         final_sigma: float | None = None,
         observations: ObservationMoments | None = None,
-        dragged_steps: Callable[[], int] | None = None,
+        idle_steps: Callable[[], int] | None = None,
     ) -> None:
         if final_sigma is not None and not final_sigma > 0:
             raise ValueError(f"final_sigma={final_sigma} must be above 0, or None")
@@ -102,7 +102,7 @@ class Learner:
             )
         self._final_sigma = self._sigma if final_sigma is None else final_sigma
         self._step = step
-        self._dragged_steps, self._dragged_before = dragged_steps, 0
+        self._idle_steps, self._idle_before = idle_steps, 0
         self._total_timesteps = float(total_timesteps)  # May be above 2^31.
         self._direction = step.direction()
         self._descend_jitted = jax.jit(self._descend)
@@ -132,8 +132,10 @@ class Learner:
 
     def _placed(self, state: TrainState) -> TrainState:
         """The state with each array where it is to be."""
-        everywhere = on_all(replace(state, estimator=None), self._mesh)
-        return replace(everywhere, estimator=lay_out(state.estimator, self._mesh))
+        everywhere = replicate(replace(state, estimator=None), self._mesh)
+        return replace(
+            everywhere, estimator=shard_particles(state.estimator, self._mesh)
+        )
 
     @property
     def saves_particles(self) -> bool:
@@ -197,7 +199,7 @@ class Learner:
             return self._placed(state), report
 
         state, reports = lax.scan(update, state, length=num_updates)
-        return state, on_all(reports, self._mesh)
+        return state, replicate(reports, self._mesh)
 
     def _update(self, state: TrainState, descend: Any) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.updates)
@@ -209,7 +211,7 @@ class Learner:
         gradient, estimator_state, report = estimator.estimate(
             rollout, state.theta, state.estimator, key
         )
-        report = self._count_dragged(report)
+        report = self._count_idle_steps(report)
         if self._rollout.on_device or np.asarray(report.arrived).all():
             state = descend(state, gradient, report, sigma)
         else:
@@ -243,12 +245,12 @@ class Learner:
         seen = replace(report, particle_loss=report.particle_loss[arrived])
         return self._descend_jitted(state, gradient, seen, sigma)
 
-    def _count_dragged(self, report: Report) -> Report:
-        if self._dragged_steps is None:
+    def _count_idle_steps(self, report: Report) -> Report:
+        if self._idle_steps is None:
             return report
-        before, self._dragged_before = self._dragged_before, self._dragged_steps()
-        dragged = jnp.int32(self._dragged_before - before)
-        return replace(report, env_steps=report.env_steps + dragged)
+        before, self._idle_before = self._idle_before, self._idle_steps()
+        idle = jnp.int32(self._idle_before - before)
+        return replace(report, env_steps=report.env_steps + idle)
 
     def _descend(
         self,

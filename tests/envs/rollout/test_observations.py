@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from pes_rl.envs import DeviceRollout, ObservationMoments, Segment
-from pes_rl.envs.rollout.observations import add_observations, start_sums, sum_up
+from pes_rl.envs.rollout.observations import (
+    add_observations,
+    compute_moments,
+    empty_sums,
+)
 
 NUM_PAIRS, LENGTH = 4, 12
 # Powers of two, so that normalisation is exact too. Policies see each step's number
@@ -67,7 +71,7 @@ def test_moments_are_those_of_every_observation_acted_on(driver, single_episode)
     assert diverged.any()
     every = np.concatenate([acted_on[i] for i in np.flatnonzero(~diverged)])
     assert segment.observations is not None
-    moments = sum_up(segment.observations, segment.simulated, segment.diverged)
+    moments = compute_moments(segment.observations, segment.simulated, segment.diverged)
     assert moments.count == len(every)
     np.testing.assert_allclose(moments.mean, every.mean(0), rtol=1e-6)
     np.testing.assert_allclose(moments.variance, every.var(0), rtol=1e-5)
@@ -87,11 +91,11 @@ def moments_of(rows: np.ndarray, num_particles: int = 5) -> ObservationMoments:
     """Of observations [M, O], a few particles at a time."""
     steps = rows.reshape(-1, num_particles, rows.shape[1])
     running = np.ones(num_particles, bool)
-    sums = start_sums(steps[0])
+    sums = empty_sums(steps[0])
     for observation in steps:
         sums = add_observations(sums, observation, running)
     simulated = np.ones(steps.shape[:2], bool)
-    return sum_up(jax.tree.map(jnp.asarray, sums), simulated, ~simulated)
+    return compute_moments(jax.tree.map(jnp.asarray, sums), simulated, ~simulated)
 
 
 def test_merged_moments_are_those_of_all_together_whatever_their_mean_and_scale():
@@ -140,11 +144,11 @@ def test_a_particle_beyond_float32_leaves_the_others_alone():
     """Its squares overflow, though nothing says yet that its simulation diverged."""
     steps = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
     steps[:, 1] = 1e30
-    sums = start_sums(jnp.asarray(steps[0]))
+    sums = empty_sums(jnp.asarray(steps[0]))
     for observation in jnp.asarray(steps):
         sums = add_observations(sums, observation, jnp.ones(3, bool))
     simulated = jnp.ones((4, 3), bool)
-    moments = sum_up(sums, simulated, ~simulated)
+    moments = compute_moments(sums, simulated, ~simulated)
     others = steps[:, [0, 2]].reshape(8, 2)
     assert moments.count == 8
     np.testing.assert_allclose(moments.mean, others.mean(0), rtol=1e-5)

@@ -53,7 +53,7 @@ def test_a_name_a_constructor_and_a_vector_env_train_alike(tmp_path):
         thetas.append(result.theta)
     del gymnasium.registry["PesRlCounting-v0"]
     np.testing.assert_array_equal(thetas[0], thetas[1])
-    # Its dragged steps count, and so it comes to the end of its budget sooner.
+    # Its idle steps count, and so it comes to the end of its budget sooner.
     assert np.isfinite(thetas[2]).all()
 
 
