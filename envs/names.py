@@ -28,7 +28,7 @@ UNROLLED_NAMES = (
     "toy-regression",
 )
 
-HANDED_OVER = "python:"
+PYTHON_PREFIX = "python:"
 """Begins the name of an environment that Python code handed over."""
 
 
@@ -55,7 +55,7 @@ def is_in_jax(name: str) -> bool:
 
 def check_name(name: str) -> None:
     """Raise `ValueError` for a name unknown to `make`, which tries Gymnasium's ids."""
-    is_open = name.startswith(("gym:", HANDED_OVER)) and not name.endswith(":")
+    is_open = name.startswith(("gym:", PYTHON_PREFIX)) and not name.endswith(":")
     if not is_open and name not in environment_names():
         known = [*environment_names(), "gym:ID"]
         raise ValueError(unknown_name("environment", name, known))

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any, Literal
 
-from pes_rl.envs.names import HANDED_OVER, check_name, unknown_name
+from pes_rl.envs.names import PYTHON_PREFIX, check_name, unknown_name
 from pes_rl.envs.rollout.environment import DeviceEnvironment, HostEnvironment
 from pes_rl.envs.unrolled.problem import UnrolledProblem
 
@@ -34,7 +34,7 @@ def make(
         ValueError: If the name is unknown, or an option does not fit its family.
     """
     check_name(name)
-    if name.startswith(HANDED_OVER):
+    if name.startswith(PYTHON_PREFIX):
         raise ValueError(
             f"{name} was handed over from Python, where pes_rl.train can train on it "
             "again; to name it here, register it with Gymnasium and use gym:ID"
@@ -89,7 +89,7 @@ def _make_unrolled(name: str, options: dict[str, Any]) -> UnrolledProblem:
     return kind(**values)
 
 
-def native_twin(name: str) -> str | None:
+def native_equivalent(name: str) -> str | None:
     """The native MuJoCo task that is the same as a `gym:ID`, or None."""
     from pes_rl.envs.mujoco.tasks import TASKS
 

@@ -65,9 +65,9 @@ class GymnasiumEnvironment:
         self._generation = 0
 
     @property
-    def dragged_steps(self) -> int:
+    def idle_steps(self) -> int:
         """Steps so far of simulations that stood still here but not in a VectorEnv."""
-        return 0 if self._simulations is None else self._simulations.dragged_steps
+        return 0 if self._simulations is None else self._simulations.idle_steps
 
     def allocate(self, num_simulations: int) -> None:
         if self._simulations is not None:

@@ -22,7 +22,7 @@ from pes_rl.envs.gymnasium.simulations import continuous, must_flatten
 class EnvPoolThreads:
     """As of `Vectorization`, for `count` simulations of EnvPool's task `task`."""
 
-    dragged_steps = 0
+    idle_steps = 0
 
     def __init__(
         self, task: Any, env_kwargs: dict[str, Any], num_threads: int, count: int

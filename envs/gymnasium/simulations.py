@@ -28,7 +28,7 @@ class Simulations:
         ValueError: As `make_env`.
     """
 
-    dragged_steps = 0
+    idle_steps = 0
 
     def __init__(self, maker: Maker, env_kwargs: dict[str, Any], count: int) -> None:
         self._envs = [make_env(maker, env_kwargs) for _ in range(count)]

@@ -1,7 +1,7 @@
 """A `gymnasium.vector.VectorEnv` that the user hands over.
 
 It steps all of its simulations. So those that should wait, at the first observation of
-their next episode, are dragged along: their steps count (`dragged_steps`), what they
+their next episode, are dragged along: their steps count (`idle_steps`), what they
 bring does not, and before one of them is to go on its episode begins afresh from its
 seed. The reset of chosen simulations right after their end, which every episode here
 begins with, forestalls the environment's own autoreset, so its mode does not matter:
@@ -39,9 +39,9 @@ class HandedOver:
         self._idle = np.repeat(idle[None], envs.num_envs, axis=0)
         self._seeds = np.zeros(envs.num_envs, np.uint64)
         self._dragged = np.zeros(envs.num_envs, bool)
-        self.dragged_steps = 0
+        self.idle_steps = 0
         self._check_resets()
-        self.dragged_steps = 0
+        self.idle_steps = 0
 
     def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
         self._seeds[ids] = seeds
@@ -64,7 +64,7 @@ class HandedOver:
         standing = np.ones(len(ended), bool)
         standing[ids] = False
         self._dragged |= standing
-        self.dragged_steps += int(standing.sum())
+        self.idle_steps += int(standing.sum())
         if (standing & ended).any():
             self._begin(np.flatnonzero(standing & ended))
         return rows[ids], np.asarray(rewards, np.float64)[ids], ended[ids]

@@ -18,10 +18,10 @@ class Vectorization(Protocol):
     """N simulations of one environment, any of which can be reset or stepped.
 
     Attributes:
-        dragged_steps: Steps so far of simulations that nobody asked to step.
+        idle_steps: Steps so far of simulations that nobody asked to step.
     """
 
-    dragged_steps: int
+    idle_steps: int
 
     def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Begin an episode in each of `ids`, with these seeds [n], dtype uint64.

@@ -41,7 +41,7 @@ class Workers:
         ValueError: If an environment cannot be made in a worker.
     """
 
-    dragged_steps = 0
+    idle_steps = 0
 
     def __init__(
         self,

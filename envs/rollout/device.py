@@ -16,9 +16,9 @@ from pes_rl.envs.rollout.episodes import (
     Array,
     Clock,
     Segment,
-    close_step,
+    advance_clock,
     episode_keys,
-    pass_steps,
+    record_step,
     running_loss,
     start_clock,
     steps_to_limit,
@@ -37,7 +37,7 @@ from pes_rl.envs.rollout.observations import (
 class _Carry:
     """What the loop over steps carries.
 
-    The clock stands still until an episode may end: `booked` steps are in it, and one
+    The clock stands still until an episode may end: `recorded` steps are in it, and one
     reaches its limit with step number `limit`. `running` is None where all particles
     run throughout. `spare` holds a first state for each particle's next episode, good
     until it is used. `observations` is None where they are not normalised. `ended` and
@@ -46,7 +46,7 @@ class _Carry:
 
     state: Any
     clock: Clock
-    booked: Array
+    recorded: Array
     limit: Array
     running: Array | None
     spare: Any
@@ -131,7 +131,7 @@ class DeviceRollout:
             loss, carry.ended, carry.diverged, simulated, carry.observations
         )
         # Who is not running has no steps to book: the last one did so.
-        clock = pass_steps(carry.clock, _running(carry), length - carry.booked)
+        clock = advance_clock(carry.clock, _running(carry), length - carry.recorded)
         running = running_loss(particles.loss, segment)
         return Particles(carry.state, clock, running), segment
 
@@ -170,7 +170,7 @@ class DeviceRollout:
         return _Carry(
             state=particles.state,
             clock=particles.clock,
-            booked=jnp.int32(0),
+            recorded=jnp.int32(0),
             limit=steps_to_limit(particles.clock, everyone),
             running=everyone if single_episode else None,
             spare=particles.state,
@@ -199,7 +199,7 @@ class DeviceRollout:
         after = replace(carry, state=state, observations=observations)
 
         def book(booking: tuple[_Carry, jax.Array]) -> tuple[_Carry, jax.Array]:
-            return self._book(*booking, k, terminated)
+            return self._record(*booking, k, terminated)
 
         # A sum is finite only if all of it is, and costs less than to look at each.
         ends_itself = jnp.any(terminated) | ~jnp.isfinite(loss.sum())
@@ -208,7 +208,7 @@ class DeviceRollout:
         after, loss = when(may_end, book, (after, loss))
         return after, (loss, carry.running)
 
-    def _book(
+    def _record(
         self,
         carry: _Carry,
         loss: jax.Array,
@@ -218,11 +218,11 @@ class DeviceRollout:
         """Book step k and the steps passed before it; begin what follows what ended.
 
         Returns:
-            The carry after it and the step's losses as they are booked.
+            The carry after it and the step's losses as they are recorded.
         """
         running = _running(carry)
-        clock, row = close_step(
-            pass_steps(carry.clock, running, k - carry.booked),
+        clock, row = record_step(
+            advance_clock(carry.clock, running, k - carry.recorded),
             loss,
             terminated,
             running,
@@ -245,7 +245,7 @@ class DeviceRollout:
             carry,
             state=_select(row.ended, spare, carry.state),
             clock=clock,
-            booked=k + 1,
+            recorded=k + 1,
             limit=jnp.minimum(steps_to_limit(clock, running), NO_LIMIT - k - 1) + k + 1,
             running=None if carry.running is None else running,
             spare=spare,

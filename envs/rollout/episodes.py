@@ -1,7 +1,7 @@
 """Episode bookkeeping: the one place that knows what the end of an episode means.
 
 Both drivers (`device.py` in JAX, `host.py` in NumPy) pass every step through
-`close_step`, so an episode that ends early, a time limit and a simulation that
+`record_step`, so an episode that ends early, a time limit and a simulation that
 diverges mean the same on either. The functions take JAX or NumPy arrays alike.
 
 Axis letters: N particles, K steps of an unroll. Particles 2p and 2p + 1 are the two
@@ -113,7 +113,7 @@ def episode_keys(seed: Array, episode: Array) -> jax.Array:
     return jax.random.key_data(jax.vmap(jax.random.fold_in)(keys, jnp.asarray(episode)))
 
 
-def close_step(
+def record_step(
     clock: Clock,
     loss: Array,
     terminated: Array,
@@ -140,7 +140,7 @@ def close_step(
         row of the segment, each field of shape (N,).
     """
     xp = clock.elapsed.__array_namespace__()
-    loss, diverged = settle_loss(loss, running, diverged_loss)
+    loss, diverged = replace_diverged(loss, running, diverged_loss)
     elapsed = _elapse(clock.elapsed, running.astype(xp.int32))
     ended = running & (terminated | diverged | (elapsed >= clock.limit))
     one_if_ended = ended.astype(xp.int32)
@@ -153,10 +153,10 @@ def close_step(
     return after, Segment(loss=loss, ended=ended, diverged=diverged, simulated=running)
 
 
-def settle_loss(
+def replace_diverged(
     loss: Array, running: Array, diverged_loss: float
 ) -> tuple[Array, Array]:
-    """What is booked of losses as they were simulated, and which of them diverged.
+    """What is recorded of losses as they were simulated, and which of them diverged.
 
     0 where nothing ran, `diverged_loss` where what ran is not finite. All arrays of one
     shape, that of a step or of an unroll.
@@ -172,10 +172,10 @@ def steps_to_limit(clock: Clock, running: Array) -> Array:
     return xp.min(xp.where(running, clock.limit - clock.elapsed, NO_LIMIT))
 
 
-def pass_steps(clock: Clock, running: Array, steps: Array | int) -> Clock:
+def advance_clock(clock: Clock, running: Array, steps: Array | int) -> Clock:
     """Book `steps` steps of every running particle in which no episode ended.
 
-    As `close_step` after each of them, at the cost of one; at most
+    As `record_step` after each of them, at the cost of one; at most
     `steps_to_limit` - 1 steps.
     """
     xp = clock.elapsed.__array_namespace__()

@@ -74,10 +74,10 @@ class ShardedRollout:
         stagger: bool = False,
     ) -> Particles:
         particles = self.rollout.reset(key, num_pairs, members=members, stagger=stagger)
-        return lay_out(particles, self.mesh)
+        return shard_particles(particles, self.mesh)
 
     def take(self, particles: Particles, indices: Any) -> Particles:
-        return lay_out(self.rollout.take(particles, indices), self.mesh)
+        return shard_particles(self.rollout.take(particles, indices), self.mesh)
 
     def unroll(
         self,
@@ -173,7 +173,7 @@ def mesh_of(rollout: Rollout) -> Mesh | None:
     return rollout.mesh if isinstance(rollout, ShardedRollout) else None
 
 
-def lay_out(tree: Any, mesh: Mesh | None) -> Any:
+def shard_particles(tree: Any, mesh: Mesh | None) -> Any:
     """The tree with its particles, and what belongs to each of them, in shares.
 
     Which populations are cut is read off the `Particles` in the tree. Of an array that
@@ -195,7 +195,7 @@ def lay_out(tree: Any, mesh: Mesh | None) -> Any:
     return jax.tree.map(place, tree)
 
 
-def on_all(tree: Any, mesh: Mesh | None) -> Any:
+def replicate(tree: Any, mesh: Mesh | None) -> Any:
     """The tree with every array on all devices; without a mesh, as it is."""
     if mesh is None:
         return tree

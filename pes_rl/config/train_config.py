@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pes_rl.agents import AGENT_NAMES, AGENTS
 from pes_rl.config.defaults import task_defaults
-from pes_rl.envs.names import HANDED_OVER, check_name, is_in_jax, unknown_name
+from pes_rl.envs.names import PYTHON_PREFIX, check_name, is_in_jax, unknown_name
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class TrainConfig:
                 f"ray_address={self.ray_address!r} is Ray Client's; start the training "
                 "on a machine of the cluster, with auto or HOST:PORT"
             )
-        if self.workers and (is_in_jax(self.env) or self.env.startswith(HANDED_OVER)):
+        if self.workers and (is_in_jax(self.env) or self.env.startswith(PYTHON_PREFIX)):
             raise ValueError(
                 f"workers={self.workers} are for environments that they can make by "
                 f"name on the host, native MuJoCo and gym:ID; drop it for {self.env}"

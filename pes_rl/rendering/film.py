@@ -18,7 +18,7 @@ from gymnasium.wrappers import FlattenObservation
 
 from pes_rl.assembly.factories import make_environment
 from pes_rl.config.train_config import TrainConfig
-from pes_rl.envs.names import HANDED_OVER
+from pes_rl.envs.names import PYTHON_PREFIX
 from pes_rl.rendering.gl_backend import choose_gl_backend
 from pes_rl.run_folder.policy_files import TrainedPolicy
 
@@ -67,7 +67,7 @@ def make_film(config: TrainConfig, size: int) -> Film:
     if family == "brax":
         choose_gl_backend()
         return _film_brax(config, size)
-    if config.env.startswith(HANDED_OVER):
+    if config.env.startswith(PYTHON_PREFIX):
         raise ValueError(
             f"{config.env} was handed over by a program, which alone can make it "
             "again; register it with Gymnasium and use its gym:ID, or film it in the "

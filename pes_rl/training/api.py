@@ -14,7 +14,7 @@ from pes_rl.assembly.assemble import Environments, assemble
 from pes_rl.assembly.factories import make_environment
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
-from pes_rl.envs.names import HANDED_OVER
+from pes_rl.envs.names import PYTHON_PREFIX
 from pes_rl.run_folder.writer import choose_folder
 from pes_rl.training.callbacks import Callback
 from pes_rl.training.recorder import Result
@@ -58,7 +58,7 @@ def train(
         options["env_kwargs"] = json.dumps(options["env_kwargs"])
     if isinstance(env, VectorEnv):
         options = {**_population(env, agent), **options}
-    name = env if isinstance(env, str) else HANDED_OVER + _name(env)
+    name = env if isinstance(env, str) else PYTHON_PREFIX + _name(env)
     logdir = None if logdir is None else str(logdir)
     config = make_config(name, agent, logdir=logdir, **options)
     assembly = None

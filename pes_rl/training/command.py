@@ -15,11 +15,11 @@ import jax
 
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs import EngineLost
-from pes_rl.envs.registry import native_twin
+from pes_rl.envs.registry import native_equivalent
 from pes_rl.run_folder.reader import read_settings
 from pes_rl.run_folder.writer import choose_folder
 from pes_rl.runtime.command_line import read_options, run_command
-from pes_rl.runtime.multihost import Cluster, is_first, leave
+from pes_rl.runtime.multihost import Cluster, abort_process, is_first
 
 if TYPE_CHECKING:
     from pes_rl.training.recorder import Result
@@ -63,7 +63,7 @@ def _train(arguments: list[str]) -> int:
         return _train_as(config, resume, cluster)
     except BaseException as error:
         if jax.distributed.is_initialized():
-            leave(error)
+            abort_process(error)
         raise
 
 
@@ -166,7 +166,7 @@ def _stopping_on_signals(trainer: "Trainer") -> Iterator[None]:
 
 
 def _print_beginning(config: TrainConfig, trainer: "Trainer") -> None:
-    if twin := native_twin(config.env):
+    if twin := native_equivalent(config.env):
         print(f"note: --env {twin} is the same task, stepped natively and faster")
     if trainer.vectorization is not None:
         print(f"simulations: {trainer.vectorization}")

@@ -107,13 +107,13 @@ def test_simulations_that_a_vector_env_drags_along_are_counted():
     """Each of its steps is a step of all; those that a segment has not are counted."""
     batch = environment("SyncVectorEnv NEXT_STEP")
     rollout = HostRollout(batch, counting.act, LONG)
-    before = batch.dragged_steps
+    before = batch.idle_steps
     rows = history(rollout, LONG, 25, single_episode=True)
     simulated = [segment.simulated for segment, _, _ in rows]
     steps = sum(int(row.any(1).sum()) for row in simulated)
     waited = N * steps - sum(int(row.sum()) for row in simulated)
-    assert batch.dragged_steps - before == waited > 0
-    assert environment("sync").dragged_steps == 0
+    assert batch.idle_steps - before == waited > 0
+    assert environment("sync").idle_steps == 0
 
 
 def test_pes_is_the_same_on_all_of_them():

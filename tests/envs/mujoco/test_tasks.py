@@ -13,7 +13,7 @@ from pes_rl.benchmarks.agreement import measure_agreement
 from pes_rl.envs.mujoco.environment import MujocoEnvironment
 from pes_rl.envs.mujoco.tasks import TASKS
 from pes_rl.envs.names import NATIVE_NAMES
-from pes_rl.envs.registry import native_twin
+from pes_rl.envs.registry import native_equivalent
 
 ENDS_EARLY = {
     "ant",
@@ -39,8 +39,8 @@ def test_a_task_steps_as_gymnasiums_over_whole_episodes(name):
 
 def test_every_task_has_its_name_in_the_registry():
     assert set(NATIVE_NAMES) == set(TASKS)
-    assert native_twin("gym:HalfCheetah-v5") == "halfcheetah"
-    assert native_twin("gym:Pendulum-v1") is None
+    assert native_equivalent("gym:HalfCheetah-v5") == "halfcheetah"
+    assert native_equivalent("gym:Pendulum-v1") is None
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -10,9 +10,9 @@ from pes_rl.envs.rollout.episodes import (
     NO_LIMIT,
     Clock,
     Segment,
-    close_step,
+    advance_clock,
     episode_keys,
-    pass_steps,
+    record_step,
     running_loss,
     split_loss,
     start_clock,
@@ -67,7 +67,7 @@ def test_staggered_particles_show_all_phases_at_every_moment():
     now = jax.tree.map(np.asarray, start)
     nothing = np.zeros(10, np.float32)
     for step in range(1, 50):
-        now, _ = close_step(
+        now, _ = record_step(
             now,
             nothing,
             nothing > 0,
@@ -150,7 +150,7 @@ def test_a_step_is_booked_as_the_rules_say(namespace):
     loss = asarray(np.array([1, 2, 3, 4, np.nan, -np.inf, 9], np.float32))
     terminated = asarray(np.array([0, 1, 0, 1, 0, 0, 1], bool))
     running = asarray(np.array([1, 1, 1, 1, 1, 1, 0], bool))
-    after, row = close_step(
+    after, row = record_step(
         before, loss, terminated, running, horizon=8, diverged_loss=-7.0
     )
     np.testing.assert_array_equal(row.loss, [1, 2, 3, 4, -7, -7, 0])
@@ -169,7 +169,7 @@ def test_an_endless_episode_outlives_its_counter(namespace):
     now = jax.tree.map(NAMESPACES[namespace], clock([NO_LIMIT - 4], [NO_LIMIT]))
     nothing = NAMESPACES[namespace](np.zeros(1, np.float32))
     for _ in range(8):
-        now, row = close_step(
+        now, row = record_step(
             now,
             nothing,
             nothing > 0,
@@ -191,10 +191,10 @@ def test_quiet_steps_at_once_are_the_same_steps_one_by_one():
         assert left == (6 if not running.all() else 2)
         one_by_one = now
         for step in range(left):
-            at_once = pass_steps(now, running, step)
+            at_once = advance_clock(now, running, step)
             jax.tree.map(np.testing.assert_array_equal, at_once, one_by_one)
             assert at_once.elapsed.dtype == np.int32
-            one_by_one, row = close_step(
+            one_by_one, row = record_step(
                 one_by_one,
                 np.zeros(4, np.float32),
                 np.zeros(4, bool),
@@ -206,7 +206,7 @@ def test_quiet_steps_at_once_are_the_same_steps_one_by_one():
 
 
 def test_an_end_without_a_horizon_begins_an_episode_without_a_limit():
-    after, _ = close_step(
+    after, _ = record_step(
         clock([3], [5]),
         np.zeros(1, np.float32),
         np.array([True]),
