@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pes_rl.agents.core.accumulators import Past, redraw
+from pes_rl.agents.core.accumulators import UpdateHistory, recompute_accumulators
 from pes_rl.agents.core.chunks import in_chunks, pairs_at_once
 from pes_rl.agents.core.estimator import (
     Report,
@@ -49,7 +49,7 @@ class PESState:
     particles: Particles
     accumulator: jax.Array
     sigma: jax.Array
-    past: Past | None = None
+    past: UpdateHistory | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class PES:
         size, past = theta.size, None
         in_parts = self._pairs_at_once(rollout, theta) < self.num_pairs
         if in_parts and rollout.horizon is not None:
-            size, past = 1, Past.empty(rollout.horizon, self.truncation_length)
+            size, past = 1, UpdateHistory.empty(rollout.horizon, self.truncation_length)
         accumulator = jnp.zeros((2 * self.num_pairs, size))
         return PESState(particles, accumulator, jnp.float32(self.sigma), past)
 
@@ -132,7 +132,7 @@ class PES:
         self,
         rollout: Rollout,
         theta: jax.Array,
-        past: Past | None,
+        past: UpdateHistory | None,
         key: jax.Array,
         first: Any,
         state: Any,
@@ -157,7 +157,7 @@ class PES:
         )
         accumulator = kept
         if past is not None:
-            accumulator = redraw(
+            accumulator = recompute_accumulators(
                 past, kept, self.num_pairs, theta.size, self.sigma, first
             )
         contributions, accumulator = pes_gradient(

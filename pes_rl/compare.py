@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from pes_rl.runtime.command_line import finish, read_options, run_command
-from pes_rl.studies.report import makers_of, write_results
+from pes_rl.studies.report import versions_of, write_results
 from pes_rl.studies.runner import run_study
 from pes_rl.studies.study import (
     Study,
@@ -61,7 +61,7 @@ def _compare(options: CompareOptions) -> None:
     runs = Path("runs") / "compare" / "-".join(out.absolute().parts[-2:])
     run_study(study, runs, options.jobs)
     write_results(study, runs, out)
-    if len(makers := makers_of(study, runs)) > 1:
+    if len(makers := versions_of(study, runs)) > 1:
         print(f"warning: runs made by {' and by '.join(makers)}", file=sys.stderr)
     print((out / "table.md").read_text())
     print(f"results: {out}")

@@ -19,7 +19,7 @@ from pes_rl.agents.core.perturbations import antithetic_perturbations
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Past:
+class UpdateHistory:
     """What the last U updates drew by, newest first.
 
     Attributes:
@@ -31,15 +31,15 @@ class Past:
     sigma: jax.Array
 
     @classmethod
-    def empty(cls, horizon: int, truncation_length: int) -> "Past":
+    def empty(cls, horizon: int, truncation_length: int) -> "UpdateHistory":
         """Of no updates yet, with room for all that an episode can live through."""
         size = -(-horizon // truncation_length)
         return cls(jnp.zeros((size, 2), jnp.uint32), jnp.ones(size))
 
-    def after(self, key: jax.Array, sigma: Any) -> "Past":
+    def after(self, key: jax.Array, sigma: Any) -> "UpdateHistory":
         """With the update that drew by this key and sigma."""
         newest = jax.random.key_data(key), jnp.float32(sigma)
-        return Past(*map(_push, newest, (self.key, self.sigma)))
+        return UpdateHistory(*map(_push, newest, (self.key, self.sigma)))
 
 
 def _push(newest: jax.Array, others: jax.Array) -> jax.Array:
@@ -47,8 +47,8 @@ def _push(newest: jax.Array, others: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("num_pairs", "num_parameters"))
-def redraw(
-    past: Past,
+def recompute_accumulators(
+    past: UpdateHistory,
     age: jax.Array,
     num_pairs: int,
     num_parameters: int,

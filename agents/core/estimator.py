@@ -145,7 +145,7 @@ def check_whole_episodes(agent: str, horizon: int | None) -> None:
         )
 
 
-MANY_FLOATS = 2**16
+MATMUL_THRESHOLD = 2**16
 """Above so many, two sums over particles are one matrix product: the other way a second
 population is written, as dear as the rest of an update. Below it is the product."""
 
@@ -168,7 +168,7 @@ def signal_to_noise(contributions: jax.Array) -> jax.Array:
     # Sums over all particles, as several devices can take them. A last odd pair is out.
     counted = pair < even_pairs
     signs = np.where(pair % 2 == 0, 1.0, -1.0)
-    if contributions.size > MANY_FLOATS:
+    if contributions.size > MATMUL_THRESHOLD:
         weights = jnp.asarray([counted, counted * signs], contributions.dtype)
         total, difference = jnp.matmul(weights, contributions, precision="highest")
     else:

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-KNOCK_SECONDS = 10.0
+REACH_SECONDS = 10.0
 """How long an address of a cluster may take to answer at all."""
 
 SILENT_SECONDS = 20.0
@@ -45,7 +45,7 @@ def connect(address: str | None, num_cpus: int) -> None:
         }
     try:
         if address is not None:
-            knock(*_host_and_port(address), KNOCK_SECONDS)
+            check_reachable(*_host_and_port(address), REACH_SECONDS)
         ray.init(**options)
     except Exception as error:
         # Ray raises many kinds; a user can do the same about all of them.
@@ -85,7 +85,7 @@ class Head:
         if now < self._next:
             return None
         try:
-            knock(*_host_and_port(self.address), 2.0)
+            check_reachable(*_host_and_port(self.address), 2.0)
         except OSError as error:
             self._next = now + 1.0
             self._silent_since = self._silent_since or now
@@ -104,7 +104,7 @@ def _host_and_port(address: str) -> tuple[str, str]:
     return host, port
 
 
-def knock(host: str, port: str, seconds: float) -> None:
+def check_reachable(host: str, port: str, seconds: float) -> None:
     """Raise `OSError` if HOST:PORT does not answer as Ray does, which is in HTTP/2.
 
     Ray itself asks for minutes, in vain.

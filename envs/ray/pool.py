@@ -16,9 +16,9 @@ import ray
 from ray.exceptions import RayActorError
 
 from pes_rl.envs.ray.cluster import Head
-from pes_rl.envs.ray.dispatch import Round
+from pes_rl.envs.ray.dispatch import Dispatch
 from pes_rl.envs.ray.rollout import Call
-from pes_rl.envs.ray.worker import Seat, cannot_start
+from pes_rl.envs.ray.worker import WorkerHandle, cannot_start
 from pes_rl.envs.rollout.base import EngineLost
 
 _log = logging.getLogger(__name__)
@@ -39,20 +39,20 @@ Through Ray's object store it is 2 to 3 ms later where it is wanted.
 """
 
 _ATTEMPTS = 5
-"""Workers that may be lost in a row before the crew gives up.
+"""Workers that may be lost in a row before the pool gives up.
 
 In a row: over one share of one unroll, in one place before they had started and with no
 answer of any between them, or all of them in each unroll. So many are not chance.
 """
 
 
-class RayCrew:
-    """Ray actors; a `Crew` whose objects `build` makes, each in its own process.
+class RayWorkerPool:
+    """Ray actors; a `WorkerPool` whose objects `build` makes, each in its own process.
 
     They are spread over the machines of the cluster. A worker that dies, or takes
     longer than `timeout` over a call, is given up: the event is logged and counted, and
     another is started in its place, on whatever machine has CPUs for it, or will have.
-    It joins when it has started. What is lost again and again ends that: the crew gives
+    It joins when it has started. What is lost again and again ends that: the pool gives
     up for good. So it does when the cluster's head is gone.
 
     Args:
@@ -76,25 +76,25 @@ class RayCrew:
     ) -> None:
         self.lost, self.timeout, self.start_seconds = 0, timeout, START_SECONDS
         self._num_threads, self._head = num_threads, Head()
-        self._start = lambda: Seat(build, num_threads)
-        self.seats = [self._start() for _ in range(num_workers)]
-        self._assembled = False
-        self._lost_starts = Counter[int]()
-        self._rounds_in_vain = 0
-        self._given_up: EngineLost | None = None
-        weakref.finalize(self, _dismiss, self.seats)
+        self._start = lambda: WorkerHandle(build, num_threads)
+        self.handles = [self._start() for _ in range(num_workers)]
+        self._waited = False
+        self._failed_starts = Counter[int]()
+        self._failed_unrolls = 0
+        self._failure: EngineLost | None = None
+        weakref.finalize(self, _kill_workers, self.handles)
 
     def __len__(self) -> int:
-        return len(self.seats)
+        return len(self.handles)
 
     @property
     def pids(self) -> list[int | None]:
         """Process ids of the workers on their machines; None of one not there yet."""
-        return [seat.known_pid() for seat in self.seats]
+        return [handle.known_pid() for handle in self.handles]
 
     def close(self) -> None:
         """Let the workers go; no call is answered any more."""
-        _dismiss(self.seats)
+        _kill_workers(self.handles)
 
     def share(self, value: Any) -> Any:
         sizes = (np.asarray(leaf).nbytes for leaf in jax.tree.leaves(value))
@@ -105,9 +105,9 @@ class RayCrew:
         calls: Sequence[Call],
         instead: Callable[[int], Call | None] | None = None,
         *,
-        by_anyone: bool = False,
+        allow_reassignment: bool = False,
     ) -> list[Any]:
-        """As of `Crew`.
+        """As of `WorkerPool`.
 
         Raises:
             ValueError: If a worker cannot start.
@@ -115,25 +115,27 @@ class RayCrew:
                 every later call.
             Exception: What a call itself raised.
         """
-        if self._given_up is not None:
-            raise self._given_up
-        self._assemble()
-        self._await_anyone()
-        answers = Round(self, calls, instead, by_anyone, _ATTEMPTS).answers()
+        if self._failure is not None:
+            raise self._failure
+        self._wait_for_workers()
+        self._wait_for_any_worker()
+        answers = Dispatch(
+            self, calls, instead, allow_reassignment, _ATTEMPTS
+        ).answers()
         if any(answer is not None for answer in answers):
-            self._rounds_in_vain = 0
+            self._failed_unrolls = 0
         else:
-            self._rounds_in_vain += 1
-        if self._rounds_in_vain == _ATTEMPTS:
+            self._failed_unrolls += 1
+        if self._failed_unrolls == _ATTEMPTS:
             self.give_up(
                 f"all Ray workers were lost in each of {_ATTEMPTS} unrolls in a row; a "
                 "run without workers may show why"
             )
         return answers
 
-    def note_answer(self) -> None:
+    def record_answer(self) -> None:
         """Some worker has answered: those that are lost are not the same ones."""
-        self._lost_starts.clear()
+        self._failed_starts.clear()
 
     def replace(self, w: int, why: str) -> None:
         """Give worker w up and start another in its place.
@@ -142,26 +144,26 @@ class RayCrew:
             EngineLost: If that has been done too often.
         """
         self.lost += 1
-        if not self.seats[w].has_started():
-            self._lost_starts[w] += 1
+        if not self.handles[w].has_started():
+            self._failed_starts[w] += 1
             why = f"{why} before it had started"
         _log.warning("worker %d of %d %s; another takes over", w, len(self), why)
-        ray.kill(self.seats[w].actor)
-        self.seats[w] = self._start()
-        if self._lost_starts[w] == _ATTEMPTS:
+        ray.kill(self.handles[w].actor)
+        self.handles[w] = self._start()
+        if self._failed_starts[w] == _ATTEMPTS:
             self.give_up(
                 f"{_ATTEMPTS} Ray workers in a row were lost before they had started; "
                 "Ray's logs, in /tmp/ray on their machines, may say why"
             )
 
     def give_up(self, why: str) -> NoReturn:
-        """End the crew.
+        """End the pool.
 
         Raises:
             EngineLost: With this reason.
         """
-        self._given_up = EngineLost(why)
-        raise self._given_up
+        self._failure = EngineLost(why)
+        raise self._failure
 
     def check_head(self) -> None:
         """Look after the cluster's head.
@@ -178,21 +180,21 @@ class RayCrew:
         Raises:
             EngineLost: If starts fail again and again.
         """
-        for w, seat in enumerate(self.seats):
-            if (failure := seat.failure()) is not None:
+        for w, handle in enumerate(self.handles):
+            if (failure := handle.failure()) is not None:
                 why = f" ({cannot_start(failure)})" if failure.actor_init_failed else ""
                 self.replace(w, f"died{why}")
 
-    def _assemble(self) -> None:
+    def _wait_for_workers(self) -> None:
         """Wait, once, until all workers are there or `START_SECONDS` have passed."""
-        if self._assembled:
+        if self._waited:
             return
         begun = time.monotonic()
         ready, late = self._wait_for_all(min(QUIET_SECONDS, self.start_seconds))
         if late:
             _log.warning(
                 "%s; waiting for up to %.0f s",
-                self._who_is_there(ready),
+                self._describe_started(ready),
                 self.start_seconds,
             )
             left = self.start_seconds - (time.monotonic() - begun)
@@ -205,9 +207,9 @@ class RayCrew:
             )
         if late:
             _log.warning(
-                "%s; the others are used when they join", self._who_is_there(ready)
+                "%s; the others are used when they join", self._describe_started(ready)
             )
-        self._assembled = True
+        self._waited = True
 
     def _wait_for_all(self, seconds: float) -> tuple[list[Any], list[Any]]:
         """References to the ids of those that are there by then, and of the others.
@@ -215,7 +217,7 @@ class RayCrew:
         Raises:
             ValueError: If one cannot start.
         """
-        pids = [seat.pid for seat in self.seats]
+        pids = [handle.pid for handle in self.handles]
         ready, late = ray.wait(pids, num_returns=len(pids), timeout=seconds)
         try:
             ray.get(ready)
@@ -224,14 +226,14 @@ class RayCrew:
                 raise ValueError(cannot_start(error)) from None
         return ready, late
 
-    def _who_is_there(self, ready: list[Any]) -> str:
+    def _describe_started(self, ready: list[Any]) -> str:
         free = ray.available_resources().get("CPU", 0)
         return (
             f"{len(ready)} of {len(self)} workers are there, and the cluster has "
             f"{free:g} CPUs free, where each takes {self._num_threads}"
         )
 
-    def _await_anyone(self) -> None:
+    def _wait_for_any_worker(self) -> None:
         """Wait until some worker is there.
 
         Raises:
@@ -241,7 +243,7 @@ class RayCrew:
         until = time.monotonic() + patience
         self.check_head()
         self._replace_failed()
-        while not any(seat.has_started() for seat in self.seats):
+        while not any(handle.has_started() for handle in self.handles):
             if not told:
                 _log.warning("no worker is there; waiting for up to %.0f s", patience)
                 told = True
@@ -250,12 +252,12 @@ class RayCrew:
                     f"no Ray worker has started for {patience:.0f} s; the cluster may "
                     "have no free CPUs"
                 )
-            ray.wait([seat.pid for seat in self.seats], timeout=1.0)
+            ray.wait([handle.pid for handle in self.handles], timeout=1.0)
             self.check_head()
             self._replace_failed()
 
 
-def _dismiss(seats: list[Seat]) -> None:
+def _kill_workers(handles: list[WorkerHandle]) -> None:
     if ray.is_initialized():
-        for seat in seats:
-            ray.kill(seat.actor)
+        for handle in handles:
+            ray.kill(handle.actor)

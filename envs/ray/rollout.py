@@ -32,8 +32,8 @@ from pes_rl.envs.rollout.host import take_copies
 from pes_rl.envs.rollout.observations import (
     ObservationMoments,
     ObservationSums,
-    empty_sums,
     median,
+    start_sums,
     sums_as_float32,
 )
 
@@ -43,8 +43,8 @@ Call = tuple[str, tuple[Any, ...]]
 """A method of what a worker holds, and its arguments."""
 
 
-class Crew(Protocol):
-    """Workers that each hold one object; `RayCrew`, but for tests."""
+class WorkerPool(Protocol):
+    """Workers that each hold one object; `RayWorkerPool`, but for tests."""
 
     def __len__(self) -> int:
         """Number of workers W."""
@@ -62,7 +62,7 @@ class Crew(Protocol):
         calls: Sequence[Call],
         instead: Callable[[int], Call | None] | None = None,
         *,
-        by_anyone: bool = False,
+        allow_reassignment: bool = False,
     ) -> list[Any]:
         """Have worker s answer call s, for each, and replace those that are lost.
 
@@ -71,7 +71,7 @@ class Crew(Protocol):
             instead: None where any worker can answer any call. Else the call that is to
                 be answered in place of call s by a worker that has not answered those
                 before it, a new one for example; None if there is no such call.
-            by_anyone: Whether, where worker s is not there, another can answer
+            allow_reassignment: Whether, where worker s is not there, another can answer
                 `instead(s)`, though not its own next call then.
 
         Returns:
@@ -83,7 +83,7 @@ class Crew(Protocol):
 
 @dataclass(frozen=True)
 class RayRollout:
-    """Rollout of host simulations by a `Crew`, whose workers hold a `SliceRollout`.
+    """Rollout of host simulations by the workers of a `WorkerPool`.
 
     When a worker is lost in an unroll, or is not there yet, what happens depends on the
     simulations:
@@ -100,13 +100,13 @@ class RayRollout:
       an episode that has not begun. See `Learner` for what that does to the estimate.
 
     Attributes:
-        crew: The workers.
+        pool: The workers.
         horizon: Steps T after which an episode is cut.
         can_copy: Whether the simulations' states can be copied.
         normalizer: As of `HostRollout`.
     """
 
-    crew: Crew
+    pool: WorkerPool
     horizon: int
     can_copy: bool
     normalizer: ObservationMoments | None = None
@@ -125,10 +125,10 @@ class RayRollout:
         members: int = 2,
         stagger: bool = False,
     ) -> Particles:
-        if num_pairs > 1 and len(self.crew) > num_pairs:
+        if num_pairs > 1 and len(self.pool) > num_pairs:
             what = "pairs" if members == 2 else "particles"
             raise ValueError(
-                f"workers={len(self.crew)} are more than the {num_pairs} {what} that "
+                f"workers={len(self.pool)} are more than the {num_pairs} {what} that "
                 f"they share; use {num_pairs} or fewer, or more {what}"
             )
         clock = start_clock(
@@ -139,7 +139,7 @@ class RayRollout:
             ("begin", (_part(clock, s),)) for s in self._slices(members * num_pairs)
         ]
         instead = None if self.can_copy else calls.__getitem__
-        answers = self.crew.work(calls, instead)
+        answers = self.pool.work(calls, instead)
         return _join(
             [
                 _not_begun(_like(answers), call[1][0]) if answer is None else answer
@@ -156,10 +156,10 @@ class RayRollout:
         single_episode: bool = False,
     ) -> tuple[Particles, Segment]:
         slices = self._slices(len(particles.loss))
-        sums_about = None
+        sums_reference = None
         if self.normalizer is not None:
-            sums_about = median(particles.state.observation)
-        rest = (length, single_episode, self.normalizer, sums_about)
+            sums_reference = median(particles.state.observation)
+        rest = (length, single_episode, self.normalizer, sums_reference)
         orders = [(*sent, *rest) for sent in self._send(thetas, slices)]
         parts = [_part(particles, s) for s in slices]
         calls = [
@@ -170,18 +170,20 @@ class RayRollout:
         def anew(i: int) -> Call | None:
             if parts[i].clock.elapsed.any():
                 return None
-            return "unroll_anew", (parts[i].clock, *orders[i])
+            return "unroll_from_start", (parts[i].clock, *orders[i])
 
         whole_episodes = (
             single_episode
             and length >= (self.horizon or NO_LIMIT)
             and not particles.clock.elapsed.any()
         )
-        answers = self.crew.work(
-            calls, None if self.can_copy else anew, by_anyone=whole_episodes
+        answers = self.pool.work(
+            calls, None if self.can_copy else anew, allow_reassignment=whole_episodes
         )
         answers = [
-            self._sit_out(part, length, sums_about) if answer is None else answer
+            self._skip_unroll(part, length, sums_reference)
+            if answer is None
+            else answer
             for part, answer in zip(parts, answers, strict=True)
         ]
         after = _join([after for after, _ in answers])
@@ -202,7 +204,7 @@ class RayRollout:
     ) -> list[tuple[Any, slice | None]]:
         """For each slice, what its thetas come from, and which rows of it they are."""
         if isinstance(thetas, Thetas):
-            recipe = self.crew.share(pack(thetas.recipe))
+            recipe = self.pool.share(pack(thetas.recipe))
             return [(recipe, s) for s in slices]
         rows = np.asarray(thetas)
         return [(rows[s] if len(rows) > 1 else rows, None) for s in slices]
@@ -211,20 +213,20 @@ class RayRollout:
         """Which particles each worker has: whole pairs, as equal as can be."""
         together = 1 if num_particles % 2 else 2
         units = num_particles // together
-        count = min(len(self.crew), units)
+        count = min(len(self.pool), units)
         cuts = [together * (i * units // count) for i in range(count + 1)]
         return [slice(*cut) for cut in pairwise(cuts)]
 
-    def _sit_out(
-        self, particles: Particles, length: int, sums_about: np.ndarray | None
+    def _skip_unroll(
+        self, particles: Particles, length: int, sums_reference: np.ndarray | None
     ) -> tuple[Particles, Segment]:
         """An unroll in which nothing is simulated, and the next episodes after it."""
         after = _not_begun(particles, self._next_episodes(particles.clock))
         nothing = np.zeros((length, len(particles.loss)), bool)
         sums = None
-        if sums_about is not None:
+        if sums_reference is not None:
             observation = particles.state.observation
-            sums = sums_as_float32(empty_sums(observation, sums_about))
+            sums = sums_as_float32(start_sums(observation, sums_reference))
         loss = nothing.astype(np.float32)
         return after, Segment(loss, nothing, nothing, nothing, sums)
 

@@ -1,4 +1,4 @@
-"""A Ray worker: the place that it has in a crew, and what runs in its process."""
+"""A Ray worker: the place that it has in a pool, and what runs in its process."""
 
 # Ray is an extra.
 # pyright: reportMissingImports=false
@@ -11,18 +11,18 @@ import ray
 from ray.exceptions import RayActorError
 
 
-class Seat:
+class WorkerHandle:
     """A worker's place: the actor in it, and whether that has started.
 
     Args:
-        build: Makes the object that the worker holds; pickled.
+        build: Makes the object that the worker has_own_share; pickled.
         num_cpus: CPUs that it takes of the cluster's.
 
     Attributes:
         actor: Ray's handle.
         pid: Ray's reference to its process id; answered when it has started.
-        holds: Whether its last calls were those of its own share, so that its object
-            is where they left it.
+        has_own_share: Whether its last call was for its own share of the particles, so
+            that its object still holds their simulations.
     """
 
     def __init__(self, build: Callable[[], Any], num_cpus: int) -> None:
@@ -31,7 +31,7 @@ class Seat:
         kind = ray.remote(_Worker).options(max_restarts=0, **options)
         self.actor: Any = kind.remote(build)
         self.pid: Any = self.actor.pid.remote()
-        self.holds = False
+        self.has_own_share = False
         self._failure: RayActorError | None = None
         self._known_pid: int | None = None
 

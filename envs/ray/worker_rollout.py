@@ -14,7 +14,7 @@ from pes_rl.envs.rollout.observations import ObservationMoments
 
 
 @dataclass(frozen=True)
-class SliceRollout:
+class WorkerRollout:
     """What a worker holds: a host rollout of the particles that it is given.
 
     Attributes:
@@ -34,17 +34,17 @@ class SliceRollout:
         length: int,
         single_episode: bool,
         moments: ObservationMoments | None,
-        sums_about: np.ndarray | None,
+        sums_reference: np.ndarray | None,
     ) -> tuple[Particles, Segment]:
         if rows is not None:
             thetas = np.asarray(_unpack(thetas)(rows=rows))
-        rollout = replace(self.rollout, normalizer=moments, reference=sums_about)
+        rollout = replace(self.rollout, normalizer=moments, reference=sums_reference)
         after, segment = rollout.unroll(
             particles, thetas, length, single_episode=single_episode
         )
         return after, jax.tree.map(np.asarray, segment)
 
-    def unroll_anew(self, clock: Clock, *order: Any) -> tuple[Particles, Segment]:
+    def unroll_from_start(self, clock: Clock, *order: Any) -> tuple[Particles, Segment]:
         """An unroll from the start of the particles' running episodes."""
         return self.unroll(self.begin(clock), *order)
 

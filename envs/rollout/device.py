@@ -27,8 +27,8 @@ from pes_rl.envs.rollout.observations import (
     ObservationMoments,
     ObservationSums,
     add_observations,
-    empty_sums,
     median,
+    start_sums,
 )
 
 
@@ -37,7 +37,7 @@ from pes_rl.envs.rollout.observations import (
 class _Carry:
     """What the loop over steps carries.
 
-    The clock stands still until an episode may end: `booked` steps are in it, and one
+    The clock stands still until an episode may end: `recorded` steps are in it, and one
     reaches its limit with step number `limit`. `running` is None where all particles
     run throughout. `spare` holds a first state for each particle's next episode, good
     until it is used. `observations` is None where they are not normalised. `ended` and
@@ -46,7 +46,7 @@ class _Carry:
 
     state: Any
     clock: Clock
-    booked: Array
+    recorded: Array
     limit: Array
     running: Array | None
     spare: Any
@@ -131,7 +131,7 @@ class DeviceRollout:
             loss, carry.ended, carry.diverged, simulated, carry.observations
         )
         # Who is not running has no steps to book: the last one did so.
-        clock = advance_clock(carry.clock, _running(carry), length - carry.booked)
+        clock = advance_clock(carry.clock, _running(carry), length - carry.recorded)
         running = running_loss(particles.loss, segment)
         return Particles(carry.state, clock, running), segment
 
@@ -151,7 +151,7 @@ class DeviceRollout:
         keys = jax.random.wrap_key_data(episode_keys(seed, episode))
         return jax.vmap(self.problem.init)(keys)
 
-    def _empty_sums(self, state: Any) -> ObservationSums | None:
+    def _start_sums(self, state: Any) -> ObservationSums | None:
         problem = self.problem
         if not isinstance(problem, PolicyProblem) or problem.normalizer is None:
             return None
@@ -159,7 +159,7 @@ class DeviceRollout:
         reference = median(observation)
         if self.axis is not None:  # one reference for all shares
             reference = median(lax.all_gather(reference, self.axis, tiled=True))
-        return empty_sums(observation, reference)
+        return start_sums(observation, reference)
 
     def _start(self, particles: Particles, length: int, single_episode: bool) -> _Carry:
         num_particles = particles.loss.shape[0]
@@ -170,12 +170,12 @@ class DeviceRollout:
         return _Carry(
             state=particles.state,
             clock=particles.clock,
-            booked=jnp.int32(0),
+            recorded=jnp.int32(0),
             limit=steps_to_limit(particles.clock, everyone),
             running=everyone if single_episode else None,
             spare=particles.state,
             spare_used=everyone,
-            observations=self._empty_sums(particles.state),
+            observations=self._start_sums(particles.state),
             ended=nowhere,
             diverged=nowhere,
         )
@@ -199,7 +199,7 @@ class DeviceRollout:
         after = replace(carry, state=state, observations=observations)
 
         def book(booking: tuple[_Carry, jax.Array]) -> tuple[_Carry, jax.Array]:
-            return self._book(*booking, k, terminated)
+            return self._record(*booking, k, terminated)
 
         # A sum is finite only if all of it is, and costs less than to look at each.
         ends_itself = jnp.any(terminated) | ~jnp.isfinite(loss.sum())
@@ -208,7 +208,7 @@ class DeviceRollout:
         after, loss = when(may_end, book, (after, loss))
         return after, (loss, carry.running)
 
-    def _book(
+    def _record(
         self,
         carry: _Carry,
         loss: jax.Array,
@@ -218,11 +218,11 @@ class DeviceRollout:
         """Book step k and the steps passed before it; begin what follows what ended.
 
         Returns:
-            The carry after it and the step's losses as they are booked.
+            The carry after it and the step's losses as they are recorded.
         """
         running = _running(carry)
         clock, row = record_step(
-            advance_clock(carry.clock, running, k - carry.booked),
+            advance_clock(carry.clock, running, k - carry.recorded),
             loss,
             terminated,
             running,
@@ -245,7 +245,7 @@ class DeviceRollout:
             carry,
             state=_select(row.ended, spare, carry.state),
             clock=clock,
-            booked=k + 1,
+            recorded=k + 1,
             limit=jnp.minimum(steps_to_limit(clock, running), NO_LIMIT - k - 1) + k + 1,
             running=None if carry.running is None else running,
             spare=spare,

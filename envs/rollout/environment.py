@@ -61,9 +61,32 @@ class DeviceEnvironment(Protocol):
     ) -> tuple[Any, jax.Array, jax.Array, jax.Array]: ...
 
 
+def loss_from_reward(reward: Any, reward_shift: float) -> Any:
+    """The loss of one step, in training: reward_shift - reward.
+
+    Args:
+        reward: Of the step, NumPy or JAX, any shape.
+        reward_shift: Subtracted from the reward of every step.
+    """
+    return reward_shift - reward
+
+
+def return_from_loss(loss: Any, steps: Any = 0, reward_shift: float = 0.0) -> Any:
+    """The return of an episode from its loss: the inverse of `loss_from_reward`.
+
+        return = sum of rewards = reward_shift steps - loss
+
+    Args:
+        loss: Sum of the losses of the episode's steps, NumPy or JAX, any shape.
+        steps: Number of those steps.
+        reward_shift: What `loss_from_reward` subtracted from each reward.
+    """
+    return -loss + reward_shift * steps
+
+
 @dataclass(frozen=True)
 class PolicyProblem:
-    """A policy in a JAX environment, as a problem: loss = reward_shift - reward.
+    """A policy in a JAX environment, as a problem.
 
     An observation that is not finite makes the loss NaN, so that the engine ends the
     episode as diverged.
@@ -100,7 +123,9 @@ class PolicyProblem:
             simulation, action
         )
         loss = jnp.where(
-            jnp.isfinite(observation).all(), self.reward_shift - reward, jnp.nan
+            jnp.isfinite(observation).all(),
+            loss_from_reward(reward, self.reward_shift),
+            jnp.nan,
         )
         return (simulation, observation), loss, terminated
 

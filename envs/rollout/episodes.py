@@ -156,7 +156,7 @@ def record_step(
 def replace_diverged(
     loss: Array, running: Array, diverged_loss: float
 ) -> tuple[Array, Array]:
-    """What is booked of losses as they were simulated, and which of them diverged.
+    """What is recorded of losses as they were simulated, and which of them diverged.
 
     0 where nothing ran, `diverged_loss` where what ran is not finite. All arrays of one
     shape, that of a step or of an unroll.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pes_rl.envs.rollout.base import Particles, Rollout, Thetas, rows_of
-from pes_rl.envs.rollout.environment import HostEnvironment
+from pes_rl.envs.rollout.environment import HostEnvironment, loss_from_reward
 from pes_rl.envs.rollout.episodes import (
     Array,
     Clock,
@@ -181,11 +181,13 @@ class HostRollout:
         if ids is None:
             actions = self._act(thetas, observation)
             observation[:], reward, terminated = self.environment.step(actions, None)
-            return _loss(observation, self.reward_shift - reward), terminated
+            return _loss(
+                observation, loss_from_reward(reward, self.reward_shift)
+            ), terminated
         loss, terminated = np.zeros(len(thetas)), np.zeros(len(thetas), bool)
         actions = self._act(_rows_at(thetas, ids), observation[ids])
         observation[ids], reward, terminated[ids] = self.environment.step(actions, ids)
-        loss[ids] = _loss(observation[ids], self.reward_shift - reward)
+        loss[ids] = _loss(observation[ids], loss_from_reward(reward, self.reward_shift))
         return loss, terminated
 
     def _act(self, thetas: np.ndarray, observation: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from pes_rl.assembly.factories import make_environment, make_policy, make_rollou
 from pes_rl.config.train_config import make_config
 from pes_rl.envs.ray.rollout import Call
 from pes_rl.learner.learner import Learner
-from pes_rl.learner.optimizer import Step
+from pes_rl.learner.optimizer import OptimizerConfig
 
 COMPARED = ((0, 1), (0, 2), (1, 1), (2, 1))
 """Workers, and threads of each, or of this process where there are none."""
@@ -36,28 +36,28 @@ MORE = ((4, 1),)
 
 
 class Counted:
-    """A crew, and the bytes that go to and fro."""
+    """A pool, and the bytes that go to and fro."""
 
-    def __init__(self, crew: Any) -> None:
-        self._crew, self.out, self.back = crew, 0, 0
+    def __init__(self, pool: Any) -> None:
+        self._pool, self.out, self.back = pool, 0, 0
 
     def __len__(self) -> int:
-        return len(self._crew)
+        return len(self._pool)
 
     def share(self, value: Any) -> Any:
         self.out += len(self) * _size(value)
-        return self._crew.share(value)
+        return self._pool.share(value)
 
     def work(
         self,
         calls: Sequence[Call],
         instead: Callable[[int], Call | None] | None = None,
         *,
-        by_anyone: bool = False,
+        allow_reassignment: bool = False,
     ) -> list[Any]:
         # What is shared goes as a reference, and has been counted.
         self.out += sum(_size((name, own[0], *own[2:])) for name, own in calls)
-        answers = self._crew.work(calls, instead, by_anyone=by_anyone)
+        answers = self._pool.work(calls, instead, allow_reassignment=allow_reassignment)
         self.back += sum(map(_size, answers))
         return answers
 
@@ -85,7 +85,7 @@ class Training:
         self._update()  # compiles
 
     def _make_learner(self, rollout: Any) -> Learner:
-        return Learner(rollout, self._estimator, Step("sgd", 1e-3), 10**9)
+        return Learner(rollout, self._estimator, OptimizerConfig("sgd", 1e-3), 10**9)
 
     def measure(self) -> None:
         """Measure an update that, as in training, comes right after another.
@@ -105,15 +105,15 @@ class Training:
         """Bytes of one update to all workers, and from all."""
         if not self.row["workers"]:
             return 0, 0
-        crew = Counted(self.rollout.crew)
-        counted = replace(self.rollout, crew=crew)
+        pool = Counted(self.rollout.pool)
+        counted = replace(self.rollout, pool=pool)
         self._make_learner(counted).run(self._state, 1)
-        return crew.out, crew.back
+        return pool.out, pool.back
 
     def close(self) -> None:
         """Let its workers go, and those of others on the same rollout."""
         if self.row["workers"]:
-            self.rollout.crew.close()
+            self.rollout.pool.close()
 
     def result(self) -> Row:
         seconds = float(np.median(self._seconds))

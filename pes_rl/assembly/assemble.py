@@ -30,7 +30,7 @@ from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 from pes_rl.envs.rollout.sharding import shard
 from pes_rl.learner.evaluation import Evaluator, make_evaluator
 from pes_rl.learner.learner import Learner
-from pes_rl.learner.optimizer import Step
+from pes_rl.learner.optimizer import OptimizerConfig
 from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
 
 
@@ -56,7 +56,7 @@ class Assembly:
         evaluate_finally: Plays those of the last one, maybe in another environment.
         horizon: Steps of the longest episode of an evaluation.
         vectorization: How simulations are stepped, in words, where there is a choice.
-        crew: The Ray workers of training; None without any.
+        pool: The Ray workers of training; None without any.
     """
 
     init_theta: Callable[[jax.Array], jax.Array]
@@ -68,16 +68,16 @@ class Assembly:
     evaluate_finally: Evaluator
     horizon: int | None
     vectorization: str | None = None
-    crew: Any = None
+    pool: Any = None
 
     def lost_workers(self) -> int:
         """How many Ray workers have been given up so far."""
-        return 0 if self.crew is None else self.crew.lost
+        return 0 if self.pool is None else self.pool.lost
 
     def close(self) -> None:
         """Let the Ray workers go, for the CPUs that they hold; training is over."""
-        if self.crew is not None:
-            self.crew.close()
+        if self.pool is not None:
+            self.pool.close()
 
 
 def assemble(config: TrainConfig, environments: Environments | None = None) -> Assembly:
@@ -122,7 +122,7 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
         evaluate_finally=make_evaluator(final, config.final_eval_episodes),
         horizon=evaluation.horizon,
         vectorization=environment.vectorization if is_gymnasium else None,
-        crew=getattr(rollout, "crew", None),
+        pool=getattr(rollout, "pool", None),
     )
 
 
@@ -157,7 +157,7 @@ def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly
     loss = diverged_loss(config, problem)
     rollout = DeviceRollout(problem.system, problem.horizon, loss)
     evaluation = make_evaluation_rollout(config, problem)
-    evaluator = partial(make_evaluator, evaluation, counts=problem.meta_loss)
+    evaluator = partial(make_evaluator, evaluation, meta_loss=problem.meta_loss)
     return Assembly(
         init_theta=problem.init_theta,
         describe=partial(_describe_parameters, problem),
@@ -204,7 +204,7 @@ def _make_learner(
     observations: ObservationMoments | None = None,
     idle_steps: Callable[[], int] | None = None,
 ) -> Learner:
-    step = Step(
+    step = OptimizerConfig(
         config.optimizer,
         config.learning_rate,
         config.learning_rate_decay,
@@ -232,7 +232,7 @@ def make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> A
     """
     try:
         from pes_rl.envs.ray.cluster import connect
-        from pes_rl.envs.ray.pool import RayCrew
+        from pes_rl.envs.ray.pool import RayWorkerPool
         from pes_rl.envs.ray.rollout import RayRollout
     except ModuleNotFoundError as error:
         if error.name != "ray":
@@ -243,13 +243,13 @@ def make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> A
         ) from None
     config, horizon = _of_a_worker(config), episode_steps(config, environment)
     connect(config.ray_address, config.workers * config.num_threads)
-    crew = RayCrew(
-        partial(_make_slice, config, policy),
+    pool = RayWorkerPool(
+        partial(_make_worker_rollout, config, policy),
         config.workers,
         config.num_threads,
         config.worker_timeout,
     )
-    return RayRollout(crew, horizon, environment.can_copy)
+    return RayRollout(pool, horizon, environment.can_copy)
 
 
 def _of_a_worker(config: TrainConfig) -> TrainConfig:
@@ -259,11 +259,11 @@ def _of_a_worker(config: TrainConfig) -> TrainConfig:
     return replace(config, num_threads=config.num_threads or 1)
 
 
-def _make_slice(config: TrainConfig, policy: Policy) -> Any:
+def _make_worker_rollout(config: TrainConfig, policy: Policy) -> Any:
     """What a worker holds."""
-    from pes_rl.envs.ray.worker_rollout import SliceRollout
+    from pes_rl.envs.ray.worker_rollout import WorkerRollout
 
     environment = make_environment(config, config.env)
     rollout = make_rollout(config, environment, policy.act, config.reward_shift)
     assert isinstance(rollout, HostRollout)  # the settings refuse all others
-    return SliceRollout(rollout)
+    return WorkerRollout(rollout)

@@ -10,12 +10,13 @@ import numpy as np
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from pes_rl.envs import ObservationMoments, Rollout
+from pes_rl.envs.rollout.environment import return_from_loss
 from pes_rl.envs.rollout.episodes import Array
 from pes_rl.learner.learner import with_normalizer
 from pes_rl.runtime.multihost import is_first
 
-ROWS = 2**20
-"""Floats of theta, once an episode, up to which a device holds it so: 4 MiB."""
+MAX_ROW_FLOATS = 2**20
+"""Largest array of one copy of theta per episode that is made on a device: 4 MiB."""
 
 Evaluator = Callable[[jax.Array, ObservationMoments | None, jax.Array], "Evaluation"]
 
@@ -23,9 +24,11 @@ Evaluator = Callable[[jax.Array, ObservationMoments | None, jax.Array], "Evaluat
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns and lengths (steps) of the episodes played. # shape=(episodes,) each.
+    """Returns and lengths of the episodes of one evaluation.
 
-    Callbacks get them in NumPy.
+    Attributes:
+        returns: # shape=(episodes,); callbacks get NumPy arrays.
+        lengths: In steps. # shape=(episodes,)
     """
 
     returns: Array
@@ -33,62 +36,70 @@ class Evaluation:
 
 
 def make_evaluator(
-    rollout: Rollout, num_episodes: int, counts: Literal["sum", "last"] = "sum"
+    rollout: Rollout, num_episodes: int, meta_loss: Literal["sum", "last"] = "sum"
 ) -> Evaluator:
-    """A function (theta [D], observations, key) -> `Evaluation` of fresh episodes.
+    """Make a function (theta [D], observations, key) -> `Evaluation`.
 
-    It plays on `rollout`, which training must not use; its steps are not training's.
-    However many the episodes, theta is held once, or in no more than `ROWS` floats.
-    Of several processes the first plays, and tells the others; all must call.
-    `observations` are what training normalises by, and None where it does not. An
-    episode's return is minus the sum of its losses, or minus the last of them where it
-    is the last that counts.
+    The function plays fresh episodes with theta held fixed. `observations` are the
+    moments that training normalises observations by, or None. In a run of several
+    processes all must call it; process 0 plays and sends the result to the others.
+
+    Args:
+        rollout: Simulates the episodes. Training must not use it too.
+        num_episodes: Episodes of an evaluation.
+        meta_loss: An episode's return is minus the `sum` of its losses, or minus the
+            `last` of them.
     """
     horizon = rollout.horizon
-    assert horizon is not None  # the trainer's environments all have one
+    assert horizon is not None  # All environments of the trainer have one.
 
     def evaluate(
         theta: jax.Array, observations: ObservationMoments | None, key: jax.Array
     ) -> Evaluation:
-        played = with_normalizer(rollout, observations)
+        normalized = with_normalizer(rollout, observations)
         particles = rollout.reset(key, num_episodes, members=1)
         thetas = _rows(theta, num_episodes, rollout.on_device)
-        _, segment = played.unroll(particles, thetas, horizon, single_episode=True)
+        _, segment = normalized.unroll(particles, thetas, horizon, single_episode=True)
         lengths = segment.simulated.sum(0, dtype=jnp.int32)
-        if counts == "last":
+        if meta_loss == "last":
             last = jnp.take_along_axis(segment.loss, lengths[None] - 1, 0)[0]
-            return Evaluation(-last, lengths)
-        return Evaluation(-segment.loss.sum(0), lengths)
+            return Evaluation(return_from_loss(last), lengths)
+        return Evaluation(return_from_loss(segment.loss.sum(0)), lengths)
 
     evaluate = jax.jit(evaluate) if rollout.on_device else evaluate
-    return evaluate if jax.process_count() == 1 else _told(evaluate, num_episodes)
+    if jax.process_count() == 1:
+        return evaluate
+    return _evaluated_by_process_0(evaluate, num_episodes)
 
 
 def _rows(theta: jax.Array, num_episodes: int, on_device: bool) -> jax.Array:
-    """Theta for all episodes as one row, or as a row each: (1, D) or (episodes, D).
+    """Theta as one row for all episodes, or as one row for each: (1, D) or (E, D).
 
-    In NumPy the two give the same bits. On a device one row makes matrix products of
-    another shape, which round otherwise; so few parameters have a row each.
+    On a device a single row makes matrix products of another shape, which round
+    differently; so theta is repeated where that takes little memory. In NumPy both give
+    the same bits.
     """
-    count = num_episodes if on_device and num_episodes * theta.size <= ROWS else 1
+    count = (
+        num_episodes if on_device and num_episodes * theta.size <= MAX_ROW_FLOATS else 1
+    )
     return jnp.broadcast_to(theta, (count, theta.size))
 
 
-def _told(evaluate: Evaluator, num_episodes: int) -> Evaluator:
-    """The same in all of several processes, of which the first evaluates."""
+def _evaluated_by_process_0(evaluate: Evaluator, num_episodes: int) -> Evaluator:
+    """The same evaluator for several processes: process 0 plays, all get the result."""
 
     def evaluate_once(*arguments: Any) -> Evaluation:
         problem = None
-        told = np.zeros((3, num_episodes), np.float32)  # returns, lengths, success
+        sent = np.zeros((3, num_episodes), np.float32)  # returns, lengths, success
         try:
             if is_first():
                 evaluation = evaluate(*arguments)
-                told = np.stack(
+                sent = np.stack(
                     [evaluation.returns, evaluation.lengths, np.ones(num_episodes)]
                 ).astype(np.float32)
         except Exception as error:
             problem = error
-        returns, lengths, success = broadcast_one_to_all(told)
+        returns, lengths, success = broadcast_one_to_all(sent)
         if problem is not None:
             raise problem
         if not success.all():

@@ -1,4 +1,4 @@
-"""The training step: an estimate of the gradient, and the optimiser's step along it."""
+"""The training step: a gradient estimate, then a step of the optimiser."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,13 +17,13 @@ from pes_rl.agents import (
 )
 from pes_rl.envs import EngineLost, ObservationMoments, Rollout
 from pes_rl.envs.rollout.sharding import mesh_of, replicate, shard_particles
-from pes_rl.learner.optimizer import Step
+from pes_rl.learner.optimizer import OptimizerConfig
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """Everything that a run needs to go on.
+    """The state of training: everything that is needed to resume a run.
 
     Attributes:
         theta: Mean parameters of the policy. # shape=(D,), dtype=float32
@@ -32,10 +32,10 @@ class TrainState:
         key: Key data of the run's randomness; folded, never consumed.
             # shape=(2,), dtype=uint32
         updates: Updates so far. # shape=(), dtype=int32
-        steps: Environment steps so far, in two words, the lower first; a float would
-            lose the steps of an update. # shape=(2,), dtype=uint32
-        observations: Moments of all observations that training acted on, where they
-            are normalised by them; else None.
+        steps: Environment steps so far, as two 32-bit words, the lower first. A float32
+            could not count single updates after 1e8 steps. # shape=(2,), dtype=uint32
+        observations: Moments of all observations that training acted on, where
+            observations are normalised; else None.
     """
 
     theta: jax.Array
@@ -51,34 +51,33 @@ class Learner:
     """Trains theta on a rollout.
 
     On a device rollout, `run` is one jitted scan over updates; on a host rollout it is
-    a loop, with the estimator's and the optimiser's arithmetic jitted. On a sharded
-    one, what belongs to a particle stays on the particle's device, and theta, the
-    optimiser's state and the reports are on all.
+    a Python loop around jitted arithmetic. On a rollout that is sharded over devices,
+    the arrays of a particle stay on its device, while theta, the optimiser's state and
+    the reports are replicated.
 
     Args:
-        rollout: Where particles live.
+        rollout: The rollout that simulates the particles.
         estimator: Estimates the gradient of the loss.
-        step: How theta moves along it.
-        total_timesteps: Budget of environment steps, which schedules refer to.
-        final_sigma: Where the perturbations' standard deviation ends, approached
-            geometrically; None holds the estimator's. The estimates stay unbiased; what
-            they are for, the smoothed loss, nears the loss itself as sigma falls.
-        observations: Normalise observations, by running moments that begin with these;
-            None leaves them as they are. See `envs.observations`.
-        idle_steps: Environment steps so far that an update simulated beyond those in
-            its segments; None where there are none.
+        optimizer: How theta moves along the estimate.
+        total_timesteps: Budget in environment steps, which the schedules refer to.
+        final_sigma: Standard deviation of the perturbations at the end of the budget,
+            approached geometrically; None keeps the estimator's. The estimates stay
+            unbiased for the smoothed loss, which approaches the loss as sigma falls.
+        observations: Normalise observations by running moments that start with these;
+            None leaves observations as they are.
+        idle_steps: Returns the environment steps so far that were simulated although no
+            segment holds them; None where there are none.
 
     Raises:
-        ValueError: If the step or the schedule needs a sigma and the estimator, which
-            perturbs nothing, has none; or if chunks of the population are asked for on
-            several devices.
+        ValueError: If the optimiser or the schedule needs a sigma and the estimator has
+            none, or if chunks of the population are asked for on several devices.
     """
 
     def __init__(
         self,
         rollout: Rollout,
         estimator: Estimator,
-        step: Step,
+        optimizer: OptimizerConfig,
         total_timesteps: int,
         final_sigma: float | None = None,
         observations: ObservationMoments | None = None,
@@ -89,23 +88,23 @@ class Learner:
         self._rollout = with_normalizer(rollout, observations)
         self._mesh = mesh_of(rollout)
         if self._mesh is not None:
-            estimator = _in_one_chunk(estimator)
+            estimator = _without_chunks(estimator)
         self._observations = observations
         self._estimator = estimator
         self._sigma = None
         if isinstance(estimator, PerturbingEstimator):
             self._sigma = estimator.sigma
-        elif final_sigma is not None or step.normalize_returns:
+        elif final_sigma is not None or optimizer.normalize_returns:
             raise ValueError(
                 "final_sigma and normalize_returns are for estimators that perturb "
                 f"theta, and {type(estimator).__name__} does not; drop them"
             )
         self._final_sigma = self._sigma if final_sigma is None else final_sigma
-        self._step = step
+        self._optimizer = optimizer
         self._idle_steps, self._idle_before = idle_steps, 0
         self._total_timesteps = float(total_timesteps)  # May be above 2^31.
-        self._direction = step.direction()
-        self._descend_jitted = jax.jit(self._descend)
+        self._transform = optimizer.transform()
+        self._apply_step_jitted = jax.jit(self._apply_step)
         self._scan_jitted = jax.jit(self._scan, static_argnames="num_updates")
 
     def max_steps_per_update(self) -> int:
@@ -113,7 +112,7 @@ class Learner:
         return self._estimator.max_steps(self._rollout.horizon)
 
     def init(self, theta: jax.Array, key: jax.Array) -> TrainState:
-        """State before the first update; the key is consumed."""
+        """The state before the first update; the key is consumed."""
         init = self._init if self._mesh is None else jax.jit(self._init)
         return init(theta, key)
 
@@ -121,7 +120,7 @@ class Learner:
         estimator_key, run_key = jax.random.split(key)
         state = TrainState(
             theta=theta,
-            optimizer=self._direction.init(theta),
+            optimizer=self._transform.init(theta),
             estimator=self._estimator.init(self._rollout, theta, estimator_key),
             key=jax.random.key_data(run_key),
             updates=jnp.zeros((), jnp.int32),
@@ -131,7 +130,7 @@ class Learner:
         return self._placed(state)
 
     def _placed(self, state: TrainState) -> TrainState:
-        """The state with each array where it is to be."""
+        """The state with each array on the devices where it belongs."""
         everywhere = replicate(replace(state, estimator=None), self._mesh)
         return replace(
             everywhere, estimator=shard_particles(state.estimator, self._mesh)
@@ -142,10 +141,10 @@ class Learner:
         """Whether a checkpoint holds the particles' simulations."""
         return self._rollout.can_copy
 
-    def go_on(self, restored: TrainState) -> TrainState:
-        """State to go on with after a checkpoint.
+    def resume(self, restored: TrainState) -> TrainState:
+        """The state to continue with after a checkpoint.
 
-        Where simulations cannot be written back, the particles start new episodes.
+        Where simulations cannot be restored, the particles start new episodes.
         """
         if self.saves_particles:
             return restored
@@ -155,13 +154,13 @@ class Learner:
         return replace(restored, estimator=particles)
 
     def progress(self, state: TrainState) -> jax.Array:
-        """Share of the budget of environment steps used so far."""
+        """Share of the budget of environment steps that is used so far."""
         low, high = state.steps.astype(jnp.float32)
         return (low + high * 2.0**32) / self._total_timesteps
 
     def learning_rate(self, state: TrainState) -> jax.Array:
         """Learning rate of the next update."""
-        return self._step.learning_rate_at(self.progress(state))
+        return self._optimizer.learning_rate_at(self.progress(state))
 
     def sigma(self, state: TrainState) -> jax.Array | None:
         """Standard deviation of the next update's perturbations; None without any."""
@@ -185,23 +184,23 @@ class Learner:
         reports = []
         for _ in range(num_updates):
             try:
-                state, report = self._update(state, self._descend_jitted)
+                state, report = self._update(state, self._apply_step_jitted)
             except EngineLost:
                 if not reports:
                     raise
-                break  # The updates before are booked first; the next call is lost too.
+                break  # The updates before it are recorded; the next call raises too.
             reports.append(report)
         return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *reports)
 
     def _scan(self, state: TrainState, num_updates: int) -> tuple[TrainState, Report]:
         def update(state: TrainState, _: None) -> tuple[TrainState, Report]:
-            state, report = self._update(state, self._descend)
+            state, report = self._update(state, self._apply_step)
             return self._placed(state), report
 
         state, reports = lax.scan(update, state, length=num_updates)
         return state, replicate(reports, self._mesh)
 
-    def _update(self, state: TrainState, descend: Any) -> tuple[TrainState, Report]:
+    def _update(self, state: TrainState, apply_step: Any) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.updates)
         estimator: Any = self._estimator
         sigma = self.sigma(state)
@@ -213,37 +212,30 @@ class Learner:
         )
         report = self._count_idle_steps(report)
         if self._rollout.on_device or np.asarray(report.arrived).all():
-            state = descend(state, gradient, report, sigma)
+            state = apply_step(state, gradient, report, sigma)
         else:
-            state = self._descend_without_lost(state, gradient, report, sigma)
+            state = self._step_without_lost(state, gradient, report, sigma)
         return replace(state, estimator=estimator_state), report
 
-    def _descend_without_lost(
+    def _step_without_lost(
         self,
         state: TrainState,
         gradient: jax.Array,
         report: Report,
         sigma: jax.Array | None,
     ) -> TrainState:
-        """The step of an update in which particles were lost, by those that arrived.
+        """The step of an update in which some particles were lost with their worker.
 
-        The estimate is a mean over N particles, in which the lost ones count as 0; over
-        the M that arrived it is N / M times as much. Each particle's part is by itself
-        an unbiased estimate, for the phase of the episode that it is in; so the mean
-        over any M of them that were chosen without looking at their perturbations is
-        unbiased as well, for the phases that are there. The death of a worker is such a
-        choice, unless a perturbation brings it about (a simulator that crashes where a
-        policy leads it). The episodes that are lost end there, like the shorter first
-        ones of staggered particles: their accumulators go with them.
-
-        The variance is that of M particles. With none, theta stays.
+        The estimate, a mean over N particles with 0 for the lost ones, is multiplied by
+        N / M for the M that arrived. It stays unbiased unless a perturbation caused the
+        loss (`docs/lost_particles.md`). If none arrived, theta stays as it is.
         """
         arrived = np.asarray(report.arrived)
         if not arrived.any():
             return replace(state, updates=state.updates + 1)
         gradient = gradient * (len(arrived) / arrived.sum())
-        seen = replace(report, particle_loss=report.particle_loss[arrived])
-        return self._descend_jitted(state, gradient, seen, sigma)
+        of_arrived = replace(report, particle_loss=report.particle_loss[arrived])
+        return self._apply_step_jitted(state, gradient, of_arrived, sigma)
 
     def _count_idle_steps(self, report: Report) -> Report:
         if self._idle_steps is None:
@@ -252,23 +244,23 @@ class Learner:
         idle = jnp.int32(self._idle_before - before)
         return replace(report, env_steps=report.env_steps + idle)
 
-    def _descend(
+    def _apply_step(
         self,
         state: TrainState,
         gradient: jax.Array,
         report: Report,
         sigma: jax.Array | None,
     ) -> TrainState:
-        if self._step.normalize_returns:
+        if self._optimizer.normalize_returns:
             gradient = normalize_by_return_std(gradient, report.particle_loss, sigma)
         rate = self.learning_rate(state)
         direction: Any
-        direction, optimizer = self._direction.update(
+        direction, optimizer = self._transform.update(
             gradient, state.optimizer, state.theta
         )
         low = state.steps[0] + report.env_steps.astype(jnp.uint32)
         high = state.steps[1] + (low < state.steps[0]).astype(jnp.uint32)
-        decay = self._step.weight_decay
+        decay = self._optimizer.weight_decay
         observations = state.observations
         if observations is not None:
             assert report.observations is not None  # a normalised rollout's
@@ -286,21 +278,21 @@ class Learner:
 def with_normalizer(
     rollout: Rollout, observations: ObservationMoments | None
 ) -> Rollout:
-    """The rollout normalised by these moments; as it is where there are none."""
+    """The rollout with observations normalised by these moments, if there are any."""
     return rollout if observations is None else rollout.normalized(observations)
 
 
-def _in_one_chunk(estimator: Any) -> Any:
-    """The estimator on several devices, each of which draws its share as a whole.
+def _without_chunks(estimator: Any) -> Any:
+    """The estimator without chunks of the population, for several devices.
 
-    Chunks of consecutive pairs would be cut across the shares, so that states and
-    accumulators would move between devices. Cutting by device does what chunks are for.
+    Each device draws its share as a whole, which limits memory as chunks do. Chunks of
+    consecutive pairs would move states and accumulators between devices.
 
     Raises:
-        ValueError: If the estimator is to take the population in chunks.
+        ValueError: If the estimator is told to use chunks.
     """
     chunk = getattr(estimator, "pairs_per_chunk", 0)
-    if chunk == 0:  # knows no chunks
+    if chunk == 0:  # The estimator has no such option.
         return estimator
     if chunk not in (None, estimator.num_pairs):
         raise ValueError(

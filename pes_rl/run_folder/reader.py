@@ -32,7 +32,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     return json.loads((path / "summary.json").read_text())
 
 
-def read_makers(path: Path) -> list[str]:
+def read_versions(path: Path) -> list[str]:
     """What made the run in `path`: version and, from a checkout, commit.
 
     More than one where it was resumed with another; none if it does not say.

@@ -23,10 +23,10 @@ from pes_rl.run_folder.policy_files import (
     save_parameters,
     save_policy,
 )
-from pes_rl.run_folder.reader import read_makers
+from pes_rl.run_folder.reader import read_versions
 from pes_rl.run_folder.tensorboard import EventLog
 from pes_rl.runtime.csv_table import CsvLog
-from pes_rl.runtime.multihost import is_first, of_the_first
+from pes_rl.runtime.multihost import broadcast_from_process_0, is_first
 
 _RESULTS = (
     "final_return",
@@ -111,13 +111,13 @@ class RunFolder:
         """
         self._settings = settings
         resumed = (self.path / "config.json").exists()
-        made_by = read_makers(self.path) if resumed else []
+        made_by = read_versions(self.path) if resumed else []
         packages = {name: version(name) for name in _PACKAGES}
         packages["pes-rl"] = __version__
         content = {
             "settings": settings,
             "vectorization": vectorization,
-            "made_by": list(dict.fromkeys([*made_by, maker()])),
+            "made_by": list(dict.fromkeys([*made_by, version_and_commit()])),
             "versions": {"python": platform.python_version(), **packages},
             "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
         }
@@ -198,7 +198,7 @@ def open_folder(
 def choose_folder(config: TrainConfig) -> Path:
     """The folder that the settings name, or a new one, the same in all processes."""
     # All ask, whatever they were given: that the settings differ is found out later.
-    default = of_the_first(str(_default_folder(config)))
+    default = broadcast_from_process_0(str(_default_folder(config)))
     return Path(config.logdir or default)
 
 
@@ -214,7 +214,7 @@ def _default_folder(config: TrainConfig) -> Path:
     return folder
 
 
-def maker() -> str:
+def version_and_commit() -> str:
     """Version of this package and, where it is a git checkout, its commit."""
     checkout = Path(__file__).parents[2]
     shown = f"pes-rl {__version__}"

@@ -86,7 +86,7 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def first_said(said: str | None) -> str | None:
+def first_message(said: str | None) -> str | None:
     """What the first process said that said anything; all processes must ask."""
     if jax.process_count() == 1:
         return said
@@ -100,12 +100,12 @@ def first_said(said: str | None) -> str | None:
     return None
 
 
-def of_the_first(said: str) -> str:
+def broadcast_from_process_0(said: str) -> str:
     """What process 0 says."""
-    return str(first_said(said if is_first() else None))
+    return str(first_message(said if is_first() else None))
 
 
-def all_or_none(make: Callable[[], Made]) -> Made:
+def run_on_all_or_raise(make: Callable[[], Made]) -> Made:
     """What `make` makes in this process.
 
     Raises:
@@ -116,7 +116,7 @@ def all_or_none(make: Callable[[], Made]) -> Made:
         made = make()
     except ValueError as error:
         problem = error
-    said = first_said(None if problem is None else str(problem))
+    said = first_message(None if problem is None else str(problem))
     if problem is not None:
         raise problem
     if said is not None:
@@ -124,7 +124,7 @@ def all_or_none(make: Callable[[], Made]) -> Made:
     return made  # pyright: ignore[reportReturnType]
 
 
-def leave(error: BaseException) -> NoReturn:
+def abort_process(error: BaseException) -> NoReturn:
     """End this process, one of several, by an error, and at once.
 
     An ordinary exit would wait for the others, minutes long, while they wait for what
@@ -145,10 +145,10 @@ def leave(error: BaseException) -> NoReturn:
     os._exit(1)
 
 
-def check_alike(what: Literal["settings", "checkpoints"], value: Any) -> None:
+def check_same(what: Literal["settings", "checkpoints"], value: Any) -> None:
     """Raise `ValueError` where the value's `repr` is not that of process 0."""
     digest = f"{zlib.crc32(repr(value).encode()):08x}"
-    if of_the_first(digest) != digest:
+    if broadcast_from_process_0(digest) != digest:
         raise ValueError(
             f"process {jax.process_index()} has other {what} than process 0; give all "
             "processes the same options, but for process_id, and a run folder that all "

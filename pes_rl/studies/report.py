@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, trim_mean
 
-from pes_rl.run_folder.reader import read_makers
+from pes_rl.run_folder.reader import read_versions
 from pes_rl.runtime.csv_table import write_csv
 from pes_rl.studies.figures import draw_study
 from pes_rl.studies.outcomes import Outcome, by_environment, read_outcome
@@ -20,18 +20,18 @@ def write_results(study: Study, runs_folder: Path, out: Path) -> None:
     ]
     _write_curves(out / "curves.csv", outcomes)
     _write_runs(out / "runs.csv", outcomes)
-    makers = makers_of(study, runs_folder)
+    makers = versions_of(study, runs_folder)
     (out / "table.md").write_text(make_table(study.title, outcomes, makers))
     draw_study(study.title, outcomes, out)
 
 
-def makers_of(study: Study, runs_folder: Path) -> list[str]:
+def versions_of(study: Study, runs_folder: Path) -> list[str]:
     """The versions and commits that made the study's runs, each once."""
     return list(
         dict.fromkeys(
             maker
             for run in study.runs
-            for maker in read_makers(runs_folder / run.folder_name)
+            for maker in read_versions(runs_folder / run.folder_name)
             or ["an older pes-rl, which did not say which"]
         )
     )

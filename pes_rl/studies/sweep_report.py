@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pes_rl.graphics.figures import draw_bars
-from pes_rl.run_folder.writer import maker
+from pes_rl.run_folder.writer import version_and_commit
 from pes_rl.runtime.csv_table import write_csv
 from pes_rl.studies.report import short
 from pes_rl.studies.sweep_space import Space
@@ -68,7 +68,8 @@ def make_report(
         f"# {space.title}",
         "",
         f"Trials: {numbers}. A trial's value is the mean final return of "
-        f"`{space.agent}` on `{space.env}` over seeds {seeds}. Made by {maker()}.",
+        f"`{space.agent}` on `{space.env}` over seeds {seeds}. Made by "
+        f"{version_and_commit()}.",
         "",
         f"| trial | final return | {' | '.join(names)} |",
         f"|---|---|{'---|' * len(names)}",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 
@@ -18,15 +18,17 @@ from pes_rl.envs import EngineLost
 from pes_rl.envs.registry import native_equivalent
 from pes_rl.run_folder.reader import read_settings
 from pes_rl.run_folder.writer import choose_folder
-from pes_rl.runtime.command_line import read_options
-from pes_rl.runtime.multihost import Cluster, is_first, leave
-from pes_rl.training.recorder import Result
-from pes_rl.training.trainer import Trainer
+from pes_rl.runtime.command_line import read_options, run_command
+from pes_rl.runtime.multihost import Cluster, abort_process, is_first
+
+if TYPE_CHECKING:
+    from pes_rl.training.recorder import Result
+    from pes_rl.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
 class _CommandLine(TrainConfig):
-    """The settings of a run, and what only the command line knows."""
+    """Settings of a run, and options that only the command line has."""
 
     resume: str | None = None
     """Folder of a run to continue, from its newest checkpoint (RUN) or from an earlier
@@ -48,34 +50,41 @@ class _CommandLine(TrainConfig):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    return run_command(
+        lambda: _train(sys.argv[1:] if arguments is None else arguments),
+        # From the first update on `_stopping_on_signals` answers.
+        lambda: "stopped before training began",
+    )
+
+
+def _train(arguments: list[str]) -> int:
+    config, resume, cluster = parse(arguments)
     try:
-        return _run(sys.argv[1:] if arguments is None else arguments)
+        return _train_as(config, resume, cluster)
     except BaseException as error:
         if jax.distributed.is_initialized():
-            leave(error)
-        if not isinstance(error, KeyboardInterrupt):
-            raise
-        # From the first step on `_stopping_on_signals` answers.
-        print("stopped before training began")
-        return 130
+            abort_process(error)
+        raise
 
 
-def _run(arguments: list[str]) -> int:
+def _train_as(config: TrainConfig, resume: str | None, cluster: Cluster) -> int:
+    """Train in this process, which may be one of several of the run."""
+    # Only now: it takes seconds, and help texts and misspelt options do not need it.
+    from pes_rl.training.trainer import Trainer
+
+    cluster.join()
+    if resume is None:
+        folder, at = choose_folder(config), None
+    else:
+        folder, at = _find_checkpoint(resume)
     try:
-        config, resume, cluster = parse(arguments)
-        cluster.join()
-        if resume is None:
-            folder, at = choose_folder(config), None
-        else:
-            folder, at = _find_checkpoint(resume)
         trainer = Trainer(config, folder, at)
-    except (ValueError, EngineLost) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except EngineLost as error:
+        raise ValueError(error) from error
     if is_first():
         _print_beginning(config, trainer)
     with _stopping_on_signals(trainer):
-        result = trainer.run()
+        result = _run(trainer, folder)
         if is_first():
             _print_result(result)
     if trainer.failure is not None:
@@ -84,6 +93,16 @@ def _run(arguments: list[str]) -> int:
     if result.summary["interrupted"]:
         return 128 + signal.Signals[result.summary["ended_by"]]
     return 0
+
+
+def _run(trainer: "Trainer", folder: Path) -> "Result":
+    try:
+        return trainer.run()
+    except Exception as error:  # The settings were checked before.
+        raise RuntimeError(
+            f"training ended by an error after {trainer.timesteps:,} environment "
+            f"steps; from its last checkpoint it continues with --resume {folder}"
+        ) from error
 
 
 def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
@@ -129,7 +148,7 @@ def _find_checkpoint(resume: str) -> tuple[Path, Literal["newest"] | int]:
 
 
 @contextmanager
-def _stopping_on_signals(trainer: Trainer) -> Iterator[None]:
+def _stopping_on_signals(trainer: "Trainer") -> Iterator[None]:
     """End the run in good order on Ctrl-C or SIGTERM; a second one ends it at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -146,14 +165,14 @@ def _stopping_on_signals(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _print_beginning(config: TrainConfig, trainer: Trainer) -> None:
+def _print_beginning(config: TrainConfig, trainer: "Trainer") -> None:
     if twin := native_equivalent(config.env):
         print(f"note: --env {twin} is the same task, stepped natively and faster")
     if trainer.vectorization is not None:
         print(f"simulations: {trainer.vectorization}")
 
 
-def _print_result(result: Result) -> None:
+def _print_result(result: "Result") -> None:
     summary: dict[str, Any] = result.summary
     if summary["interrupted"]:
         print(f"stopped; continue with --resume {result.folder}")
@@ -169,7 +188,3 @@ def _print_result(result: Result) -> None:
     )
     print(f"run folder: {result.folder}")
     print(f"curves:     tensorboard --logdir {result.folder}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,6 +8,7 @@ import numpy as np
 from pes_rl.agents import Report
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import Particles
+from pes_rl.envs.rollout.environment import return_from_loss
 from pes_rl.learner.evaluation import Evaluation
 from pes_rl.learner.learner import Learner, TrainState
 from pes_rl.runtime.multihost import on_host
@@ -60,7 +61,7 @@ def training_row(
         reports: In NumPy, with a leading axis over the updates.
         counters: After the updates.
         learner: Of the run.
-        reward_shift: What training took off each reward; returns have it back.
+        reward_shift: What training subtracted from each reward; it is added back.
     """
     episodes = reports.episodes.sum()
     row = {
@@ -78,8 +79,8 @@ def training_row(
         row["train/sigma"] = float(sigma)
     if episodes > 0:
         length = float(reports.episode_steps.sum() / episodes)
-        shifted = float(-reports.episode_loss.sum() / episodes)
-        row["rollout/ep_rew_mean"] = shifted + reward_shift * length
+        loss = float(reports.episode_loss.sum() / episodes)
+        row["rollout/ep_rew_mean"] = return_from_loss(loss, length, reward_shift)
         row["rollout/ep_len_mean"] = length
     return row
 

@@ -12,7 +12,7 @@ from pes_rl.config.train_config import TrainConfig
 from pes_rl.learner.learner import TrainState
 from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
 from pes_rl.run_folder.writer import open_folder
-from pes_rl.runtime.multihost import all_or_none, check_alike
+from pes_rl.runtime.multihost import check_same, run_on_all_or_raise
 from pes_rl.training.checkpoints import Checkpoints
 from pes_rl.training.counters import Counters
 from pes_rl.training.metrics import COLUMNS, clock_row
@@ -75,19 +75,21 @@ class Recorder:
         self.restored: TrainState | None = None
         self.counters = Counters()
         if resume is None:
-            self._folder = all_or_none(lambda: open_folder(folder, COLUMNS))
+            self._folder = run_on_all_or_raise(lambda: open_folder(folder, COLUMNS))
             self._checkpoints = Checkpoints(folder / "checkpoints")
             return
         self._checkpoints = Checkpoints(folder / "checkpoints")
-        at = all_or_none(lambda: self._checkpoints.choose(resume))
-        all_or_none(lambda: check_alike("checkpoints", at))
+        at = run_on_all_or_raise(lambda: self._checkpoints.choose(resume))
+        run_on_all_or_raise(lambda: check_same("checkpoints", at))
         if at is not None:
-            self.restored, self.counters = all_or_none(
+            self.restored, self.counters = run_on_all_or_raise(
                 lambda: self._checkpoints.restore(at, state)
             )
         # Only now: a checkpoint that cannot be read leaves the log as it is.
         keep_until = -1 if at is None else at
-        self._folder = all_or_none(lambda: open_folder(folder, COLUMNS, keep_until))
+        self._folder = run_on_all_or_raise(
+            lambda: open_folder(folder, COLUMNS, keep_until)
+        )
 
     def write_config(self, config: TrainConfig, vectorization: str | None) -> None:
         """Write `config.json`.
@@ -95,7 +97,9 @@ class Recorder:
         Raises:
             ValueError: If it cannot be written.
         """
-        all_or_none(lambda: self._folder.write_config(asdict(config), vectorization))
+        run_on_all_or_raise(
+            lambda: self._folder.write_config(asdict(config), vectorization)
+        )
 
     def log(
         self,

@@ -1,6 +1,6 @@
 """Requests to stop a run before its budget is spent, agreed on by all processes."""
 
-from pes_rl.runtime.multihost import first_said
+from pes_rl.runtime.multihost import first_message
 
 
 class StopRequests:
@@ -31,9 +31,9 @@ class StopRequests:
             solved: Whether this process saw the threshold reached. An evaluation can
                 fail in one process alone, so processes may differ in this.
         """
-        self._agreed_interrupt = first_said(self._interrupt_request)
+        self._agreed_interrupt = first_message(self._interrupt_request)
         threshold = "the threshold" if solved else None
-        self._agreed_stop = first_said(self._stop_request or threshold)
+        self._agreed_stop = first_message(self._stop_request or threshold)
         return self.reason is not None
 
     @property

@@ -13,9 +13,10 @@ import numpy as np
 from pes_rl.assembly.assemble import Assembly, assemble
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import EngineLost
+from pes_rl.envs.rollout.environment import return_from_loss
 from pes_rl.learner.evaluation import Evaluation, Evaluator
 from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
-from pes_rl.runtime.multihost import all_or_none, check_alike, is_first
+from pes_rl.runtime.multihost import check_same, is_first, run_on_all_or_raise
 from pes_rl.runtime.progress import Progress
 from pes_rl.training.callbacks import Callback
 from pes_rl.training.lockstep import Steps, run_alone
@@ -67,13 +68,13 @@ class Trainer:
         _check_same_settings(config)
         # Before anything imports MuJoCo, which reads MUJOCO_GL only then.
         films = config.video_interval is not None and is_first()
-        video = all_or_none(lambda: [VideoCallback(config)] if films else [])
+        video = run_on_all_or_raise(lambda: [VideoCallback(config)] if films else [])
         self._callbacks = [*video, *callbacks]
         self._stop_requests = StopRequests()
         self.failure: str | None = None
         self._extra_evaluations = 0
         self._particle_returns = np.empty(0)  # of the last unroll
-        self._parts = assembly or all_or_none(lambda: assemble(config))
+        self._parts = assembly or run_on_all_or_raise(lambda: assemble(config))
         self._owns_parts = assembly is None
         self._lost_before = self._parts.lost_workers()
         policy_key, learner_key, self._eval_key = jax.random.split(
@@ -86,7 +87,7 @@ class Trainer:
         if resume is None:
             self._counters.next_checkpoint = config.checkpoint_interval
         restored = self._recorder.restored
-        self._state = state if restored is None else learner.go_on(restored)
+        self._state = state if restored is None else learner.resume(restored)
         self._recorder.write_config(config, self.vectorization)
         self._start = time.perf_counter() - self._counters.wall_seconds
 
@@ -183,7 +184,7 @@ class Trainer:
         reports = jax.tree.map(np.asarray, reports)
         counters.add_updates(reports, time.perf_counter() - start)
         self._count_lost_workers()
-        self._particle_returns = -reports.particle_loss[-1]
+        self._particle_returns = return_from_loss(reports.particle_loss[-1])
         row = training_row(self._state, reports, counters, learner, config.reward_shift)
         if counters.timesteps >= counters.next_evaluation:
             yield from self._evaluate_and_log(row, progress)
@@ -284,4 +285,4 @@ def _check_same_settings(config: TrainConfig) -> None:
     """
     logdir = None if config.logdir is None else "named"
     compared = replace(config, logdir=logdir)
-    all_or_none(lambda: check_alike("settings", compared))
+    run_on_all_or_raise(lambda: check_same("settings", compared))

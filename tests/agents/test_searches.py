@@ -17,7 +17,7 @@ from pes_rl.agents import (
 )
 from pes_rl.agents.random_search import draw_uniformly
 from pes_rl.learner.learner import Learner
-from pes_rl.learner.optimizer import Step
+from pes_rl.learner.optimizer import OptimizerConfig
 
 NUM_PAIRS, SIGMA, HORIZON, DIVERGED_LOSS, RADIUS = 4, 0.7, 6, -100.0, 2.0
 THETA = jnp.array([0.25, -0.5])
@@ -118,7 +118,7 @@ def test_plain_sgd_of_rate_one_goes_to_the_best_parameters():
     learner = Learner(
         counting.ROLLOUTS["host"](HORIZON),
         RandomSearch(8, RADIUS),
-        Step("sgd", 1.0),
+        OptimizerConfig("sgd", 1.0),
         total_timesteps=1000,
     )
     state = learner.init(THETA, jax.random.key(0))

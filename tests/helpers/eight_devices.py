@@ -22,7 +22,7 @@ import numpy as np
 from pes_rl.envs import DeviceRollout, ObservationMoments
 from pes_rl.envs.rollout.sharding import ShardedRollout, shard
 from pes_rl.learner.learner import Learner
-from pes_rl.learner.optimizer import Step
+from pes_rl.learner.optimizer import OptimizerConfig
 
 DEVICES, NUM_PAIRS, UPDATES = 8, 16, 6
 COLLECTIVE = re.compile(
@@ -45,7 +45,7 @@ def make_learner(name: str, devices: int) -> Learner:
     rollout = shard(plain, devices, option, count)
     assert isinstance(rollout, ShardedRollout) == (devices > 1)
     moments = ObservationMoments.empty(2) if how else None
-    step = Step("adam", 0.01)
+    step = OptimizerConfig("adam", 0.01)
     return Learner(rollout, estimator, step, 10_000, observations=moments)
 
 

@@ -14,7 +14,7 @@ from pes_rl.graphics.figures import (
     draw_learning_curves,
     share_reached,
 )
-from pes_rl.run_folder.writer import RunFolder, maker
+from pes_rl.run_folder.writer import RunFolder, version_and_commit
 from pes_rl.studies import runner
 from pes_rl.studies.outcomes import Outcome, read_curves
 from pes_rl.studies.report import (
@@ -84,7 +84,7 @@ def test_a_study_leaves_its_results_and_is_not_run_twice(folder, capsys):
     assert "| PES, short | 2 |" in table
     captured = capsys.readouterr()
     assert table in captured.out
-    assert f"Made by {maker()}." in table
+    assert f"Made by {version_and_commit()}." in table
     assert "warning" not in captured.err
 
     made = folder.parent / "runs" / "compare"
@@ -94,7 +94,7 @@ def test_a_study_leaves_its_results_and_is_not_run_twice(folder, capsys):
     content = json.loads(cut_off.read_text())
     cut_off.write_text(json.dumps({**content, "interrupted": True}))
     older = next(path.parent for path in summaries if path != cut_off) / "config.json"
-    older.write_text(older.read_text().replace(maker(), "pes-rl 0.0.9"))
+    older.write_text(older.read_text().replace(version_and_commit(), "pes-rl 0.0.9"))
     assert compare.main([str(folder / "study.toml"), "--jobs", "1"]) == 0
     warning = capsys.readouterr().err
     assert "warning: runs made by pes-rl" in warning

@@ -10,7 +10,7 @@ import pytest
 
 from pes_rl.agents import antithetic_perturbations, episode_noise, orthogonal_rows
 from pes_rl.agents.core import perturbations
-from pes_rl.agents.core.estimator import MANY_FLOATS, signal_to_noise
+from pes_rl.agents.core.estimator import MATMUL_THRESHOLD, signal_to_noise
 from pes_rl.agents.core.noise import _product, normal_rows, uniform_rows
 from pes_rl.agents.core.perturbations import draw_antithetic
 from pes_rl.agents.nres import episode_perturbations
@@ -152,7 +152,7 @@ def test_the_noise_of_an_episode_is_orthogonal_to_that_of_others_of_its_index():
         np.testing.assert_allclose(noise[there], whole[there], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [3, MANY_FLOATS])
+@pytest.mark.parametrize("size", [3, MATMUL_THRESHOLD])
 @pytest.mark.parametrize("num_pairs", [4, 5])
 def test_the_signal_to_noise_ratio_is_that_of_the_two_halves(num_pairs, size):
     shape = (2 * num_pairs, size)  # of five pairs the last is out

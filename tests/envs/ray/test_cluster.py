@@ -34,7 +34,7 @@ def test_an_address_without_a_cluster_is_one_clear_error(address, reason, monkey
 )
 def test_an_address_of_something_else_is_one_clear_error(answer, reason, monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray_cluster, "KNOCK_SECONDS", 0.5)
+    monkeypatch.setattr(ray_cluster, "REACH_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

@@ -19,16 +19,16 @@ import pytest
 
 ray = pytest.importorskip("ray")
 
-from crews import LocalCrew, counting_slice  # noqa: E402
 from ray.exceptions import ObjectLostError  # noqa: E402
+from worker_pools import LocalWorkerPool, counting_worker  # noqa: E402
 
 from pes_rl.agents import PES  # noqa: E402
 from pes_rl.assembly.assemble import assemble  # noqa: E402
 from pes_rl.config.train_config import make_config  # noqa: E402
 from pes_rl.envs import EngineLost  # noqa: E402
-from pes_rl.envs.ray import cluster as ray_cluster, pool as ray_crew  # noqa: E402
+from pes_rl.envs.ray import cluster as ray_cluster, pool as ray_pool  # noqa: E402
 from pes_rl.envs.ray.cluster import connect  # noqa: E402
-from pes_rl.envs.ray.pool import RayCrew  # noqa: E402
+from pes_rl.envs.ray.pool import RayWorkerPool  # noqa: E402
 from pes_rl.envs.ray.rollout import RayRollout  # noqa: E402
 
 # Ray's own: processes that it leaves to its daemons.
@@ -53,20 +53,20 @@ def local_ray():
 
 
 @pytest.fixture(scope="module")
-def crew():
+def pool():
     """Two workers that hold counting environments whose states cannot be copied."""
-    return RayCrew(partial(counting_slice, False), 2, 1, timeout=60)
+    return RayWorkerPool(partial(counting_worker, False), 2, 1, timeout=60)
 
 
-def await_all(crew: RayCrew) -> None:
-    ray.wait([seat.pid for seat in crew.seats], num_returns=len(crew))
+def await_all(pool: RayWorkerPool) -> None:
+    ray.wait([handle.pid for handle in pool.handles], num_returns=len(pool))
 
 
-def estimates(crew: Any, disturb: Any = None) -> Any:
+def estimates(pool: Any, disturb: Any = None) -> Any:
     """Gradients of three updates, `disturb()` before the last of them."""
-    if isinstance(crew, RayCrew):
-        await_all(crew)
-    rollout = RayRollout(crew, 20, can_copy=False)
+    if isinstance(pool, RayWorkerPool):
+        await_all(pool)
+    rollout = RayRollout(pool, 20, can_copy=False)
     estimator, theta = PES(4, 2, 0.5), jnp.array([0.3, -0.2])
     state, results = estimator.init(rollout, theta, jax.random.key(0)), []
     for update in range(3):
@@ -78,55 +78,55 @@ def estimates(crew: Any, disturb: Any = None) -> Any:
     return results
 
 
-def test_what_is_shared_is_a_reference_if_large_and_itself_if_small(crew):
-    small = np.zeros(ray_crew.SMALL_BYTES // 4 - 2, np.float32), 0.1
-    assert crew.share(small) is small
-    reference = crew.share((*small, 0.1))
+def test_what_is_shared_is_a_reference_if_large_and_itself_if_small(pool):
+    small = np.zeros(ray_pool.SMALL_BYTES // 4 - 2, np.float32), 0.1
+    assert pool.share(small) is small
+    reference = pool.share((*small, 0.1))
     np.testing.assert_array_equal(ray.get(reference)[0], small[0])
 
 
-def test_rays_workers_do_as_those_in_this_process(crew):
-    expected = estimates(LocalCrew(partial(counting_slice, False), 2))
-    jax.tree.map(np.testing.assert_array_equal, estimates(crew), expected)
+def test_rays_workers_do_as_those_in_this_process(pool):
+    expected = estimates(LocalWorkerPool(partial(counting_worker, False), 2))
+    jax.tree.map(np.testing.assert_array_equal, estimates(pool), expected)
 
 
-def test_a_worker_killed_in_mid_unroll_costs_its_own_particles_alone(crew, caplog):
+def test_a_worker_killed_in_mid_unroll_costs_its_own_particles_alone(pool, caplog):
     def kill() -> None:
         # It stands still when its share comes, and dies over it.
-        os.kill(crew.pids[1], signal.SIGSTOP)
-        threading.Timer(0.5, os.kill, (crew.pids[1], signal.SIGKILL)).start()
+        os.kill(pool.pids[1], signal.SIGSTOP)
+        threading.Timer(0.5, os.kill, (pool.pids[1], signal.SIGKILL)).start()
 
-    local = LocalCrew(partial(counting_slice, False), 2)
+    local = LocalWorkerPool(partial(counting_worker, False), 2)
     expected = estimates(local, lambda: local.dying.add(1))
-    before = crew.lost
-    jax.tree.map(np.testing.assert_array_equal, estimates(crew, kill), expected)
-    assert crew.lost == before + 1
+    before = pool.lost
+    jax.tree.map(np.testing.assert_array_equal, estimates(pool, kill), expected)
+    assert pool.lost == before + 1
     assert "worker 1 of 2 died; another takes over" in caplog.text
 
 
-def test_a_hanging_worker_is_given_up_after_the_stated_time(crew, caplog):
-    crew.timeout, patience = 3.0, crew.timeout
-    local = LocalCrew(partial(counting_slice, False), 2)
+def test_a_hanging_worker_is_given_up_after_the_stated_time(pool, caplog):
+    pool.timeout, patience = 3.0, pool.timeout
+    local = LocalWorkerPool(partial(counting_worker, False), 2)
     expected = estimates(local, lambda: local.dying.add(0))
-    results = estimates(crew, lambda: os.kill(crew.pids[0], signal.SIGSTOP))
-    crew.timeout = patience
+    results = estimates(pool, lambda: os.kill(pool.pids[0], signal.SIGSTOP))
+    pool.timeout = patience
     jax.tree.map(np.testing.assert_array_equal, results, expected)
     assert "worker 0 of 2 has not answered for 3 s" in caplog.text
 
 
 def test_a_head_that_is_gone_ends_the_crew(monkeypatch):
     monkeypatch.setattr(ray_cluster, "SILENT_SECONDS", 0.0)
-    crew = RayCrew(Member, 1, 0, timeout=60)
-    assert crew.work([("where", ())]) == crew.pids
-    crew._head.address, crew._head._next = "127.0.0.1:1", 0.0
+    pool = RayWorkerPool(Member, 1, 0, timeout=60)
+    assert pool.work([("where", ())]) == pool.pids
+    pool._head.address, pool._head._next = "127.0.0.1:1", 0.0
     for _ in range(2):
         with pytest.raises(EngineLost, match="has not answered for 0 s"):
-            crew.work([("where", ())])
+            pool.work([("where", ())])
 
 
 def test_an_answer_that_went_with_its_machine_is_given_by_another(monkeypatch):
-    crew, get, lost = RayCrew(Member, 1, 0, timeout=60), ray.get, []
-    (first,) = crew.work([("where", ())])
+    pool, get, lost = RayWorkerPool(Member, 1, 0, timeout=60), ray.get, []
+    (first,) = pool.work([("where", ())])
 
     def lose_one(reference: Any) -> Any:
         if not lost:
@@ -135,40 +135,42 @@ def test_an_answer_that_went_with_its_machine_is_given_by_another(monkeypatch):
         return get(reference)
 
     monkeypatch.setattr(ray, "get", lose_one)
-    (second,) = crew.work([("where", ())])
-    assert second == crew.pids[0] != first
-    assert crew.lost == 1
+    (second,) = pool.work([("where", ())])
+    assert second == pool.pids[0] != first
+    assert pool.lost == 1
 
 
 def test_without_copies_nobody_waits_for_a_worker_that_is_not_there(caplog):
-    crew = RayCrew(Member, 2, 0, timeout=60)
+    pool = RayWorkerPool(Member, 2, 0, timeout=60)
     calls = [("where", ())] * 2
-    first = crew.work(calls, calls.__getitem__)
-    assert first == crew.pids
+    first = pool.work(calls, calls.__getitem__)
+    assert first == pool.pids
     os.kill(first[1], signal.SIGSTOP)
     threading.Timer(0.5, os.kill, (first[1], signal.SIGKILL)).start()
-    assert crew.work(calls, calls.__getitem__) == [first[0], None]
-    assert crew.work(calls, calls.__getitem__, by_anyone=True) == [first[0]] * 2
-    await_all(crew)
-    assert crew.work(calls, lambda s: None) == [None, None]  # Neither holds its share.
-    assert crew.work(calls, calls.__getitem__) == crew.pids
-    assert crew.work(calls, lambda s: None) == crew.pids  # Now they do.
+    assert pool.work(calls, calls.__getitem__) == [first[0], None]
+    assert (
+        pool.work(calls, calls.__getitem__, allow_reassignment=True) == [first[0]] * 2
+    )
+    await_all(pool)
+    assert pool.work(calls, lambda s: None) == [None, None]  # Neither holds its share.
+    assert pool.work(calls, calls.__getitem__) == pool.pids
+    assert pool.work(calls, lambda s: None) == pool.pids  # Now they do.
 
 
 def test_all_workers_lost_in_each_unroll_end_the_crew(monkeypatch):
-    monkeypatch.setattr(ray_crew, "_ATTEMPTS", 2)
-    crew = RayCrew(Member, 1, 0, timeout=60)
+    monkeypatch.setattr(ray_pool, "_ATTEMPTS", 2)
+    pool = RayWorkerPool(Member, 1, 0, timeout=60)
     calls = [("die", ())]
-    assert crew.work(calls, calls.__getitem__) == [None]
+    assert pool.work(calls, calls.__getitem__) == [None]
     with pytest.raises(EngineLost, match="all Ray workers were lost in each of 2"):
-        crew.work(calls, calls.__getitem__)
+        pool.work(calls, calls.__getitem__)
 
 
 def test_a_worker_that_cannot_start_says_why():
-    crew = RayCrew(partial(int, "no number"), 1, 0, timeout=60)
+    pool = RayWorkerPool(partial(int, "no number"), 1, 0, timeout=60)
     message = "a Ray worker cannot start: ValueError: invalid literal for int"
     with pytest.raises(ValueError, match=message):
-        crew.work([("bit_length", ())])
+        pool.work([("bit_length", ())])
 
 
 class Member:
@@ -190,58 +192,58 @@ class Member:
 
 
 def test_a_worker_that_joins_late_is_used(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(ray_crew, "START_SECONDS", 1.0)
+    monkeypatch.setattr(ray_pool, "START_SECONDS", 1.0)
     build = partial(Member, str(tmp_path / "first"))
-    crew = RayCrew(build, 2, 0, timeout=60)
-    ray.wait([seat.pid for seat in crew.seats], num_returns=1)
-    answers = crew.work([("where", ())] * 2)
+    pool = RayWorkerPool(build, 2, 0, timeout=60)
+    ray.wait([handle.pid for handle in pool.handles], num_returns=1)
+    answers = pool.work([("where", ())] * 2)
     assert answers[0] == answers[1]  # The one that is there does the other's share.
     assert "1 of 2 workers are there, and the cluster has" in caplog.text
-    await_all(crew)
-    assert crew.work([("where", ())] * 2) == crew.pids
-    assert len(set(crew.pids)) == 2 and crew.lost == 0
+    await_all(pool)
+    assert pool.work([("where", ())] * 2) == pool.pids
+    assert len(set(pool.pids)) == 2 and pool.lost == 0
 
 
 def test_a_share_that_kills_its_workers_ends_the_crew(monkeypatch, caplog):
-    monkeypatch.setattr(ray_crew, "_ATTEMPTS", 2)
-    crew = RayCrew(Member, 2, 0, timeout=60)
+    monkeypatch.setattr(ray_pool, "_ATTEMPTS", 2)
+    pool = RayWorkerPool(Member, 2, 0, timeout=60)
     for _ in range(2):  # What is given up stays so.
         with pytest.raises(EngineLost, match="2 Ray workers in a row were lost over"):
-            crew.work([("where", ()), ("die", ())])
-    assert crew.lost == 2
+            pool.work([("where", ()), ("die", ())])
+    assert pool.lost == 2
     assert caplog.text.count("died; another takes over") == 2
 
 
 def test_deaths_before_the_start_count_apart_and_in_a_row(monkeypatch, caplog):
-    monkeypatch.setattr(ray_crew, "_ATTEMPTS", 2)
-    crew = RayCrew(partial(os._exit, 1), 1, 0, timeout=60)
+    monkeypatch.setattr(ray_pool, "_ATTEMPTS", 2)
+    pool = RayWorkerPool(partial(os._exit, 1), 1, 0, timeout=60)
     with pytest.raises(EngineLost, match="2 Ray workers in a row were lost before"):
-        crew.work([("where", ())])
+        pool.work([("where", ())])
     assert caplog.text.count("died before it had started; another") == 2
 
 
 def test_deaths_with_answers_between_them_never_end_a_crew(monkeypatch):
-    monkeypatch.setattr(ray_crew, "_ATTEMPTS", 2)
-    crew = RayCrew(Member, 1, 0, timeout=60)
+    monkeypatch.setattr(ray_pool, "_ATTEMPTS", 2)
+    pool = RayWorkerPool(Member, 1, 0, timeout=60)
     for deaths in range(4):
-        (pid,) = crew.work([("where", ())])
-        assert crew.lost == deaths
+        (pid,) = pool.work([("where", ())])
+        assert pool.lost == deaths
         os.kill(pid, signal.SIGKILL)
 
 
 def test_a_crew_that_is_let_go_leaves_its_cpus_to_the_next():
     for _ in range(3):
-        crew = RayCrew(Member, 1, 2, timeout=60)  # of 4, some of them others'
-        assert crew.work([("where", ())]) == crew.pids
-        crew.close()
+        pool = RayWorkerPool(Member, 1, 2, timeout=60)  # of 4, some of them others'
+        assert pool.work([("where", ())]) == pool.pids
+        pool.close()
 
 
 def test_no_worker_in_time_is_one_clear_error(monkeypatch):
-    monkeypatch.setattr(ray_crew, "START_SECONDS", 0.5)
-    crew = RayCrew(Member, 1, 99, timeout=60)
+    monkeypatch.setattr(ray_pool, "START_SECONDS", 0.5)
+    pool = RayWorkerPool(Member, 1, 99, timeout=60)
     message = "no worker has started for 0 s; .* 1 workers want 99 each"
     with pytest.raises(ValueError, match=message):
-        crew.work([("where", ())])
+        pool.work([("where", ())])
 
 
 def test_swimmer_is_the_same_to_the_bit_with_workers_one_of_them_killed():
@@ -251,7 +253,7 @@ def test_swimmer_is_the_same_to_the_bit_with_workers_one_of_them_killed():
         state = parts.learner.init(theta, jax.random.key(1))
         for update in range(4):
             if workers and update == 2:
-                pid = parts.learner._rollout.crew.pids[1]  # type: ignore[attr-defined]
+                pid = parts.learner._rollout.pool.pids[1]  # type: ignore[attr-defined]
                 os.kill(pid, signal.SIGKILL)
             state, _ = parts.learner.run(state, 1)
         assert parts.lost_workers() == (1 if workers else 0)

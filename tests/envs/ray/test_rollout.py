@@ -1,6 +1,6 @@
 """Slices of particles on workers: the same to the bit, whoever dies.
 
-The crew is in this process; tests/envs/ray/test_pool.py has Ray's.
+The pool is in this process; tests/envs/ray/test_pool.py has Ray's.
 """
 
 import sys
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from crews import LocalCrew, counting_slice
+from worker_pools import LocalWorkerPool, counting_worker
 
 from pes_rl.agents import ES, GPES, NRES, PES, RandomSearch, TruncatedES
 from pes_rl.agents.core import perturbations
@@ -21,18 +21,18 @@ from pes_rl.assembly.assemble import assemble
 from pes_rl.config.train_config import make_config
 from pes_rl.envs import HostRollout, ObservationMoments
 from pes_rl.envs.ray.rollout import RayRollout
-from pes_rl.envs.ray.worker_rollout import SliceRollout
+from pes_rl.envs.ray.worker_rollout import WorkerRollout
 from pes_rl.learner.learner import Learner
-from pes_rl.learner.optimizer import Step
+from pes_rl.learner.optimizer import OptimizerConfig
 
 NUM_PAIRS = 6
 THETA = jnp.array([0.3, -0.2])
-STEP = Step("sgd", 0.01)
+STEP = OptimizerConfig("sgd", 0.01)
 
 
 def on_workers(num_workers: int, can_copy: bool = True) -> Any:
-    crew = LocalCrew(partial(counting_slice, can_copy), num_workers)
-    return RayRollout(crew, 20, can_copy)
+    pool = LocalWorkerPool(partial(counting_worker, can_copy), num_workers)
+    return RayRollout(pool, 20, can_copy)
 
 
 def train(
@@ -50,9 +50,9 @@ def train(
     state, reports = learner.init(THETA, jax.random.key(4)), []
     for update in range(5):
         if update == dies_at:
-            rollout.crew.dying = {1}
+            rollout.pool.dying = {1}
         if update == joins_at:
-            rollout.crew.absent = set()
+            rollout.pool.absent = set()
         state, report = learner.run(state, 1)
         reports.append(report)
     return state, reports
@@ -98,7 +98,7 @@ def test_without_copies_episodes_under_way_are_lost_and_accumulators_cleared():
     state = estimator.init(rollout, THETA, jax.random.key(0))
     _, state, _ = estimator.estimate(rollout, THETA, state, jax.random.key(1))
     assert np.asarray(state.accumulator).any(1).all()
-    rollout.crew.dying = {1}  # It has particles 4 to 7.
+    rollout.pool.dying = {1}  # It has particles 4 to 7.
     _, after, report = estimator.estimate(rollout, THETA, state, jax.random.key(2))
     lost = np.arange(12) // 4 == 1
     np.testing.assert_array_equal(report.arrived, ~lost)
@@ -116,20 +116,20 @@ def test_without_copies_episodes_under_way_are_lost_and_accumulators_cleared():
     assert report.arrived.all()
     whole = on_workers(1, can_copy=False)
     first = whole.reset(jax.random.key(0), NUM_PAIRS)
-    begun = whole.crew.workers[0].begin(whole._next_episodes(_later(first.clock)))
+    begun = whole.pool.workers[0].begin(whole._next_episodes(_later(first.clock)))
     drawn = later.particles.state.observation[lost, 1]
     np.testing.assert_array_equal(drawn, begun.state.observation[lost, 1])
 
 
 def test_without_copies_a_worker_that_is_not_there_costs_its_particles_alone():
     rollout = on_workers(3, can_copy=False)
-    rollout.crew.absent = {1}
+    rollout.pool.absent = {1}
     estimator = PES(NUM_PAIRS, 2, 0.1)
     state = estimator.init(rollout, THETA, jax.random.key(0))
     absent = np.arange(12) // 4 == 1
     for update in range(3):
         if update == 2:  # It joins.
-            rollout.crew.absent = set()
+            rollout.pool.absent = set()
         assert not state.particles.clock.elapsed[absent].any()
         key = jax.random.key(update + 1)
         _, state, report = estimator.estimate(rollout, THETA, state, key)
@@ -149,7 +149,7 @@ def test_without_copies_a_worker_that_is_not_there_costs_its_particles_alone():
 def test_whole_episodes_are_played_by_whoever_is_there(name):
     alone, expected = train(counting.host_rollout(), ESTIMATORS[name])
     rollout = on_workers(3, can_copy=False)
-    rollout.crew.absent = {0}
+    rollout.pool.absent = {0}
     state, reports = train(rollout, ESTIMATORS[name], joins_at=2)
     np.testing.assert_array_equal(state.theta, alone.theta)
     jax.tree.map(np.testing.assert_array_equal, reports, expected)
@@ -190,8 +190,8 @@ class Drifting:
         return np.zeros((len(drift), 1)), -drift, np.zeros(len(drift), bool)
 
 
-def drifting_slice() -> SliceRollout:
-    return SliceRollout(HostRollout(Drifting(), lambda theta, _: theta, 6))
+def drifting_slice() -> WorkerRollout:
+    return WorkerRollout(HostRollout(Drifting(), lambda theta, _: theta, 6))
 
 
 @pytest.mark.parametrize(
@@ -211,14 +211,14 @@ def test_an_update_without_the_lost_is_unbiased(estimator):
     mean of 30 draws is within 5 standard errors (missed with probability 3e-5 each),
     which are below 4%: an estimate that counts the lost as 0 is off by a quarter.
     """
-    rollout: Any = RayRollout(LocalCrew(drifting_slice, 4), 6, False)
-    learner = Learner(rollout, estimator, Step("sgd", 1.0), 10_000)
+    rollout: Any = RayRollout(LocalWorkerPool(drifting_slice, 4), 6, False)
+    learner = Learner(rollout, estimator, OptimizerConfig("sgd", 1.0), 10_000)
     draws = []
     for seed in range(30):
         state = learner.init(jnp.zeros(1), jax.random.key(seed))
         thetas = [0.0]
         for update in range(3):
-            rollout.crew.dying = {seed % 4} if update == 1 else set()
+            rollout.pool.dying = {seed % 4} if update == 1 else set()
             state, _ = learner.run(state, 1)
             thetas.append(float(state.theta[0]))
         draws.append(-np.diff(thetas))
@@ -233,7 +233,7 @@ def test_theta_stays_where_nothing_arrived():
     rollout = on_workers(1, can_copy=False)
     learner = Learner(rollout, PES(NUM_PAIRS, 2, 0.1), STEP, 10_000)
     state, _ = learner.run(learner.init(THETA, jax.random.key(0)), 1)
-    rollout.crew.dying = {0}
+    rollout.pool.dying = {0}
     after, report = learner.run(state, 1)
     np.testing.assert_array_equal(after.theta, state.theta)
     assert after.updates == 2 and report.env_steps.sum() == 0
@@ -241,14 +241,14 @@ def test_theta_stays_where_nothing_arrived():
 
 def test_an_update_sends_no_perturbations():
     def sent(num_parameters: int, num_pairs: int) -> int:
-        rollout: Any = RayRollout(LocalCrew(drifting_slice, 2), 6, False)
+        rollout: Any = RayRollout(LocalWorkerPool(drifting_slice, 2), 6, False)
         estimator, theta = PES(num_pairs, 2, 0.5), jnp.zeros(num_parameters)
         state = estimator.init(rollout, theta, jax.random.key(0))
-        before = rollout.crew.sent_bytes
+        before = rollout.pool.sent_bytes
         estimator.estimate(rollout, theta, state, jax.random.key(1))
-        return rollout.crew.sent_bytes - before
+        return rollout.pool.sent_bytes - before
 
-    # Theta alone, which the crew of this test sends to each of two workers and shares.
+    # Theta alone, which the pool of this test sends to each of two workers and shares.
     for num_pairs in (4, 40):
         more = sent(2001, num_pairs) - sent(1001, num_pairs)
         assert 4000 * 2 <= more <= 4000 * 3 + 100
@@ -267,7 +267,7 @@ def test_a_worker_draws_its_own_pairs_and_with_orthogonal_ones_their_blocks(
         return draw_in_blocks(draw, *where)
 
     monkeypatch.setattr(perturbations, "draw_in_blocks", recorded)
-    rollout: Any = RayRollout(LocalCrew(drifting_slice, 4), 6, False)
+    rollout: Any = RayRollout(LocalWorkerPool(drifting_slice, 4), 6, False)
     # Of sizes that no other test has traced.
     estimator, theta = ES(12, 0.25, orthogonal), jnp.zeros(3)
     state = estimator.init(rollout, theta, jax.random.key(0))

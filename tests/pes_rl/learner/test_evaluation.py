@@ -26,7 +26,7 @@ def large_policy(environment: Any) -> tuple[Policy, jax.Array]:
     )
     policy = Policy(environment.observation_size, low, high, hidden_sizes=(128, 128))
     theta = 0.1 * jax.random.normal(jax.random.key(1), (policy.num_parameters,))
-    assert EPISODES * theta.size > evaluation.ROWS
+    assert EPISODES * theta.size > evaluation.MAX_ROW_FLOATS
     return policy, theta
 
 
@@ -63,7 +63,7 @@ def test_on_a_device_an_evaluation_takes_no_memory_for_a_row_each(monkeypatch):
         return planned_bytes(compiled), compiled(theta, None, KEY)
 
     memory, one_row = evaluate()
-    monkeypatch.setattr(evaluation, "ROWS", EPISODES * theta.size)
+    monkeypatch.setattr(evaluation, "MAX_ROW_FLOATS", EPISODES * theta.size)
     memory_of_rows, row_each = evaluate()
     assert memory < 20 * theta.nbytes < EPISODES * theta.nbytes < memory_of_rows
     np.testing.assert_allclose(one_row.returns, row_each.returns, rtol=1e-4, atol=1e-5)

@@ -11,7 +11,7 @@ import pytest
 from pes_rl.agents import ES
 from pes_rl.envs import DeviceRollout
 from pes_rl.learner.learner import Learner
-from pes_rl.learner.optimizer import Step
+from pes_rl.learner.optimizer import OptimizerConfig
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Constant:
 def test_weight_decay_alone_shrinks_theta_by_the_learning_rate_times_itself():
     """Ten steps an update of a budget of 40: the rate falls from 0.5 by a quarter."""
     rollout = DeviceRollout(Constant(), horizon=5)
-    step = Step("sgd", 0.5, "linear", weight_decay=0.2)
+    step = OptimizerConfig("sgd", 0.5, "linear", weight_decay=0.2)
     learner = Learner(rollout, ES(1, 0.1), step, total_timesteps=40)
     theta = jnp.array([1.0, -2.0])
     state, _ = learner.run(learner.init(theta, jax.random.key(0)), 3)
@@ -40,7 +40,9 @@ def test_weight_decay_alone_shrinks_theta_by_the_learning_rate_times_itself():
 
 def test_a_budget_above_what_int32_counts_is_a_budget():
     rollout = DeviceRollout(Constant(), horizon=5)
-    learner = Learner(rollout, ES(1, 0.1), Step("sgd", 0.5), total_timesteps=10**11)
+    learner = Learner(
+        rollout, ES(1, 0.1), OptimizerConfig("sgd", 0.5), total_timesteps=10**11
+    )
     state, _ = learner.run(learner.init(jnp.zeros(2), jax.random.key(0)), 1)
     np.testing.assert_allclose(learner.progress(state), 1e-10, rtol=1e-5)
 
@@ -49,7 +51,9 @@ def test_a_budget_above_what_int32_counts_is_a_budget():
 def test_no_step_of_the_budget_is_lost_however_many_came_before(before):
     """The float32 nearest to 1e9 + 10 is 1e9."""
     rollout = DeviceRollout(Constant(), horizon=5)
-    learner = Learner(rollout, ES(1, 0.1), Step("sgd", 0.5), total_timesteps=10**10)
+    learner = Learner(
+        rollout, ES(1, 0.1), OptimizerConfig("sgd", 0.5), total_timesteps=10**10
+    )
     state = learner.init(jnp.zeros(2), jax.random.key(0))
     state = replace(state, steps=jnp.array([before, 0], jnp.uint32))
     state, _ = learner.run(state, 3)

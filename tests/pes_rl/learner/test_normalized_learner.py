@@ -14,7 +14,7 @@ import reference
 from pes_rl.agents import PES, antithetic_perturbations
 from pes_rl.envs import ObservationMoments
 from pes_rl.learner.learner import Learner
-from pes_rl.learner.optimizer import Step
+from pes_rl.learner.optimizer import OptimizerConfig
 
 NUM_PAIRS, LENGTH, SIGMA, HORIZON, RATE = 3, 5, 0.7, 8, 0.001
 THETA = np.array([0.25, -0.5], np.float32)
@@ -81,7 +81,7 @@ def make_learner(driver: str) -> Learner:
     return Learner(
         rollout,
         PES(NUM_PAIRS, LENGTH, SIGMA),
-        Step("sgd", RATE),
+        OptimizerConfig("sgd", RATE),
         total_timesteps=1000,
         observations=ObservationMoments.empty(2),
     )

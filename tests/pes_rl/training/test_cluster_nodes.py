@@ -84,17 +84,17 @@ def wait_for(condition: Any, seconds: float = 120.0) -> None:
 class NodeKiller(Callback):
     """Kills a node early in the run, and adds another when its worker is missing."""
 
-    def __init__(self, cluster: Cluster, crew: Any) -> None:
-        self.cluster, self.crew = cluster, crew
+    def __init__(self, cluster: Cluster, pool: Any) -> None:
+        self.cluster, self.pool = cluster, pool
         self.rows, self.rows_without, self.rows_after = 0, 0, 0
 
     def on_log(self, run: Any, row: Any) -> None:
         self.rows += 1
         if self.rows == 4:
-            wait_for(lambda: None not in self.crew.pids)
+            wait_for(lambda: None not in self.pool.pids)
             (node,) = self.cluster.worker_nodes
             node.kill_raylet(check_alive=False)
-        elif self.rows > 4 and None in self.crew.pids:
+        elif self.rows > 4 and None in self.pool.pids:
             self.rows_without += 1
             if self.rows_without == 5:
                 add_node(self.cluster)
@@ -133,7 +133,7 @@ def theta_without_ray(folder: Path, steps: int) -> np.ndarray:
 def test_a_node_dies_and_another_joins(tmp_path, cluster, caplog, env):
     config = settings(env, cluster)
     parts = assemble(config)
-    killer = NodeKiller(cluster, parts.crew)
+    killer = NodeKiller(cluster, parts.pool)
     run = Trainer(config, tmp_path / "run", assembly=parts, callbacks=[killer])
     result = run.run()
     assert killer.rows_after == 5 and result.summary["ended_by"] == "enough seen"

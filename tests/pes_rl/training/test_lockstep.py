@@ -14,7 +14,7 @@ from estimator_table import ESTIMATORS, make_rollout, theta_of
 from pes_rl import compare
 from pes_rl.learner.evaluation import make_evaluator
 from pes_rl.learner.learner import Learner
-from pes_rl.learner.optimizer import Step
+from pes_rl.learner.optimizer import OptimizerConfig
 from pes_rl.run_folder.policy_files import load_policy
 from pes_rl.studies import runner
 from pes_rl.studies.study import read_study
@@ -98,7 +98,7 @@ def test_a_run_in_lock_step_is_the_run_alone(name):
     What is counted is equal, and what is summed over particles is so but for rounding.
     """
     rollout = make_rollout("device", name)
-    learner = Learner(rollout, ESTIMATORS[name], Step("sgd", 0.01), 10_000)
+    learner = Learner(rollout, ESTIMATORS[name], OptimizerConfig("sgd", 0.01), 10_000)
     evaluate = make_evaluator(rollout, 3)
     ends = [(1, 2), (2, 3), (3, 3)]
     runs = [train(learner, evaluate, theta_of(name), *end) for end in ends]

@@ -43,18 +43,18 @@ SHORT: dict[str, Any] = {
 class Killer(Callback):
     """Kills a random worker some time after a row of the log, once all are there."""
 
-    def __init__(self, crew: Any) -> None:
-        self.crew, self.draw = crew, random.Random(7)
+    def __init__(self, pool: Any) -> None:
+        self.pool, self.draw = pool, random.Random(7)
         self.killed: set[int | None] = set()
         self.timers: list[threading.Timer] = []
 
     def on_log(self, run: Any, row: Any) -> None:
-        while None in self.crew.pids:
+        while None in self.pool.pids:
             time.sleep(0.1)
         # One that has died since is not missed before the next update.
-        if len(self.killed) == KILLS or self.killed.intersection(self.crew.pids):
+        if len(self.killed) == KILLS or self.killed.intersection(self.pool.pids):
             return
-        pid = self.draw.choice(self.crew.pids)
+        pid = self.draw.choice(self.pool.pids)
         self.killed.add(pid)
         # Later by up to an update or so: in the midst of one, or between two.
         timer = threading.Timer(
@@ -68,7 +68,7 @@ def train(folder: Any, workers: int) -> tuple[np.ndarray, Killer | None]:
     config = make_config("swimmer", "pes", workers=workers, **SHORT)
     parts, killer = assemble(config), None
     if workers:
-        killer = Killer(parts.learner._rollout.crew)  # type: ignore[attr-defined]
+        killer = Killer(parts.learner._rollout.pool)  # type: ignore[attr-defined]
     callbacks = [] if killer is None else [killer]
     result = Trainer(config, folder, assembly=parts, callbacks=callbacks).run()
     return result.theta, killer

@@ -1,4 +1,4 @@
-"""A crew in this process, and what workers hold in tests."""
+"""A pool in this process, and what workers hold in tests."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ import cloudpickle
 import counting
 
 from pes_rl.envs.ray.rollout import Call
-from pes_rl.envs.ray.worker_rollout import SliceRollout
+from pes_rl.envs.ray.worker_rollout import WorkerRollout
 
 
-class LocalCrew:
-    """As of `Crew`, one worker after another.
+class LocalWorkerPool:
+    """As of `WorkerPool`, one worker after another.
 
     Those in `dying` die over their next call, and are there again at the one after it.
     Those in `absent` are not there.
@@ -35,11 +35,11 @@ class LocalCrew:
         calls: Sequence[Call],
         instead: Callable[[int], Call | None] | None = None,
         *,
-        by_anyone: bool = False,
+        allow_reassignment: bool = False,
     ) -> list[Any]:
         answers = []
         for s, call in enumerate(calls):
-            answers.append(self._answer(s, call, instead, by_anyone))
+            answers.append(self._answer(s, call, instead, allow_reassignment))
         self.dying = set()
         return answers
 
@@ -48,7 +48,7 @@ class LocalCrew:
         s: int,
         call: Call | None,
         instead: Callable[[int], Call | None] | None,
-        by_anyone: bool,
+        allow_reassignment: bool,
     ) -> Any:
         w, dies = s, s in self.dying
         assert call is not None
@@ -58,7 +58,7 @@ class LocalCrew:
             self.workers[s] = self.build()
             self.fresh.add(s)
         if dies or s in self.absent:
-            if instead is not None and not by_anyone:
+            if instead is not None and not allow_reassignment:
                 return None
             w = next(w for w in range(len(self)) if w not in {s, *self.absent})
         if instead is not None and (w != s or s in self.fresh):
@@ -76,5 +76,5 @@ class LocalCrew:
         return cloudpickle.loads(message)
 
 
-def counting_slice(can_copy: bool = True) -> SliceRollout:
-    return SliceRollout(counting.host_rollout(can_copy=can_copy))
+def counting_worker(can_copy: bool = True) -> WorkerRollout:
+    return WorkerRollout(counting.host_rollout(can_copy=can_copy))
