@@ -32,8 +32,8 @@ from pes_rl.envs.rollout.host import take_copies
 from pes_rl.envs.rollout.observations import (
     ObservationMoments,
     ObservationSums,
+    empty_sums,
     median,
-    start_sums,
     sums_as_float32,
 )
 
@@ -226,7 +226,7 @@ class RayRollout:
         sums = None
         if sums_reference is not None:
             observation = particles.state.observation
-            sums = sums_as_float32(start_sums(observation, sums_reference))
+            sums = sums_as_float32(empty_sums(observation, sums_reference))
         loss = nothing.astype(np.float32)
         return after, Segment(loss, nothing, nothing, nothing, sums)
 

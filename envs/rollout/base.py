@@ -1,4 +1,4 @@
-"""The rollout engine's face: all that a gradient estimator knows of an environment."""
+"""The interface of the rollout engine: all that a gradient estimator needs of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from pes_rl.envs.rollout.observations import ObservationMoments
 
 
 class EngineLost(RuntimeError):
-    """The engine cannot simulate any more; the state before the unroll is whole."""
+    """The engine cannot simulate any more; the state before the unroll is still valid."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Particles:
-    """N particles between two unrolls: plain data, so they can be saved and restored.
+    """State of N particles between two unrolls: plain data that can be saved.
 
     Attributes:
-        state: The simulations' states, as the driver keeps them; leading axis N.
-        clock: Where each particle stands in its episodes.
-        loss: Loss so far of each running episode. # shape=(N,), dtype=float32
+        state: The simulations' states, in the driver's own form; leading axis N.
+        clock: Number and elapsed steps of each particle's episode.
+        loss: Loss so far of each current episode. # shape=(N,), dtype=float32
     """
 
     state: Any
@@ -33,14 +33,14 @@ class Particles:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Thetas:
-    """Parameters of N particles, and how to draw the same ones elsewhere.
+    """Parameters of N particles, and a function that draws them again elsewhere.
 
     Attributes:
-        rows: # shape=(N, D)
-        recipe: `recipe(rows=slice)` draws these of the rows again, to the bit, and no
-            others; a slice holds whole pairs, where there are pairs. A pytree of few
-            numbers: theta and a key, say, where the rows are N D numbers. It is what a
-            distant engine sends.
+        rows: The parameters. # shape=(N, D)
+        recipe: `recipe(rows=slice)` draws the rows of that slice again, identical to
+            the bit. Where particles form pairs, a slice holds whole pairs. The recipe
+            is a pytree of few numbers (theta and a key, for example) where the rows are
+            N D numbers, so an engine on several machines sends it in their place.
     """
 
     rows: jax.Array
@@ -48,41 +48,41 @@ class Thetas:
 
 
 def rows_of(thetas: jax.Array | Thetas) -> jax.Array:
-    """The parameters themselves. # shape=(N, D)."""
+    """The parameters as an array. # shape=(N, D)."""
     return thetas.rows if isinstance(thetas, Thetas) else thetas
 
 
 class Rollout(Protocol):
-    """Particles in, K steps, particles and a segment out.
+    """An engine that steps N particles for K steps and returns their losses.
 
-    Randomness is decided by `reset` alone: a particle's j-th episode starts from the
-    same state and sees the same noise whatever the others do.
+    The key of `reset` decides all randomness: a particle's j-th episode starts from the
+    same state and has the same noise whatever the other particles do.
     """
 
     @property
     def horizon(self) -> int | None:
-        """Steps T of the longest episode; None where episodes have no limit."""
+        """Time limit T of an episode, in steps; None for no limit."""
         ...
 
     @property
     def on_device(self) -> bool:
-        """Whether `unroll` can be traced by JAX (and so jitted and scanned)."""
+        """Whether JAX can trace `unroll`, and so jit and scan it."""
         ...
 
     @property
     def can_copy(self) -> bool:
-        """Whether `take` works: whether simulation states can be copied."""
+        """Whether `take` works, because simulation states can be copied."""
         ...
 
     @property
     def can_differentiate(self) -> bool:
-        """Whether `differentiable` works: whether simulations have derivatives."""
+        """Whether `differentiable` works, because simulations have derivatives."""
         ...
 
     def differentiable(self) -> "Rollout":
-        """The same rollout, whose `unroll` JAX can differentiate in either mode.
+        """This rollout with an `unroll` that JAX can differentiate in either mode.
 
-        A state's derivatives end where an episode does.
+        Derivatives do not pass from one episode to the next.
 
         Raises:
             ValueError: If simulations have no derivatives.
@@ -97,7 +97,7 @@ class Rollout(Protocol):
         members: int = 2,
         stagger: bool = False,
     ) -> Particles:
-        """Start `members * num_pairs` particles; see `episodes.start_clock`."""
+        """Start `members * num_pairs` particles; same arguments as `start_clock`."""
         ...
 
     def unroll(
@@ -112,34 +112,32 @@ class Rollout(Protocol):
 
         Args:
             particles: N particles.
-            thetas: Parameters of each particle, or a single row for all of them, which
-                is held once. # shape=(N, D) or (1, D)
+            thetas: Parameters of each particle, or one row that all of them share and
+                that is stored once. # shape=(N, D) or (1, D)
             length: Steps K.
-            single_episode: Stop each particle at its first end; it then waits at the
-                start of its next episode and is not simulated on.
+            single_episode: Stop each particle at the first end of an episode; it then
+                waits at the start of its next episode and is not simulated.
 
         Returns:
             The particles after the unroll and the segment, of K rows. Every particle
-            takes the first step, but for one whose simulation was lost to a worker's
-            death: no step of it is simulated, and it then is at the start of an
-            episode that it has not lived in yet.
+            takes the first step, except one whose simulation was lost because a worker
+            died: none of its steps is simulated, and it is then at the start of a new
+            episode.
         """
         ...
 
     def normalized(self, moments: ObservationMoments) -> "Rollout":
-        """The same rollout, of policies that see observations normalised by these.
+        """This rollout with observations normalised by these moments.
 
-        Its segments carry the sums of the observations acted on. See `observations`.
+        Its segments also hold sums over the observations that policies acted on.
 
         Raises:
-            ValueError: If what is unrolled has no observations.
+            ValueError: If the problem has no observations.
         """
         ...
 
     def take(self, particles: Particles, indices: Any) -> Particles:
-        """Copies of the particles at `indices`, in that order.
-
-        Leading axis M as `indices`.
+        """Copies of the particles at the M `indices`, in that order.
 
         Raises:
             ValueError: If the environment's states cannot be copied.

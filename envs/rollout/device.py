@@ -27,8 +27,8 @@ from pes_rl.envs.rollout.observations import (
     ObservationMoments,
     ObservationSums,
     add_observations,
+    empty_sums,
     median,
-    start_sums,
 )
 
 
@@ -159,7 +159,7 @@ class DeviceRollout:
         reference = median(observation)
         if self.axis is not None:  # one reference for all shares
             reference = median(lax.all_gather(reference, self.axis, tiled=True))
-        return start_sums(observation, reference)
+        return empty_sums(observation, reference)
 
     def _start(self, particles: Particles, length: int, single_episode: bool) -> _Carry:
         num_particles = particles.loss.shape[0]

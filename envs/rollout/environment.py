@@ -1,4 +1,8 @@
-"""What the device driver unrolls: problems written in JAX, policies among them."""
+"""What the drivers unroll: problems and environments, and the loss of a reward.
+
+Users maximise returns and the engine minimises losses. `loss_from_reward` and
+`return_from_loss` are the one place that knows the sign and the shift between them.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,27 +18,28 @@ from pes_rl.envs.rollout.observations import ObservationMoments
 class Problem(Protocol):
     """An unrolled system s_t = f(s_{t-1}; theta) with a loss at each step.
 
-    Both methods are pure, written for one particle, and vmapped by the driver. A
-    problem whose derivatives say nothing, as those of a loss that is constant in
-    pieces, has an attribute `differentiable` of False; without one it counts as True.
+    Both methods are pure and written for one particle; the driver vmaps them. A problem
+    whose derivatives are useless, such as those of a piecewise constant loss, has the
+    attribute `differentiable = False`; a missing attribute counts as True.
     """
 
     def init(self, key: jax.Array) -> Any:
-        """First state of an episode; all of the episode's randomness is in `key`."""
+        """First state of an episode; `key` decides all of the episode's randomness."""
         ...
 
     def step(self, theta: jax.Array, state: Any) -> tuple[Any, jax.Array, jax.Array]:
-        """One step: (state, loss, ended), the loss a float32 and `ended` a bool scalar.
+        """One step: (state, loss, ended), with a float32 and a bool scalar.
 
-        A loss that is not finite says that the simulation diverged.
+        A loss that is not finite means that the simulation diverged.
         """
         ...
 
 
 class DeviceEnvironment(Protocol):
-    """An environment in JAX: pure functions of one simulation.
+    """An environment written in JAX: pure functions of one simulation.
 
-    `step` returns (state, observation, reward, terminated).
+    `reset` returns (state, observation) and `step` returns (state, observation, reward,
+    terminated).
     """
 
     @property
@@ -94,10 +99,11 @@ class PolicyProblem:
     Attributes:
         environment: The environment.
         act: Maps (theta [D], observation [O]) to an action [A].
-        reward_shift: Taken from the reward of every step. Where episodes end early it
-            changes what is optimised: longer ones lose by it, or gain if it is
-            negative. Else it changes nothing but the variance.
-        normalizer: What observations are normalised by; None leaves them as they are.
+        reward_shift: Constant subtracted from the reward of every step. Where episodes
+            can end early it changes the objective: a positive one favours short
+            episodes, a negative one long episodes. Elsewhere it changes only the
+            variance.
+        normalizer: Moments that normalise the observations; None leaves them unchanged.
     """
 
     environment: DeviceEnvironment
@@ -131,10 +137,10 @@ class PolicyProblem:
 
 
 class HostEnvironment(Protocol):
-    """A batch of N simulations stepped together in NumPy.
+    """A batch of N simulations that are stepped together, with NumPy arrays.
 
-    The environment holds the simulations only during an unroll: `load` puts them in and
-    `save` takes them out, so that between two unrolls they are data.
+    The environment holds the simulations only during an unroll: `load` sets their
+    states and `save` returns them, so that between two unrolls they are plain data.
     """
 
     @property
@@ -153,7 +159,7 @@ class HostEnvironment(Protocol):
 
     @property
     def horizon(self) -> int | None:
-        """Steps after which an episode is cut; None where nothing cuts it."""
+        """Time limit of an episode, in steps; None for no limit."""
         ...
 
     @property
@@ -162,7 +168,7 @@ class HostEnvironment(Protocol):
         ...
 
     def allocate(self, num_simulations: int) -> None:
-        """Prepare N simulations; `reset` of all of them follows."""
+        """Create N simulations; `reset` of all of them must follow."""
         ...
 
     def load(self, state: Any) -> None:
@@ -174,7 +180,7 @@ class HostEnvironment(Protocol):
         ...
 
     def reset(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        """Start new episodes; all of an episode's randomness is in its key.
+        """Start new episodes; an episode's key decides all of its randomness.
 
         Args:
             ids: Simulations to reset. # shape=(n,)
@@ -188,7 +194,7 @@ class HostEnvironment(Protocol):
     def step(
         self, actions: np.ndarray, ids: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One step of the simulations `ids` (n of them; None for all).
+        """Step the n simulations `ids`; None steps all of them.
 
         Returns:
             (observations [n, O], rewards [n], terminated [n]); the reward of a

@@ -1,8 +1,8 @@
-"""Episode bookkeeping: the one place that knows what the end of an episode means.
+"""Episode bookkeeping: the one place that defines what the end of an episode means.
 
-Both drivers (`device.py` in JAX, `host.py` in NumPy) pass every step through
-`record_step`, so an episode that ends early, a time limit and a simulation that
-diverges mean the same on either. The functions take JAX or NumPy arrays alike.
+Both drivers, in JAX on a device and in NumPy on the host, pass every step through
+`record_step`, so an early end, a time limit and a diverged simulation mean the same on
+either. The functions take JAX or NumPy arrays.
 
 Axis letters: N particles, K steps of an unroll. Particles 2p and 2p + 1 are the two
 members of antithetic pair p.
@@ -18,20 +18,20 @@ from jax import lax
 from pes_rl.envs.rollout.observations import Array, ObservationSums
 
 NO_LIMIT = np.iinfo(np.int32).max
-"""Step limit of an episode that no horizon ends."""
+"""Time limit of an episode without a horizon."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Clock:
-    """Where each particle stands in its run of episodes.
+    """Number and elapsed steps of each particle's current episode.
 
     Attributes:
         seed: Key data of the particle's randomness, the same for the two members of a
             pair. # shape=(N, 2), dtype=uint32
-        episode: Index of the running episode. # shape=(N,), dtype=int32
-        elapsed: Steps of the running episode so far. # shape=(N,), dtype=int32
-        limit: Steps after which the running episode is cut. # shape=(N,), dtype=int32
+        episode: Index of the current episode. # shape=(N,), dtype=int32
+        elapsed: Steps of the current episode so far. # shape=(N,), dtype=int32
+        limit: Time limit of the current episode, in steps. # shape=(N,), dtype=int32
     """
 
     seed: Array
@@ -43,21 +43,21 @@ class Clock:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Segment:
-    """What one unroll of K steps by N particles returns.
+    """Losses and ends of episodes in one unroll of K steps by N particles.
 
-    The loss of a step belongs to the episode that the step was taken in: where
-    `ended[k, i]` is set, `loss[k, i]` is the old episode's last one.
+    The loss of a step belongs to the episode in which the step was taken: where
+    `ended[k, i]` is set, `loss[k, i]` is the last loss of the old episode.
 
     Attributes:
-        loss: Loss of each step; 0 where nothing was simulated.
+        loss: Loss of each step; 0 where the step was not simulated.
             # shape=(K, N), dtype=float32
         ended: Whether the episode ended with this step. # shape=(K, N), dtype=bool
         diverged: Whether it ended because the simulation diverged.
             # shape=(K, N), dtype=bool
-        simulated: Whether the step was simulated at all: False after the end of a
-            particle that was to play a single episode. # shape=(K, N), dtype=bool
-        observations: Sums over the observations acted on, where the rollout normalises
-            them; else None.
+        simulated: Whether the step was simulated: False after the end of the episode
+            in an unroll of single episodes. # shape=(K, N), dtype=bool
+        observations: Sums over the observations that policies acted on; None in a
+            rollout that does not normalise observations.
     """
 
     loss: Array
@@ -75,18 +75,18 @@ def start_clock(
     members: int = 2,
     stagger: bool = False,
 ) -> Clock:
-    """Clock of `members * num_pairs` particles at the first step of their episode 0.
+    """Clock of `members * num_pairs` particles at the start of their first episodes.
 
     Args:
         key: JAX key; each pair gets one split of it.
         num_pairs: Number of pairs P.
-        horizon: Steps T after which an episode is cut, or None for no limit.
+        horizon: Time limit T of an episode, in steps; None for no limit.
         members: Particles that share a pair's randomness: 2, or 1 for evaluation.
-        stagger: Spread the particles' phases over the episode by cutting the first
-            episode of pair p after (p + 1) T / P steps. It is a real, shorter episode.
+        stagger: Spread the particles' phases over the episode: the first episode of
+            pair p has a time limit of (p + 1) T / P steps. It counts as an episode.
 
     Raises:
-        ValueError: If `stagger` is asked for without a horizon to spread over.
+        ValueError: If `stagger` is set and there is no horizon.
     """
     if stagger and horizon is None:
         raise ValueError("stagger needs a finite horizon; use stagger=False")
@@ -104,10 +104,10 @@ def start_clock(
 
 
 def episode_keys(seed: Array, episode: Array) -> jax.Array:
-    """Key data of each particle's given episode: `fold_in(seed, episode)`.
+    """Key data of the episodes with these numbers: `fold_in(seed, episode)`.
 
-    The j-th episodes of the two members of a pair get the same key, whenever they
-    begin. shape=(N, 2), dtype=uint32.
+    The j-th episodes of the two members of a pair get the same key, whenever each of
+    them starts. shape=(N, 2), dtype=uint32.
     """
     keys = jax.random.wrap_key_data(jnp.asarray(seed))
     return jax.random.key_data(jax.vmap(jax.random.fold_in)(keys, jnp.asarray(episode)))
@@ -122,26 +122,26 @@ def record_step(
     horizon: int | None,
     diverged_loss: float,
 ) -> tuple[Clock, Segment]:
-    """Book one simulated step of every particle.
+    """Record one step of every particle: advance the clock and find the ended episodes.
 
-    A non-finite loss is a simulation that diverged: its episode ends here and
-    `diverged_loss` stands in for the loss of this step.
+    A loss that is not finite means that the simulation diverged: its episode ends with
+    this step, whose loss becomes `diverged_loss`.
 
     Args:
         clock: Before the step.
         loss: Loss of the step. # shape=(N,)
         terminated: Whether the environment itself ended the episode. # shape=(N,)
-        running: Whether the particle took the step at all. # shape=(N,)
-        horizon: Steps after which the next episode will be cut, or None.
-        diverged_loss: Stated loss of the step at which a simulation diverged.
+        running: Whether the particle took the step. # shape=(N,)
+        horizon: Time limit of the next episode, or None.
+        diverged_loss: Loss of a step at which a simulation diverges.
 
     Returns:
-        The clock after the step, in the next episode where one ended, and the step's
-        row of the segment, each field of shape (N,).
+        The clock after the step, already at the next episode where one ended, and the
+        step's row of the segment, with fields of shape (N,).
     """
     xp = clock.elapsed.__array_namespace__()
     loss, diverged = replace_diverged(loss, running, diverged_loss)
-    elapsed = _elapse(clock.elapsed, running.astype(xp.int32))
+    elapsed = _add_steps(clock.elapsed, running.astype(xp.int32))
     ended = running & (terminated | diverged | (elapsed >= clock.limit))
     one_if_ended = ended.astype(xp.int32)
     after = Clock(
@@ -167,24 +167,28 @@ def replace_diverged(
 
 
 def steps_to_limit(clock: Clock, running: Array) -> Array:
-    """Steps until the first of the running particles is at its limit, int32."""
+    """Steps until the first of the running particles reaches its limit, int32."""
     xp = clock.elapsed.__array_namespace__()
     return xp.min(xp.where(running, clock.limit - clock.elapsed, NO_LIMIT))
 
 
 def advance_clock(clock: Clock, running: Array, steps: Array | int) -> Clock:
-    """Book `steps` steps of every running particle in which no episode ended.
+    """Advance the clock by several steps in which no episode ended.
 
-    As `record_step` after each of them, at the cost of one; at most
-    `steps_to_limit` - 1 steps.
+    The result is that of `record_step` after each of them.
+
+    Args:
+        clock: Before the steps.
+        running: Which particles took the steps. # shape=(N,)
+        steps: Number of steps, at most `steps_to_limit` - 1.
     """
     xp = clock.elapsed.__array_namespace__()
-    elapsed = _elapse(clock.elapsed, running.astype(xp.int32) * xp.int32(steps))
+    elapsed = _add_steps(clock.elapsed, running.astype(xp.int32) * xp.int32(steps))
     return replace(clock, elapsed=elapsed)
 
 
-def _elapse(elapsed: Array, steps: Array) -> Array:
-    """Saturates below NO_LIMIT, so an endless episode outlives any counter."""
+def _add_steps(elapsed: Array, steps: Array) -> Array:
+    """Elapsed + steps, at most NO_LIMIT - 1: an endless episode never overflows."""
     xp = elapsed.__array_namespace__()
     return xp.minimum(elapsed, NO_LIMIT - 1 - steps) + steps
 
@@ -193,9 +197,9 @@ def split_loss(segment: Segment) -> tuple[jax.Array, jax.Array]:
     """Each particle's loss before and after the first end of an episode in the unroll.
 
     Returns:
-        (old, new): `old` sums the losses of the episode that was running when the
-        unroll began, its ending step included; `new` sums those of all episodes that
-        began inside the unroll. # shape=(N,) each
+        (old, new): `old` sums the losses of the episode that was current when the
+        unroll started, including its last step; `new` sums those of all episodes that
+        started within the unroll. # shape=(N,) each
     """
     total = jnp.asarray(segment.loss).sum(0)
 
@@ -206,7 +210,7 @@ def split_loss(segment: Segment) -> tuple[jax.Array, jax.Array]:
         old = jnp.sum(jnp.where(in_old, segment.loss, 0.0), axis=0)
         return old, jnp.sum(jnp.where(in_old, 0.0, segment.loss), axis=0)
 
-    # In most unrolls none ends before the last step.
+    # In most unrolls no episode ends before the last step, and the sum is enough.
     return lax.cond(
         _ends_inside(segment),
         ends_inside,
@@ -216,11 +220,11 @@ def split_loss(segment: Segment) -> tuple[jax.Array, jax.Array]:
 
 
 def running_loss(before: Array, segment: Segment) -> jax.Array:
-    """Loss so far of the episode running after the unroll.
+    """Loss so far of the episode that is current after the unroll.
 
     Args:
-        before: Loss so far of the episode running when the unroll began. # shape=(N,)
-        segment: The unroll.
+        before: Loss so far of the episode that was current before it. # shape=(N,)
+        segment: The unroll's losses and ends.
     """
     total = jnp.asarray(segment.loss).sum(0)
 
