@@ -33,15 +33,15 @@ class CompareOptions:
     total_timesteps: int | None = None
     """Budget of every run in environment steps, without a study file."""
     vmap_seeds: bool = False
-    """Train the seeds of an arm in lock-step, in one program, where the environment is
+    """Train the seeds of an arm together, in one program, where the environment is
     written in JAX (jax:, brax:, unrolled:), without a study file. For an accelerator
     and for small problems: the last bits of a run's numbers can differ from those of
     the same run alone."""
     out: str | None = None
     """Folder of the results; None takes the study file's, or runs/compare-ENV."""
     jobs: int = os.cpu_count() or 1
-    """Processes that train at the same time, each on one thread. Seeds in lock-step are
-    divided among them; on one accelerator use 1."""
+    """Processes that train at the same time, each on one thread. With --vmap-seeds the
+    seeds are divided among them; on one accelerator use 1."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from pes_rl.studies.sweep_trials import open_study, run_trials
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """Search a space of settings with Optuna; a report says which of them mattered."""
+    """Search a space of settings with Optuna; a report says which settings matter."""
 
     space: tyro.conf.Positional[str]
     """TOML file of the space: env, agent, seeds, settings that are fixed, and a table

@@ -1,4 +1,4 @@
-"""What a run has left in its folder, read again."""
+"""Reading the folder of a run: settings, summary, learning curves."""
 
 import csv
 import json
@@ -33,9 +33,9 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def read_versions(path: Path) -> list[str]:
-    """What made the run in `path`: version and, from a checkout, commit.
+    """The versions of pes_rl that made the run in `path`, with the commits if known.
 
-    More than one where it was resumed with another; none if it does not say.
+    Several where the run was resumed with another version; none in old runs.
     """
     return json.loads((path / "config.json").read_text()).get("made_by", [])
 

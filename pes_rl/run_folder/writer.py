@@ -1,4 +1,4 @@
-"""What a run leaves on disk: settings, log, TensorBoard events, policies, summary."""
+"""Writing the folder of a run: settings, log, TensorBoard events, policies, summary."""
 
 import contextlib
 import json
@@ -98,13 +98,13 @@ class RunFolder:
         self._tensorboard.add_video(tag, pictures, fps, timesteps)
 
     def write_config(self, settings: dict[str, Any], vectorization: str | None) -> None:
-        """Write `config.json`: settings, what made the run, versions and the command.
+        """Write `config.json`: settings, versions, commit and the command.
 
-        A resumed run keeps what made it before.
+        A resumed run keeps the versions that made it before.
 
         Args:
-            settings: Of the run.
-            vectorization: How simulations are stepped, in words.
+            settings: Settings of the run.
+            vectorization: How simulations are stepped, as text.
 
         Raises:
             ValueError: If it cannot be written.
@@ -159,7 +159,7 @@ class RunFolder:
 
 
 class _UnwrittenFolder(RunFolder):
-    """A run's folder in a process that leaves the writing to another."""
+    """The folder of a run in a process other than 0, which writes nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -197,13 +197,13 @@ def open_folder(
 
 def choose_folder(config: TrainConfig) -> Path:
     """The folder that the settings name, or a new one, the same in all processes."""
-    # All ask, whatever they were given: that the settings differ is found out later.
+    # All processes must ask; that their settings differ is found out later.
     default = broadcast_from_process_0(str(_default_folder(config)))
     return Path(config.logdir or default)
 
 
 def _default_folder(config: TrainConfig) -> Path:
-    """runs/ENV/AGENT-sSEED-TIME, or with a number behind it where that is there."""
+    """runs/ENV/AGENT-sSEED-TIME, with a number behind it if that folder exists."""
     env = re.sub(r"[^A-Za-z0-9_.-]+", "-", config.env)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = Path("runs", env, f"{config.agent}-s{config.seed}-{stamp}")

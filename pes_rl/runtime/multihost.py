@@ -1,12 +1,11 @@
-"""Several processes of one run: how they meet, and what they tell each other.
+"""Several processes of one run: how they connect and agree.
 
-All of them run the same program on arrays that lie over the devices of all (see
-`envs/rollout/sharding.py`), so all must take the same turns: where one would go its own
-way, because a signal came or a file could not be opened, it tells the others first. The
-run folder is written by process 0, but for checkpoints, of which each writes its
-shares.
+All processes run the same program on arrays that are sharded over the devices of all,
+so all must make the same calls in the same order. Where one process would behave
+differently, because of a signal or a file that cannot be opened, it tells the others
+first. Process 0 writes the run folder; of a checkpoint each process writes its shards.
 
-With a single process the functions return what they are given.
+With a single process the functions return their argument.
 """
 
 import os
@@ -24,18 +23,18 @@ from jax.experimental import multihost_utils
 
 Made = TypeVar("Made")
 
-_LONGEST = 1024  # bytes of what is said; the rest is cut off
+_MAX_BYTES = 1024  # of a message; the rest is cut off
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the processes of a run meet; in JAX's words.
+    """How the processes of a run find each other; names as in `jax.distributed`.
 
     Attributes:
         coordinator_address: HOST:PORT of process 0, or `auto`: found, as the rest is,
             where JAX knows the launcher (Slurm, Open MPI, TPU). None for no cluster.
-        num_processes: How many there are; None finds it.
-        process_id: Which of them this is, from 0; None finds it.
+        num_processes: Number of processes; None lets JAX find it.
+        process_id: Number of this process, from 0; None lets JAX find it.
     """
 
     coordinator_address: str | None = None
@@ -43,7 +42,7 @@ class Cluster:
     process_id: int | None = None
 
     def join(self) -> None:
-        """Meet the others, before JAX is used for anything else.
+        """Connect to the other processes; call it before any other use of JAX.
 
         Raises:
             ValueError: If something is missing or wrong.
@@ -57,7 +56,7 @@ class Cluster:
                 f"coordinator_address={address!r} must be HOST:PORT of process 0, such "
                 "as 10.0.0.1:1234, or auto"
             )
-        # SIGTERM is the command's to handle, not to be swallowed by this service.
+        # The command handles SIGTERM; this service would swallow it.
         jax.config.update("jax_enable_preemption_service", False)
         try:
             jax.distributed.initialize(
@@ -86,49 +85,49 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def first_message(said: str | None) -> str | None:
-    """What the first process said that said anything; all processes must ask."""
+def first_message(message: str | None) -> str | None:
+    """The message of the first process that has one; all processes must call."""
     if jax.process_count() == 1:
-        return said
-    message = np.zeros(_LONGEST, np.uint8)
-    if said is not None:
-        text = np.frombuffer(said.encode()[: _LONGEST - 1], np.uint8)
-        message[0], message[1 : 1 + len(text)] = 1, text
-    for heard in multihost_utils.process_allgather(message):
-        if heard[0]:
-            return bytes(heard[1:]).rstrip(b"\0").decode(errors="replace")
+        return message
+    sent = np.zeros(_MAX_BYTES, np.uint8)
+    if message is not None:
+        text = np.frombuffer(message.encode()[: _MAX_BYTES - 1], np.uint8)
+        sent[0], sent[1 : 1 + len(text)] = 1, text
+    for received in multihost_utils.process_allgather(sent):
+        if received[0]:
+            return bytes(received[1:]).rstrip(b"\0").decode(errors="replace")
     return None
 
 
-def broadcast_from_process_0(said: str) -> str:
-    """What process 0 says."""
-    return str(first_message(said if is_first() else None))
+def broadcast_from_process_0(text: str) -> str:
+    """The text of process 0, in all processes."""
+    return str(first_message(text if is_first() else None))
 
 
 def run_on_all_or_raise(make: Callable[[], Made]) -> Made:
-    """What `make` makes in this process.
+    """Call `make` in all processes and return its value in this one.
 
     Raises:
-        ValueError: If `make` does, in any process.
+        ValueError: If `make` raises it in any process; then it is raised in all.
     """
     made, problem = None, None
     try:
         made = make()
     except ValueError as error:
         problem = error
-    said = first_message(None if problem is None else str(problem))
+    message = first_message(None if problem is None else str(problem))
     if problem is not None:
         raise problem
-    if said is not None:
-        raise ValueError(f"another process could not begin: {said}")
+    if message is not None:
+        raise ValueError(f"another process could not start: {message}")
     return made  # pyright: ignore[reportReturnType]
 
 
 def abort_process(error: BaseException) -> NoReturn:
-    """End this process, one of several, by an error, and at once.
+    """Print the error and end this process of several immediately.
 
-    An ordinary exit would wait for the others, minutes long, while they wait for what
-    this one was to compute. Once its connections are closed they end as well.
+    A normal exit would wait minutes for the other processes, while they wait for a
+    computation of this one. Once its connections are closed, they end too.
     """
     shown = str(error).split("\n")[0]
     # XLA's errors, of whatever type, begin with a status; most mean a lost process.
@@ -146,7 +145,7 @@ def abort_process(error: BaseException) -> NoReturn:
 
 
 def check_same(what: Literal["settings", "checkpoints"], value: Any) -> None:
-    """Raise `ValueError` where the value's `repr` is not that of process 0."""
+    """Raise `ValueError` where the `repr` of the value differs from process 0's."""
     digest = f"{zlib.crc32(repr(value).encode()):08x}"
     if broadcast_from_process_0(digest) != digest:
         raise ValueError(
@@ -157,7 +156,7 @@ def check_same(what: Literal["settings", "checkpoints"], value: Any) -> None:
 
 
 def on_host(array: Any) -> np.ndarray:
-    """The whole array, in NumPy, of which this process may hold a share."""
+    """The whole array in NumPy, also where this process holds only some shards."""
     if not isinstance(array, jax.Array) or array.is_fully_addressable:
         return np.asarray(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))

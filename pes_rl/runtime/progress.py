@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: a bar, or plain lines in a pipe."""
+"""Progress display: a bar on a terminal, plain lines in a pipe or file."""
 
 from types import TracebackType
 from typing import IO, Self
@@ -14,16 +14,16 @@ from rich.table import Column
 
 
 class Progress:
-    """Progress of a count towards a total, with a note on how it is going.
+    """Display of a count that grows to a total, with a note such as the return.
 
     On a terminal it is one bar; elsewhere each update prints a line.
 
     Args:
-        label: What is being done.
-        total: Where the count ends.
-        unit: What is counted.
+        label: Name of the task.
+        total: The last value of the count.
+        unit: Unit of the count.
         silent: Show nothing.
-        output: Where it is shown; None takes standard output.
+        output: Where it is printed; None takes standard output.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from pes_rl.studies.study import read_study
 
 
 def redraw_study(folder: Path) -> None:
-    """Draw the figures of a study's folder anew, from its `curves.csv`.
+    """Draw the figures of a study's folder again, from its `curves.csv`.
 
     Raises:
         ValueError: If that, or `study.toml`, cannot be read.
@@ -28,7 +28,7 @@ def redraw_study(folder: Path) -> None:
 
 
 def draw_study(title: str, outcomes: Sequence[Outcome], out: Path) -> None:
-    """Draw a panel an environment: over steps, over seconds, and reliability.
+    """Draw one panel per environment: return over steps, over seconds; reliability.
 
     Of unrolled problems losses are drawn, and over updates too: a derivative method
     takes one step in an update where another takes a population's.

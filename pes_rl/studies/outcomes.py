@@ -1,4 +1,4 @@
-"""What the runs of a study came to, from their folders or from the study's CSV."""
+"""Outcomes of a study's runs, from their folders or from the study's CSV."""
 
 import csv
 from collections import defaultdict
@@ -15,7 +15,7 @@ from pes_rl.studies.study import Study
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of a study came to.
+    """Outcome of one run of a study.
 
     Attributes:
         arm: The arm that it belongs to.
@@ -53,7 +53,7 @@ def read_outcome(arm: str, folder: Path) -> Outcome:
 
 
 def read_curves(path: Path, study: Study) -> list[Outcome]:
-    """The outcomes that a study's `curves.csv` holds, without the rest of summaries.
+    """The outcomes in a study's `curves.csv`; only the learning curves are there.
 
     A clock that older files have no column of is NaN, and the environment that they do
     not name is the study's only one.

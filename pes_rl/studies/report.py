@@ -1,4 +1,4 @@
-"""What a study leaves: a table, two CSVs and figures."""
+"""The results of a study: a table, two CSV files and figures."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def write_results(study: Study, runs_folder: Path, out: Path) -> None:
 
 
 def versions_of(study: Study, runs_folder: Path) -> list[str]:
-    """The versions and commits that made the study's runs, each once."""
+    """The versions and commits of pes_rl that made the study's runs, each once."""
     return list(
         dict.fromkeys(
             maker
@@ -78,7 +78,7 @@ def _write_runs(path: Path, outcomes: list[Outcome]) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """A float to seven digits: losses of unrolled problems can be tiny."""
+    """A float rounded to seven significant digits; losses can be tiny."""
     return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
@@ -160,5 +160,5 @@ def interval(values: np.ndarray, statistic: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """As people read returns: 355.4, but -1.6e-14 and 3.5e+15."""
+    """A return as text, with few digits: 355.4, -1.6e-14, 3.5e+15."""
     return f"{value:.1f}" if 1 <= abs(value) < 1e7 else f"{value:.2g}"

@@ -1,4 +1,4 @@
-"""Trains the runs of a study, several processes at a time."""
+"""Training of a study's runs in several processes."""
 
 import contextlib
 import multiprocessing
@@ -27,10 +27,10 @@ from pes_rl.training.trainer import Trainer
 
 
 def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
-    """Train the study's runs that are not yet complete, several at a time.
+    """Train those runs of a study that are not complete yet, several at a time.
 
-    Each run has its folder in `runs_folder`. A run that was cut off, or that was made
-    with other settings, is made again from its start.
+    Each run has its folder in `runs_folder`. A run that was interrupted, or that was
+    made with other settings, is trained again from its start.
     """
     missing = [run for run in study.runs if not _is_complete(run, runs_folder)]
     done = len(study.runs) - len(missing)
@@ -42,7 +42,7 @@ def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
         ) as pool,
     ):
         progress.update(done, "")
-        with ctrl_c_later():
+        with block_ctrl_c():
             futures = {
                 pool.submit(_train, group, runs_folder): group
                 for group in _in_groups(missing, jobs)
@@ -61,13 +61,13 @@ def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
 
 
 def _in_groups(runs: list[StudyRun], jobs: int) -> list[list[StudyRun]]:
-    """What a process trains at once: a run, or seeds of an arm in lock-step."""
-    alike: dict[Any, list[StudyRun]] = {}
+    """Groups of runs that one process trains: single runs, or seeds of an arm."""
+    arms: dict[Any, list[StudyRun]] = {}
     for run in runs:
         key = (run.arm, run.config.env) if run.vmap_seeds else run.folder_name
-        alike.setdefault(key, []).append(run)
+        arms.setdefault(key, []).append(run)
     groups = []
-    for seeds in alike.values():
+    for seeds in arms.values():
         size = -(-len(seeds) // jobs)
         groups += [seeds[at : at + size] for at in range(0, len(seeds), size)]
     return groups
@@ -85,11 +85,11 @@ def _is_complete(run: StudyRun, runs_folder: Path) -> bool:
 
 
 def prepare_process(runs_folder: Path, jobs: int) -> None:
-    """Let the study's processes share compilations and the CPUs.
+    """Initialise a worker process: shared compilation cache, its share of the CPUs.
 
-    Seeds differ in numbers only. XLA, which reads NPROC when it starts, would take all
-    CPUs in each of the processes, and cut arrays of a few hundred particles between
-    them, which costs more than it brings.
+    Runs of different seeds compile the same programs. XLA reads NPROC at its start; it
+    would otherwise use all CPUs in each process and split arrays of a few hundred
+    particles between them, which is slower.
     """
     os.environ["NPROC"] = str(max(1, (os.cpu_count() or 1) // jobs))
     jax.config.update("jax_compilation_cache_dir", str(runs_folder / "compilations"))
@@ -97,11 +97,11 @@ def prepare_process(runs_folder: Path, jobs: int) -> None:
 
 
 @contextlib.contextmanager
-def ctrl_c_later() -> Iterator[None]:
-    """Keep Ctrl-C from this process for now, and for good from those it starts here.
+def block_ctrl_c() -> Iterator[None]:
+    """Block Ctrl-C for a moment, and permanently in processes started meanwhile.
 
-    They would show a traceback each, or take it for the end of one run and begin the
-    next; `end_processes` ends them.
+    On Ctrl-C a worker process would print a traceback, or end one run and start the
+    next; `end_processes` terminates them instead.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -111,13 +111,13 @@ def ctrl_c_later() -> Iterator[None]:
 
 
 def end_processes() -> None:
-    """End the study's processes where they are."""
+    """Terminate the worker processes."""
     for process in multiprocessing.active_children():
         process.terminate()
 
 
 def _train(runs: list[StudyRun], runs_folder: Path) -> list[float]:
-    """Runs that differ in their seeds alone, in a process; their final returns."""
+    """Train runs that differ only in their seeds; returns their final returns."""
     folders = [runs_folder / run.folder_name for run in runs]
     configs = [replace(run.config, num_threads=1) for run in runs]
     for folder in folders:
@@ -146,10 +146,10 @@ def _train(runs: list[StudyRun], runs_folder: Path) -> list[float]:
 
 
 def final_return(trainer: Trainer, result: Result) -> float:
-    """What a run came to.
+    """The final return of a run.
 
     Raises:
-        ValueError: If it could not go on to its end, or no evaluation succeeded.
+        ValueError: If the run could not continue, or no evaluation succeeded.
     """
     value = result.summary["final_return"]
     if trainer.failure is not None or value is None:
@@ -160,5 +160,5 @@ def final_return(trainer: Trainer, result: Result) -> float:
 
 @lru_cache(maxsize=1)
 def assemble_once(config: TrainConfig) -> Assembly:
-    """The parts of the process's run, kept for the next seed with all they compiled."""
+    """The assembly of a run, kept with its compiled programs for the next seed."""
     return assemble(config)

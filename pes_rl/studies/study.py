@@ -9,7 +9,7 @@ name = "PES, published settings"
 agent = "pes"
 seeds = [3, 5, 7]                  # or "0-49"
 sigma = 0.3                        # any setting of pes_rl.train, for this arm
-vmap_seeds = true                  # train them in lock-step, in one program
+vmap_seeds = true                  # train them together, in one program
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class StudyRun:
         config: Its settings.
         folder_name: The arm's name as a folder, and the seed; the environment before
             them where the arm is run on several.
-        vmap_seeds: Train it in lock-step with the arm's other seeds.
+        vmap_seeds: Train it together with the arm's other seeds in one program.
     """
 
     arm: str
@@ -55,7 +55,7 @@ class StudyRun:
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared.
+    """A study: the runs that are compared.
 
     Attributes:
         title: Heading of the table and the figure.
@@ -111,7 +111,7 @@ def read_study(path: Path) -> Study:
 
 
 def read_seeds(seeds: Any) -> Any:
-    """A list as it is; "0-49" is the seeds 0 to 49."""
+    """The seeds: a list, or a range as text such as "0-49"."""
     if not isinstance(seeds, str):
         return seeds
     if not re.fullmatch(r"\d+-\d+", seeds):
@@ -127,7 +127,7 @@ def make_study(
     options: dict[str, Any],
     vmap_seeds: bool = False,
 ) -> Study:
-    """Agents times environments times seeds, with each task's and agent's defaults."""
+    """A study of agents on environments and seeds, with the default settings."""
     runs: list[StudyRun] = []
     for agent in agents:
         settings = {"env": list(envs), "agent": agent, **options}
@@ -159,7 +159,7 @@ def _as_folder(name: str) -> str:
 
 
 def settings_that_matter(config: TrainConfig) -> dict[str, Any]:
-    """A run's settings without those that cannot change what it computes."""
+    """The settings of a run, without those that do not change its results."""
     settings = dataclasses.asdict(config)
     for name in ("logdir", "num_threads", "video_interval", "video_length"):
         del settings[name]

@@ -1,4 +1,4 @@
-"""What a sweep leaves: a report, a CSV, a figure, and its best settings as a study."""
+"""The results of a sweep: report, CSV file, figure, best settings as a study."""
 
 import json
 from pathlib import Path
@@ -124,7 +124,7 @@ def as_study(space: Space, parameters: dict[str, Any]) -> str:
 
 
 def _is_scale(name: str) -> bool:
-    """Whether a setting says how much is measured, and so belongs to every arm."""
+    """Whether a setting belongs to every arm: budget, evaluation, environment."""
     return name in (
         "total_timesteps",
         "horizon",

@@ -24,7 +24,7 @@ from pes_rl.studies.study import read_seeds
 
 @dataclass(frozen=True)
 class Space:
-    """What a sweep searches.
+    """A space of settings that a sweep searches.
 
     Attributes:
         title: Heading of the report.
@@ -60,7 +60,7 @@ class Space:
         return settings
 
     def read(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Settings from the parameters that Optuna stored of a trial."""
+        """Settings from the parameters of a trial, as Optuna stored them."""
         return {
             name: json.loads(value) if isinstance(self.search[name], list) else value
             for name, value in parameters.items()
@@ -89,7 +89,7 @@ class Space:
 
     @property
     def fingerprint(self) -> str:
-        """All that decides what a trial's value means, as text."""
+        """Everything that decides the meaning of a trial's value, as text."""
         parts = (self.env, self.agent, self.seeds, self.fixed, self.search)
         return json.dumps(parts, sort_keys=True)
 

@@ -16,7 +16,7 @@ from pes_rl.runtime.progress import Progress
 from pes_rl.studies.report import short
 from pes_rl.studies.runner import (
     assemble_once,
-    ctrl_c_later,
+    block_ctrl_c,
     end_processes,
     final_return,
     prepare_process,
@@ -80,7 +80,7 @@ def run_trials(space: Space, study: Any, out: Path, trials: int, jobs: int) -> N
                 while len(running) < min(jobs, trials - done):
                     trial = study.ask()
                     settings = space.suggest(trial)
-                    with ctrl_c_later():
+                    with block_ctrl_c():
                         future = pool.submit(
                             _try, space, out, trial._trial_id, settings
                         )
@@ -100,7 +100,7 @@ def run_trials(space: Space, study: Any, out: Path, trials: int, jobs: int) -> N
 
 
 def count_done(study: Any) -> int:
-    """Trials that came to an end of their own: complete, pruned, or refused."""
+    """Number of finished trials: complete, pruned, or refused."""
     return sum(
         trial.state.name in ("COMPLETE", "PRUNED") or "refused" in trial.user_attrs
         for trial in study.get_trials(deepcopy=False)
@@ -108,10 +108,10 @@ def count_done(study: Any) -> int:
 
 
 def _try(space: Space, out: Path, trial_id: int, settings: dict[str, Any]) -> str:
-    """One trial, in a process of its own: every seed in turn, unless pruned.
+    """Run one trial in this worker process: all seeds in turn, unless it is pruned.
 
     Returns:
-        What came of it, in words.
+        The outcome as text.
     """
     import optuna
 
@@ -141,17 +141,17 @@ def _try(space: Space, out: Path, trial_id: int, settings: dict[str, Any]) -> st
 
 
 class Reporter(Callback):
-    """Tells Optuna how a trial is getting on, and stops it where Optuna says so.
+    """A callback that reports the evaluations of a trial to Optuna and prunes it.
 
-    The value reported is the mean over the seeds begun so far: the final returns of
-    those that are done, and the evaluation of the one that is running. The step is
-    counted in intervals of evaluation over all seeds, so that trials whose updates are
-    of different length are compared at the same budget.
+    The reported value is the mean over the seeds started so far: the final returns of
+    finished seeds and the current evaluation of the running one. The reported step
+    counts evaluation intervals over all seeds, so that trials with updates of different
+    length are compared at the same budget.
 
     Args:
-        trial: Optuna's.
+        trial: The Optuna trial.
         config: Settings of the run.
-        finals: Final returns of the seeds that are done.
+        finals: Final returns of the finished seeds.
     """
 
     def __init__(
@@ -165,14 +165,14 @@ class Reporter(Callback):
         interval = run.timesteps // self._config.eval_interval
         step = len(self._finals) * intervals_of(self._config) + interval
         self._trial.report(value, step)
-        # A run at its end is not stopped: it has cost what it costs.
+        # At its end a run is not pruned: nothing would be saved.
         if run.timesteps < self._config.total_timesteps and self._trial.should_prune():
             self.pruned = True
             run.interrupt("pruning")
 
 
 def intervals_of(config: TrainConfig) -> int:
-    """Intervals of evaluation in a run, the untrained policy's counted."""
+    """Number of evaluations in a run, the one before training included."""
     return config.total_timesteps // config.eval_interval + 1
 
 
@@ -190,7 +190,7 @@ def _train(config: TrainConfig, folder: Path, reporter: Reporter) -> float | Non
 
 
 def _pruner(space: Space) -> Any:
-    """Below the median of the complete trials, from a third of the first seed on."""
+    """Prunes below the median of complete trials, after a third of the first seed."""
     import optuna
 
     first = space.config(space.example(), space.seeds[0])
@@ -199,7 +199,7 @@ def _pruner(space: Space) -> Any:
 
 
 def _storage(out: Path) -> Any:
-    """A journal file: any number of processes may write it, and any kill leaves it."""
+    """A journal file, which many processes can write and which survives kills."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 

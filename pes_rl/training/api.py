@@ -1,4 +1,4 @@
-"""The Python front door: `pes_rl.train`."""
+"""The Python interface to training: `pes_rl.train`."""
 
 import json
 import warnings
@@ -42,8 +42,8 @@ def train(
             a name or a function. A `VectorEnv` that is neither a `SyncVectorEnv` nor an
             `AsyncVectorEnv` cannot be made again, and needs it.
         logdir: Folder of the run; None makes one as the command does.
-        callbacks: See every row of the log and every evaluation, and may stop the run,
-            evaluate, or ask for a checkpoint; see `pes_rl.training.callbacks`.
+        callbacks: Called after every row of the log and every evaluation; they may
+            stop the run, evaluate, or request a checkpoint; see `pes_rl.Callback`.
         options: Any other setting, a field of
             `pes_rl.config.train_config.TrainConfig`; `env_kwargs` may be a dictionary.
 
@@ -85,7 +85,7 @@ def _environment(config: TrainConfig, given: str | Maker | VectorEnv) -> Any:
 
 
 def _maker(env: str | Maker | VectorEnv) -> str | Maker:
-    """What makes one more environment like `env`."""
+    """The function that makes another environment like `env`."""
     if not isinstance(env, VectorEnv):
         return env
     # Wrappers around a VectorEnv would be lost.
@@ -98,7 +98,7 @@ def _maker(env: str | Maker | VectorEnv) -> str | Maker:
 
 
 def _population(env: VectorEnv, agent: str) -> dict[str, int]:
-    """The setting that makes each simulation a particle of the agent's."""
+    """The setting that makes each simulation a particle of the agent."""
     if agent in AGENTS and "num_particles" in AGENTS[agent].__dataclass_fields__:
         return {"num_particles": env.num_envs}
     if env.num_envs % 2:

@@ -1,4 +1,4 @@
-"""Callbacks: a user's own code at the rows of a run's log and at its evaluations."""
+"""Callbacks: user code that runs after each row of the log and each evaluation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -10,7 +10,7 @@ from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
 
 
 class Run(Protocol):
-    """What a callback sees of a run, and what it may ask of it."""
+    """The view of a run that a callback gets."""
 
     @property
     def timesteps(self) -> int:
@@ -18,21 +18,21 @@ class Run(Protocol):
         ...
 
     def request_stop(self, reason: str = "a callback") -> None:
-        """Let the run end after the row that is being logged, as at its budget.
+        """Stop the run after the current row of the log, as at the end of its budget.
 
-        It counts as complete; `ended_by` of its summary is the reason.
+        The run counts as complete; `ended_by` in its summary is the reason.
         """
         ...
 
     def interrupt(self, reason: str) -> None:
-        """Let the run end after the row that is being logged, as on Ctrl-C.
+        """Stop the run after the current row of the log, as on Ctrl-C.
 
-        There is no last evaluation, and it counts as cut off.
+        There is no final evaluation, and the run counts as interrupted.
         """
         ...
 
     def request_checkpoint(self) -> None:
-        """Let the run save a checkpoint after the row that is being logged."""
+        """Save a checkpoint after the current row of the log."""
         ...
 
     @property
@@ -56,19 +56,25 @@ class Run(Protocol):
     def evaluate(self) -> Evaluation:
         """Play fresh episodes with the mean policy as it is now.
 
-        The run goes on as if they had not been played: they have randomness of their
-        own and count nowhere.
+        The run is not affected: the episodes have their own random keys, and their
+        steps are not counted.
         """
         ...
 
 
 class Callback:
-    """Does nothing; subclasses do something in the methods that they override.
+    """Base class of callbacks; override the methods that you need.
 
-    Of a run in several processes each calls its own. What asks for a checkpoint or an
-    evaluation must do so in all of them; a stop or an interruption is all processes'.
+    In a run of several processes, each process calls its own callbacks. A checkpoint or
+    an evaluation must be requested in all of them; a stop or an interruption requested
+    in one stops all. An exception raised in a callback ends the run.
 
-    What a method raises ends the run as an error of the user's code.
+    Example:
+        >>> import pes_rl
+        >>> class StopAtGoodReturn(pes_rl.Callback):
+        ...     def on_evaluation(self, run, evaluation):
+        ...         if evaluation.returns.mean() > 340:
+        ...             run.request_stop("good enough")
     """
 
     def on_log(self, run: Run, row: Mapping[str, float]) -> None:

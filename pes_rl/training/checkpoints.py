@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on, saved atomically by Orbax.
+"""Checkpoints: everything that is needed to resume a run, saved atomically by Orbax.
 
 They are arrays and JSON; loading one executes nothing from the file.
 """
@@ -15,19 +15,19 @@ from pes_rl.learner.learner import TrainState
 from pes_rl.training.counters import Counters
 
 FORMAT = 1
-"""Of the checkpoints written here; a later one is not read."""
+"""Version of the checkpoint format; checkpoints of a later one are refused."""
 
 
 class Checkpoints:
-    """The checkpoints of one run, the newest few of them kept.
+    """The checkpoints of one run; the newest few are kept.
 
     Args:
-        folder: Where they lie; made if missing.
-        keep: How many are kept.
+        folder: Folder of the checkpoints; made if missing.
+        keep: Number of checkpoints that are kept.
     """
 
     def __init__(self, folder: Path, keep: int = 3) -> None:
-        # Synchronous: a save takes a tenth of a second and is done when it returns.
+        # Synchronous: a save takes a tenth of a second, and is complete on return.
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=False
         )
@@ -41,10 +41,10 @@ class Checkpoints:
         )
 
     def choose(self, resume: Literal["newest"] | int) -> int | None:
-        """Environment steps of the checkpoint to go on from; None before the first.
+        """Environment steps of the checkpoint to resume from; None before the first.
 
         Raises:
-            ValueError: If it is not there, or all that there were are gone.
+            ValueError: If the checkpoint does not exist, or all of a run are deleted.
         """
         at = self._manager.latest_step() if resume == "newest" else resume
         run, present = self._folder.parent, sorted(self._manager.all_steps())
@@ -59,10 +59,10 @@ class Checkpoints:
         return at
 
     def save(self, state: TrainState, counters: Counters) -> None:
-        """Save the run's state and counters under the environment steps so far.
+        """Save the state and counters, named by the environment steps so far.
 
         Raises:
-            OSError, ValueError: If it cannot be written; nothing is left of it.
+            OSError, ValueError: If it cannot be written; no part of it stays on disk.
         """
         if counters.timesteps in self._manager.all_steps():
             return
@@ -73,21 +73,21 @@ class Checkpoints:
         try:
             self._manager.save(counters.timesteps, args=arguments)
         except BaseException:
-            # Where the disk is full, what could be written would keep it so.
+            # On a full disk, the part that was written would keep it full.
             for part in self._folder.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(part, ignore_errors=True)
             raise
 
     def restore(self, timesteps: int, like: TrainState) -> tuple[TrainState, Counters]:
-        """A checkpoint; those after it are deleted, for they will be written again.
+        """Read a checkpoint and delete later ones, which the resumed run writes again.
 
         Args:
             timesteps: The checkpoint's environment steps, as of `choose`.
-            like: A state of the same structure, shapes and types, values unused.
+            like: A state of the same structure, shapes and types; values are not used.
 
         Raises:
-            ValueError: If it cannot be read as such a state; the message offers the one
-                before it.
+            ValueError: If it cannot be read as such a state; the message names the
+                checkpoint before it.
         """
         try:
             counters = self._read_counters(timesteps)
@@ -95,7 +95,7 @@ class Checkpoints:
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
             state = self._manager.restore(timesteps, args=arguments)["state"]
         except Exception as error:
-            # Orbax raises many kinds; to a user all mean that the file is no use.
+            # Orbax raises many types; for a user all mean that the file is unusable.
             reason = str(error).strip().split("\n")[0]
             raise ValueError(
                 f"checkpoint {timesteps} in {self._folder} cannot be read: {reason}; "
@@ -121,7 +121,7 @@ class Checkpoints:
             raise ValueError("its counters are not those of a run") from error
 
     def _check_structure(self, timesteps: int, like: TrainState) -> None:
-        """Compare names, shapes and types of the arrays, which Orbax's errors bury."""
+        """Compare names, shapes and types of the arrays, for readable errors."""
         tree = self._manager.item_metadata(timesteps)["state"].tree
         for field in dataclasses.fields(like):
             if field.name not in tree:
@@ -144,7 +144,7 @@ class Checkpoints:
         return f"the one before it: --resume {self._folder / str(max(older))}"
 
     def close(self) -> None:
-        """Release what Orbax holds."""
+        """Release the resources of Orbax."""
         self._manager.close()
 
 
@@ -155,7 +155,7 @@ def _describe(tree: Any) -> dict[str, str]:
 
 
 def _empty_fields(tree: Any) -> set[str]:
-    """Names of what is None."""
+    """Names of the fields that are None."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree, lambda leaf: leaf is None)
     return {_name(path) for path, leaf in leaves if leaf is None}
 

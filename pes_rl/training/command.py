@@ -31,21 +31,21 @@ class _CommandLine(TrainConfig):
     """Settings of a run, and options that only the command line has."""
 
     resume: str | None = None
-    """Folder of a run to continue, from its newest checkpoint (RUN) or from an earlier
-    one (RUN/checkpoints/STEPS), with its own settings where none are given here. One
-    that has none yet begins again."""
+    """Folder of a run to resume: from its newest checkpoint (RUN), or from an earlier
+    one (RUN/checkpoints/STEPS). Its own settings are the defaults of all options. A run
+    without a checkpoint starts again."""
     coordinator_address: str | None = None
-    """Train in several processes, on one machine or more, each given this command: the
-    HOST:PORT of process 0, the same for all, or auto under Slurm, Open MPI or on TPUs.
-    For environments written in JAX; the run folder must be one that all can reach."""
+    """Train in several processes, on one or more machines, each started with this
+    command: HOST:PORT of process 0, the same for all, or auto under Slurm, Open MPI or
+    on TPUs. For environments written in JAX. All processes must see the run folder."""
     num_processes: int | None = None
-    """How many processes there are; None where the launcher tells JAX."""
+    """Number of processes; None where the launcher tells JAX."""
     process_id: int | None = None
-    """Which process this is, 0, 1, ...; None where the launcher tells JAX. Process 0
+    """Number of this process, from 0; None where the launcher tells JAX. Process 0
     evaluates, logs and prints."""
 
     def __post_init__(self) -> None:
-        """Check nothing yet: tyro would wrap an error in a box of its own."""
+        """Skip the checks: tyro would print their errors in boxes of several lines."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -106,10 +106,10 @@ def _run(trainer: "Trainer", folder: Path) -> "Result":
 
 
 def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
-    """Settings, the run to resume and the processes, from command-line arguments.
+    """The settings, the run to resume and the processes, from the arguments.
 
-    The task and agent are read first, because the defaults of all else, which --help
-    shows, depend on them.
+    Task and agent are read first, because all other defaults, which --help shows,
+    depend on them.
 
     Raises:
         ValueError: If a setting is bad.
@@ -149,7 +149,7 @@ def _find_checkpoint(resume: str) -> tuple[Path, Literal["newest"] | int]:
 
 @contextmanager
 def _stopping_on_signals(trainer: "Trainer") -> Iterator[None]:
-    """End the run in good order on Ctrl-C or SIGTERM; a second one ends it at once."""
+    """Save and end the run on Ctrl-C or SIGTERM; a second signal ends it at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame

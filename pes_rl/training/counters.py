@@ -1,4 +1,4 @@
-"""Where a run stands."""
+"""Counters of a run: steps, updates, evaluations, returns, times."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,10 @@ from pes_rl.learner.evaluation import Evaluation
 
 @dataclass
 class Counters:
-    """Where a run stands, in environment steps; saved with every checkpoint."""
+    """Progress of a run, in environment steps where not said otherwise.
+
+    Saved with every checkpoint: the fields are keys of its `counters` file.
+    """
 
     timesteps: int = 0
     iterations: int = 0
@@ -27,11 +30,11 @@ class Counters:
     wall_seconds: float = 0.0
 
     def add_updates(self, reports: Report, seconds: float) -> None:
-        """Count updates.
+        """Add updates to the counters.
 
         Args:
             reports: In NumPy, with a leading axis over the updates.
-            seconds: That they took.
+            seconds: Time of the updates.
         """
         self.training_seconds += seconds
         self.timesteps += int(reports.env_steps.sum(dtype=np.int64))
@@ -39,10 +42,10 @@ class Counters:
         self.dropped_simulations += int(reports.diverged.sum())
 
     def add_evaluation(self, evaluation: Evaluation, threshold: float | None) -> float:
-        """Count an evaluation, and note whether it is the first at the threshold.
+        """Add an evaluation, and record whether it is the first at the threshold.
 
         Returns:
-            Its mean return; that it is the best is noted by who saves the best policy.
+            Its mean return. `best_return` changes only once the best policy is saved.
         """
         mean = self.last_return = float(evaluation.returns.mean())
         self.last_return_std = float(evaluation.returns.std())
@@ -52,16 +55,16 @@ class Counters:
         return mean
 
     def schedule_evaluation(self, interval: int) -> None:
-        """Let the next evaluation be at the next multiple of `interval`."""
+        """Set the next evaluation to the next multiple of `interval`."""
         self.next_evaluation = _next_multiple(self.timesteps, interval)
 
     def schedule_checkpoint(self, interval: int) -> None:
-        """Let the next checkpoint be at the next multiple of `interval`."""
+        """Set the next checkpoint to the next multiple of `interval`."""
         self.next_checkpoint = _next_multiple(self.timesteps, interval)
 
     @property
     def steps_per_second(self) -> float:
-        """Of training, evaluation and logging not counted in the time."""
+        """Environment steps a second of training, without evaluations and logging."""
         return self.timesteps / max(self.training_seconds, 1e-9)
 
 

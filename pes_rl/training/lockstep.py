@@ -1,11 +1,11 @@
-"""Runs that leave what they compute to whoever runs them: alone, or in lock-step.
+"""Several runs in one program: the seeds of an arm computed together by `jax.vmap`.
 
-A run is a generator of computations. `run_alone` does each as it is asked for.
-`run_together` takes several runs that differ in their numbers alone, such as the seeds
-of an arm, and does what they ask for alike in one program, with a leading axis over the
-runs (`jax.vmap`). Matrix products and reductions over such an axis may round otherwise,
-so a run's numbers can differ from those of the same run alone in the last bits. The
-time that a run says it took is that of all of them.
+A run is a generator that yields each computation and is sent its value. `run_alone`
+executes the computations of one run one by one. `run_together` takes several runs that
+differ in their numbers only, such as seeds, and executes equal computations of them in
+one vmapped call. Matrix products and reductions may round differently there, so the
+numbers of a run can differ in the last bits from those of the same run alone. The time
+that each run reports is that of all of them.
 """
 
 from collections.abc import Callable, Collection, Generator, Sequence
@@ -18,21 +18,21 @@ import jax.numpy as jnp
 
 T = TypeVar("T")
 Steps = Generator[partial[Any], Any, T]
-"""Yields what is to be computed, is sent the outcome or thrown its error; gives a T."""
+"""Yields computations, is sent each value (or thrown its error), and returns a T."""
 
 
 def run_alone(steps: Steps[T]) -> T:
-    """Compute each thing as it is asked for."""
+    """Execute the computations of one run, one by one; returns its result."""
     with closing(steps):
         try:
-            asked = next(steps)
+            request = next(steps)
             while True:
                 try:
-                    outcome = asked()
+                    value = request()
                 except Exception as error:
-                    asked = steps.throw(error)
+                    request = steps.throw(error)
                 else:
-                    asked = steps.send(outcome)
+                    request = steps.send(value)
         except StopIteration as end:
             return end.value
 
@@ -40,18 +40,18 @@ def run_alone(steps: Steps[T]) -> T:
 def run_together(
     runs: Sequence[Steps[T]], traceable: Collection[Callable[..., Any]]
 ) -> list[T]:
-    """Take several runs to their ends in lock-step.
+    """Execute several runs to their ends, equal computations of them together.
 
-    Runs need not ask for the same at the same time, nor end together: those that ask
-    for less wait where they are, and those that have ended leave.
+    Runs may request different computations at different times and end at different
+    times: while a group of runs computes, the others wait.
 
     Args:
-        runs: Whose equal computations have arguments of equal shapes.
+        runs: Equal computations of them must have arguments of equal shapes.
         traceable: The functions that `jax.vmap` can be applied to; any other is called
-            for one run after another.
+            for one run after the other.
 
     Returns:
-        What each run gives, in the order of `runs`.
+        The results of the runs, in the order of `runs`.
     """
     return _LockStep(runs, traceable).run()
 
@@ -61,7 +61,7 @@ class _LockStep:
         self, runs: Sequence[Steps[Any]], traceable: Collection[Callable[..., Any]]
     ) -> None:
         self._runs, self._traceable = runs, traceable
-        self._asked: dict[int, partial[Any]] = {}
+        self._requests: dict[int, partial[Any]] = {}
         self._results: dict[int, Any] = {}
         self._compute_batch = jax.jit(_compute_batch, static_argnums=(0, 1))
 
@@ -69,49 +69,51 @@ class _LockStep:
         with ExitStack() as stack:
             for number, steps in enumerate(self._runs):
                 stack.enter_context(closing(steps))
-                self._go_on(number, steps.send, None)
-            while self._asked:
+                self._advance(number, steps.send, None)
+            while self._requests:
                 self._compute(self._choose())
         return [self._results[number] for number in range(len(self._runs))]
 
-    def _go_on(self, number: int, proceed: Callable[[Any], Any], with_: Any) -> None:
+    def _advance(self, number: int, resume: Callable[[Any], Any], value: Any) -> None:
         try:
-            self._asked[number] = proceed(with_)
+            self._requests[number] = resume(value)
         except StopIteration as end:
-            self._asked.pop(number, None)
+            self._requests.pop(number, None)
             self._results[number] = end.value
 
     def _choose(self) -> list[int]:
-        """Runs that ask for the same; the fewest first, so that they catch up."""
-        alike: dict[Any, list[int]] = {}
-        for number, asked in self._asked.items():
-            options = tuple(asked.keywords.items())
-            of_its_own = None if asked.func in self._traceable else number
-            alike.setdefault((asked.func, options, of_its_own), []).append(number)
-        return min(alike.values(), key=len)
+        """The smallest group of runs with equal requests, so that they catch up."""
+        groups: dict[Any, list[int]] = {}
+        for number, requested in self._requests.items():
+            options = tuple(requested.keywords.items())
+            own_group = None if requested.func in self._traceable else number
+            groups.setdefault((requested.func, options, own_group), []).append(number)
+        return min(groups.values(), key=len)
 
     def _compute(self, numbers: list[int]) -> None:
-        asked = [self._asked[number] for number in numbers]
+        requested = [self._requests[number] for number in numbers]
         try:
-            outcomes = self._outcomes(asked)
+            values = self._values(requested)
         except Exception as error:
             for number in numbers:
-                self._go_on(number, self._runs[number].throw, error)
+                self._advance(number, self._runs[number].throw, error)
         else:
-            for number, outcome in zip(numbers, outcomes, strict=True):
-                self._go_on(number, self._runs[number].send, outcome)
+            for number, value in zip(numbers, values, strict=True):
+                self._advance(number, self._runs[number].send, value)
 
-    def _outcomes(self, asked: list[partial[Any]]) -> list[Any]:
-        if len(asked) == 1:
-            return [asked[0]()]
-        # Few sizes, for each is compiled: as many as there are runs, half as many, ...
+    def _values(self, requested: list[partial[Any]]) -> list[Any]:
+        if len(requested) == 1:
+            return [requested[0]()]
+        # Each batch size is compiled, so there are few: all runs, half of them, ...
         size = len(self._runs)
-        while (size + 1) // 2 >= len(asked):
+        while (size + 1) // 2 >= len(requested):
             size = (size + 1) // 2
-        arguments = [one.args for one in asked]
+        arguments = [one.args for one in requested]
         arguments += [arguments[0]] * (size - len(arguments))
-        options = tuple(asked[0].keywords.items())
-        return self._compute_batch(asked[0].func, options, arguments)[: len(asked)]
+        options = tuple(requested[0].keywords.items())
+        return self._compute_batch(requested[0].func, options, arguments)[
+            : len(requested)
+        ]
 
 
 def _compute_batch(
@@ -119,7 +121,7 @@ def _compute_batch(
     options: tuple[tuple[str, Any], ...],
     arguments: list[tuple[Any, ...]],
 ) -> list[Any]:
-    """The function's value for each of the arguments, by one call of it, vmapped."""
+    """The values of the function for all arguments, by one vmapped call."""
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arguments)
     values = jax.vmap(partial(function, **dict(options)))(*stacked)
     return [

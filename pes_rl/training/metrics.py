@@ -38,7 +38,7 @@ COLUMNS: tuple[str, ...] = (
 
 
 def clock_row(counters: Counters) -> dict[str, float]:
-    """Columns that every row has: where the run is."""
+    """Columns of every row: steps, updates, time and speed."""
     return {
         "time/total_timesteps": counters.timesteps,
         "time/iterations": counters.iterations,
@@ -54,13 +54,13 @@ def training_row(
     learner: Learner,
     reward_shift: float,
 ) -> dict[str, float]:
-    """Columns that the reports of the last updates fill, means over them.
+    """Columns of the last updates: means over their reports.
 
     Args:
         state: After the updates.
-        reports: In NumPy, with a leading axis over the updates.
+        reports: NumPy arrays with a leading axis over the updates.
         counters: After the updates.
-        learner: Of the run.
+        learner: The run's learner.
         reward_shift: What training subtracted from each reward; it is added back.
     """
     episodes = reports.episodes.sum()
@@ -86,7 +86,7 @@ def training_row(
 
 
 def evaluation_row(evaluation: Evaluation) -> dict[str, float]:
-    """Columns that an evaluation fills."""
+    """Columns of an evaluation."""
     return {
         "eval/mean_reward": float(evaluation.returns.mean()),
         "eval/std_reward": float(evaluation.returns.std()),
@@ -95,7 +95,7 @@ def evaluation_row(evaluation: Evaluation) -> dict[str, float]:
 
 
 def returns_so_far(counters: Counters) -> str:
-    """The last and the best evaluation, in words."""
+    """The last and the best evaluation, as text."""
     last, best = counters.last_return, counters.best_return
     note = "no evaluation yet" if last is None else f"return {last:.5g}"
     return note if best is None else f"{note} (best {best:.5g})"
@@ -104,10 +104,10 @@ def returns_so_far(counters: Counters) -> str:
 def distributions(
     state: TrainState, particle_returns: np.ndarray, horizon: int | None
 ) -> dict[str, np.ndarray]:
-    """Of the particles: returns in the last unroll, phases of their episodes.
+    """Distributions over the particles: returns in the last unroll, episode phases.
 
     Args:
-        state: Of the run.
+        state: State of the run.
         particle_returns: # shape=(N,)
         horizon: Steps of the longest episode.
     """
@@ -132,7 +132,7 @@ def summarize(
         config: The settings.
         counters: At the end.
         final: The final evaluation; None where there was none.
-        interrupted: Whether the run was cut off.
+        interrupted: Whether the run was interrupted.
         ended_by: Why it ended.
     """
     return {

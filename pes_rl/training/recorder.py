@@ -22,7 +22,7 @@ Trained = TrainedPolicy | TrainedParameters
 
 @dataclass(frozen=True)
 class Result:
-    """What a run ended with.
+    """The result of a run.
 
     Attributes:
         folder: The run's folder.
