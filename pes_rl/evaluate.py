@@ -11,9 +11,9 @@ import numpy as np
 import tyro
 
 from pes_rl.assembly.factories import (
+    fits,
     make_environment,
     make_evaluation_rollout,
-    make_policy,
     make_rollout,
 )
 from pes_rl.config.train_config import TrainConfig
@@ -93,7 +93,7 @@ def evaluate(
         play = make_evaluator(rollout, options.episodes, environment.meta_loss)
     else:
         trained = load_policy(options.run, options.which)
-        if make_policy(config, environment) != trained.policy:
+        if not fits(trained.policy, environment):
             raise ValueError(
                 f"{config.env} has other observations or actions than the run's "
                 "environment; use one with the same"

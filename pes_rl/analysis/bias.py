@@ -105,6 +105,6 @@ def squared_distance(first: np.ndarray, second: np.ndarray) -> tuple[float, floa
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> float:
-    """Of the angle between two vectors; NaN where one is 0."""
+    """Cosine of the angle between two vectors; NaN where one is 0."""
     norms = np.linalg.norm(first) * np.linalg.norm(second)
     return float(first @ second / norms) if norms > 0 else float("nan")

@@ -56,7 +56,7 @@ _ORDERS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one measurement: unroll K, parameters D, particles N."""
+    """Sizes of one measurement: unroll K, parameters D, particles N."""
 
     unroll: int
     parameters: int
@@ -65,7 +65,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Cells:
-    """D cells that have one parameter each."""
+    """A problem of D independent cells with one parameter each."""
 
     size: int
 
@@ -141,7 +141,7 @@ class Cost:
                 yield name, replace(base, **{name: factor * getattr(base, name)})
 
     def _measure_all(self, table: Table) -> list[Row]:
-        """The rows, added to the table as they come, with progress shown."""
+        """Measure all cases and add their rows to the table, with progress."""
         jobs = [(agent, *job) for agent in self.agents for job in self._sizes()]
         measured: dict[tuple[str, Sizes], tuple[float, int]] = {}
         number = len({(agent, sizes) for agent, _, sizes in jobs})
@@ -159,7 +159,7 @@ class Cost:
         return table.rows
 
     def _measure(self, agent: str, sizes: Sizes) -> tuple[float, int]:
-        """Seconds of an update, and bytes."""
+        """Seconds and bytes of one update."""
         rollout = DeviceRollout(Cells(sizes.parameters), self.horizon)
         estimator = _make_agent(agent, sizes)
         theta = jnp.full(sizes.parameters, 0.5)
@@ -206,7 +206,7 @@ def _make_agent(agent: str, sizes: Sizes) -> Any:
 
 
 def growth(agent: str, rows: list[Row]) -> list[Row]:
-    """By what power an agent's time and memory grow, and what theory says.
+    """Powers with which an agent's time and memory grow, beside those of theory.
 
     The power is that between the two largest sizes.
     """

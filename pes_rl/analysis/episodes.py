@@ -1,4 +1,4 @@
-"""Sums of agents' estimates over one episode with theta held, many times."""
+"""Gradient estimates summed over one episode with theta fixed, for many episodes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +16,7 @@ from pes_rl.runtime.progress import Progress
 
 
 def check_agents(subject: Subject, estimators: list[Estimator]) -> None:
-    """Raise `ValueError` unless all can run on the subject, before any is measured."""
+    """Raise `ValueError` unless all agents can run on the subject."""
     for estimator in estimators:
         count_unrolls(estimator, subject.horizon)
         init = partial(estimator.init, subject.rollout, subject.theta)
@@ -28,7 +28,7 @@ def check_agents(subject: Subject, estimators: list[Estimator]) -> None:
 
 
 def count_unrolls(estimator: Estimator, horizon: int) -> int:
-    """Updates that one episode of T steps makes, T / K.
+    """Number of unrolls in one episode of T steps, T / K.
 
     Raises:
         ValueError: If K does not divide T.
@@ -43,7 +43,7 @@ def count_unrolls(estimator: Estimator, horizon: int) -> int:
 
 
 class Episodes(Progress):
-    """How many of a measurement's episodes are done.
+    """Progress display over the episodes of a measurement.
 
     Args:
         label: What is measured.
@@ -55,7 +55,7 @@ class Episodes(Progress):
         self._done = 0
 
     def add(self, number: int, what: str) -> None:
-        """So many more are done, of this part."""
+        """Add finished episodes of one part of the measurement."""
         self._done += number
         self.update(self._done, what)
 
@@ -67,7 +67,7 @@ def episode_estimates(
     seed: int,
     add: Callable[[int], None] = lambda episodes: None,
 ) -> np.ndarray:
-    """Sums of the estimates over one episode with theta held, from independent starts.
+    """Estimates summed over one episode with theta fixed, from independent starts.
 
     Args:
         subject: The problem.

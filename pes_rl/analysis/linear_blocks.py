@@ -68,12 +68,12 @@ class LinearBlocks(UnrolledProblem):
 
     @property
     def diverged_loss(self) -> float:
-        """Of no use: nothing here diverges."""
+        """Unused: nothing diverges in this problem."""
         return 0.0
 
     @property
     def step_gradients(self) -> np.ndarray:
-        """The c_t of every step, [T, D]."""
+        """Gradient c_t of every step, [T, D]."""
         generator = np.random.default_rng(0)
         draws = 1 if self.regime == "identical" else self.horizon
         normal = generator.standard_normal((draws, self.size), np.float32)
@@ -81,7 +81,7 @@ class LinearBlocks(UnrolledProblem):
 
     @property
     def gradient(self) -> np.ndarray:
-        """That of a whole episode, [D]."""
+        """Gradient of a whole episode, [D]."""
         return self.step_gradients.sum(0, dtype=np.float64)
 
 

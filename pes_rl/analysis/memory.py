@@ -92,7 +92,7 @@ class Memory:
                 )
 
     def _cases(self) -> Iterator[list[Case]]:
-        """Those of an agent and a D; small ones first."""
+        """The cases of one agent and one D, smallest first."""
         for parameters in self.parameters:
             for env in self.env:
                 for agent in self.agents:
@@ -107,7 +107,7 @@ def _names(kind: Any) -> list[str]:
 
 
 def _in_a_process(cases: list[Case], rounds: int) -> list[Row]:
-    """What `memory_case.work` says in a process of its own, which Ctrl-C ends."""
+    """Run `memory_case.work` in a separate process, which Ctrl-C ends."""
     command = [sys.executable, "-m", memory_case.__name__, str(rounds)]
     done = subprocess.run(
         command,

@@ -1,4 +1,4 @@
-"""Updates of one large policy, in a process of their own: their memory and their time.
+"""Memory and time of updates of one large policy, measured in a separate process.
 
 `memory` starts it: python -m pes_rl.analysis.memory_case ROUNDS < cases in JSON
 """
@@ -31,7 +31,7 @@ NUMBER = "number"
 
 @dataclass(frozen=True)
 class Number:
-    """One number that D parameters move."""
+    """A problem with one number as its state, moved by D parameters."""
 
     def init(self, key: jax.Array) -> jax.Array:
         del key
@@ -69,7 +69,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Played:
-    """What was seen of some updates, compilation apart: seconds are of one of them."""
+    """Measurement of some updates without compilation; seconds are per update."""
 
     parameters: int
     kept_bytes: int
@@ -104,11 +104,11 @@ class Updates:
         return theta, self.estimator.init(self.rollout, theta, key)
 
     def estimate(self, theta: jax.Array, state: Any, key: jax.Array) -> Any:
-        """All that training uses, of which XLA drops nothing."""
+        """All values that training uses, so that XLA removes no part."""
         return self.estimator.estimate(self.rollout, theta, state, key)
 
     def play(self, count: int) -> Played:
-        """From the beginning, so many updates."""
+        """Take updates from the first state on."""
         theta, state = jax.block_until_ready(self.begin())
         begun = time.perf_counter(), time.process_time()
         for number in range(count):
@@ -123,7 +123,7 @@ class Updates:
 def make_system(
     env: str, parameters: int, horizon: int
 ) -> tuple[Rollout, Callable[[jax.Array], jax.Array]]:
-    """A rollout, and its first theta by key.
+    """A rollout, and the function that makes its first theta from a key.
 
     Raises:
         ValueError: If there is no such environment, or no so small network for it.
@@ -138,7 +138,7 @@ def make_system(
 
 
 def _largest_network(config: TrainConfig, environment: Any, parameters: int) -> Policy:
-    """Of those with two equal hidden layers and no more than so many parameters."""
+    """Width of the largest network with two equal hidden layers within D parameters."""
 
     def network(units: int) -> Policy:
         sizes = {"policy": "mlp", "hidden_sizes": (units, units)}
@@ -157,7 +157,7 @@ def _largest_network(config: TrainConfig, environment: Any, parameters: int) -> 
 
 
 def work(cases: Sequence[Case], rounds: int) -> list[Row]:
-    """The memory of an update of each case, and its time."""
+    """Memory and time of an update of each case."""
     every = [Updates(case) for case in cases]
     _map_arrays_from(2**17)
     measured = [_measure(updates) for updates in every]
@@ -167,7 +167,7 @@ def work(cases: Sequence[Case], rounds: int) -> list[Row]:
 
 
 def _map_arrays_from(size: int) -> None:
-    """Give arrays of so many bytes or more pages of their own.
+    """Let the C library map arrays of at least this size separately.
 
     These are the system's again once an array is freed. Others lie among what is freed
     and kept for later, which is half as much again where arrays are of 10 MB.
@@ -204,7 +204,7 @@ def _measure(updates: Updates) -> Row:
 
 
 def _status(name: str) -> int:
-    """A line of this process's memory in /proc, in bytes."""
+    """A field of this process's memory status in /proc, in bytes."""
     (kilobytes,) = re.findall(
         rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text()
     )
@@ -212,7 +212,7 @@ def _status(name: str) -> int:
 
 
 def _time_in_turn(every: Sequence[Updates], rounds: int) -> list[Row]:
-    """Seconds of an update of each, the mean over an episode's; the lowest of rounds.
+    """Seconds of an update of each case: mean over an episode, lowest of the rounds.
 
     Each in turn, round after round, so that whatever else the machine does hits each
     alike. Of all threads together: `cpu_seconds`.

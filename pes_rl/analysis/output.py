@@ -19,9 +19,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 class Table:
-    """Rows of the same columns, in a CSV file that is whole after each `add`.
+    """A table that is written to a CSV file after each `add`.
 
-    So an interruption loses none of them.
+    An interruption therefore loses no row.
 
     Args:
         path: The file, which is not touched before the first row; its folder is made.
@@ -33,7 +33,7 @@ class Table:
         self.rows: list[Row] = []
 
     def add(self, *rows: Row) -> None:
-        """Write the rows after those before."""
+        """Add rows and write the file."""
         self.rows += rows
         write_csv(self._path, self.rows)
 

@@ -36,7 +36,7 @@ MORE = ((4, 1),)
 
 
 class Counted:
-    """A pool, and the bytes that go to and fro."""
+    """A worker pool that counts the bytes sent and received."""
 
     def __init__(self, pool: Any) -> None:
         self._pool, self.out, self.back = pool, 0, 0
@@ -70,7 +70,7 @@ def _size(value: Any) -> int:
 
 @dataclass
 class Training:
-    """Updates of PES on some rollout, one after another."""
+    """Updates of PES on a rollout, one after the other."""
 
     row: Row
     rollout: Any
@@ -88,7 +88,7 @@ class Training:
         return Learner(rollout, self._estimator, OptimizerConfig("sgd", 1e-3), 10**9)
 
     def measure(self) -> None:
-        """Measure an update that, as in training, comes right after another.
+        """Measure an update that follows another at once, as in training.
 
         The first of the two finds the caches as the other cases have left them.
         """
@@ -102,7 +102,7 @@ class Training:
         return time.perf_counter() - begun
 
     def count_bytes(self) -> tuple[int, int]:
-        """Bytes of one update to all workers, and from all."""
+        """Bytes that one update sends to and receives from all workers."""
         if not self.row["workers"]:
             return 0, 0
         pool = Counted(self.rollout.pool)
@@ -111,7 +111,7 @@ class Training:
         return pool.out, pool.back
 
     def close(self) -> None:
-        """Let its workers go, and those of others on the same rollout."""
+        """Release the workers of the rollout."""
         if self.row["workers"]:
             self.rollout.pool.close()
 
@@ -130,7 +130,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Measure Ray workers of one thread each, and say where more of them saturate."""
+    """Measure the scaling of Ray workers with one thread each, and predict more."""
 
     env: tuple[str, ...] = ("swimmer", "halfcheetah")
     """Native MuJoCo tasks."""
@@ -212,7 +212,7 @@ def _connect(num_cpus: int) -> None:
 
 
 def _make_rollout(env: str, workers: int, threads: int) -> tuple[Any, int]:
-    """A rollout by so many workers, and the number of parameters of its policy."""
+    """A rollout with this many workers, and the size D of its policy."""
     config = make_config(env, "pes", workers=workers, num_threads=threads)
     environment = make_environment(config, env)
     policy = make_policy(config, environment)

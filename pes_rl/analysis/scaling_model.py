@@ -1,4 +1,4 @@
-"""How long an update by W Ray workers takes: a model with four measured numbers.
+"""A model of the time of an update with W Ray workers, with four fitted numbers.
 
     seconds of an update  =  a  +  b N  +  c W  +  s N K / min(W, cores)
 
@@ -26,7 +26,7 @@ BANDWIDTH = 1.25e9
 
 @dataclass(frozen=True)
 class Model:
-    """Seconds: of an update, for each particle, each message and each step."""
+    """Fitted seconds per update, per particle, per message and per step."""
 
     driver: float
     particle: float
@@ -35,7 +35,7 @@ class Model:
 
     @classmethod
     def fit(cls, rows: Sequence[Row], cores: int) -> "Model":
-        """Least relative squares over measured updates, no number below 0."""
+        """Fit by least relative squares, with all numbers at least 0."""
         used = [row for row in rows if row["workers"]]
         terms = np.array([_terms(row, cores) for row in used])
         seconds = np.array([row["seconds"] for row in used])
@@ -43,7 +43,7 @@ class Model:
         return cls(*numbers.tolist())
 
     def error(self, rows: Sequence[Row], cores: int) -> float:
-        """The largest share by which it misses a measured update."""
+        """Largest relative error over the measured updates."""
         own = self.driver, self.particle, self.message, self.step
         return max(
             abs(np.dot(own, _terms(row, cores)) / row["seconds"] - 1)
@@ -54,7 +54,7 @@ class Model:
     def seconds(
         self, workers: int, particles: int, unroll: int, worker_bytes: float
     ) -> float:
-        """Of an update by workers with a core each, behind a network.
+        """Seconds of an update by workers with one core each, connected by a network.
 
         Args:
             workers: W.

@@ -1,4 +1,4 @@
-"""What the studies measure: a problem at a fixed theta, and agents on it."""
+"""The subject of a measurement: a problem at a fixed theta, and agents on it."""
 
 import json
 from dataclasses import MISSING, dataclass, fields, replace
@@ -23,7 +23,7 @@ from pes_rl.envs.names import unknown_name
 
 @dataclass(frozen=True)
 class Subject:
-    """A problem and the theta at which it is looked at.
+    """A problem and the theta at which it is measured.
 
     Attributes:
         env: Its name.
@@ -72,13 +72,13 @@ class Measurement:
     """Seed of all randomness."""
 
     def subject(self) -> Subject:
-        """The problem at this theta; raises `ValueError` as `make_subject`."""
+        """The problem at this theta; errors as in `make_subject`."""
         return make_subject(
             self.env, self.theta, self.horizon, self.env_kwargs, self.seed
         )
 
     def agent(self, name: str, **changes: Any) -> Estimator:
-        """An agent with these options, or `changes` in place of some; `make_agent`."""
+        """An agent with these options, some replaced by `changes`; see `make_agent`."""
         options = {
             "num_pairs": self.num_pairs,
             "num_particles": self.num_particles,

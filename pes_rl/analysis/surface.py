@@ -164,7 +164,7 @@ class Surface:
             ) from error
 
     def _paths(self, table: Table) -> list[Path2D]:
-        """Those of all agents and runs, added to the table as they come."""
+        """Paths of all agents and runs, added to the table one by one."""
         names = [
             (agent, seed)
             for agent in self.agents
@@ -182,7 +182,7 @@ class Surface:
         return paths
 
     def _path(self, agent: str, seed: int) -> np.ndarray:
-        """Rows [3] of updates so far and theta, of a training run."""
+        """Path of one training run: rows [3] of updates so far and theta."""
         config = self._config(agent, seed)
         assembly = assemble(config)
         key = jax.random.key(seed)
@@ -204,7 +204,7 @@ def meta_losses(
     second: np.ndarray,
     seed: int,
 ) -> np.ndarray:
-    """Meta-loss of one episode at each point of the grid, the same episode at all.
+    """Meta-loss of one episode at each point of the grid, with the same random key.
 
     Returns:
         # shape=(len(first), len(second)), dtype=float64
@@ -230,7 +230,7 @@ def meta_losses(
 
 
 def grid_rows(axes: list[np.ndarray], raw: np.ndarray, smooth: np.ndarray) -> list[Row]:
-    """As written to surface.csv: the second parameter changes fastest."""
+    """Rows of surface.csv; the second parameter changes fastest."""
     return [
         {
             "first": float(first),

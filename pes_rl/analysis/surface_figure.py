@@ -11,14 +11,14 @@ from pes_rl.analysis.output import Row, new_figure
 
 @dataclass(frozen=True)
 class Path2D:
-    """What a training run did to theta: rows [3] of updates so far and theta."""
+    """Path of a training run: rows [3] of updates so far and theta."""
 
     agent: str
     seed: int
     points: np.ndarray
 
     def rows(self) -> list[Row]:
-        """As written to paths.csv."""
+        """Rows of paths.csv."""
         names = {"agent": self.agent, "seed": self.seed}
         return [
             {**names, "update": int(update), "first": float(a), "second": float(b)}

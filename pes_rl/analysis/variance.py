@@ -83,7 +83,7 @@ class Variance(Measurement):
         sums: np.ndarray,
         gradient: tuple[float, float],
     ) -> Row:
-        """What the sums over episodes [R, D] say, by the gradient's squared norm."""
+        """Table row of the sums over episodes [R, D]."""
         squared, squared_error = gradient
         variance, error = total_variance(sums)
         ratio = variance / squared
@@ -100,7 +100,7 @@ class Variance(Measurement):
         }
 
     def _estimators(self, agent: str, subject: Subject) -> list[tuple[str, Estimator]]:
-        """The agent at each K; a single one if it plays whole episodes."""
+        """The agent at each K; only one if it plays whole episodes."""
         steps = subject.horizon
         divisors = tuple(k for k in range(1, steps + 1) if steps % k == 0)
         made = []
@@ -168,7 +168,7 @@ def require_signal(env: str, squared: float, error: float, repeats: int) -> None
 
 
 def _draw(path: Path, rows: list[Row], title: str) -> None:
-    """Draw variance against unrolls, a colour an agent, predictions dashed."""
+    """Draw variance against unrolls, one colour per agent, predictions dashed."""
     figure = new_figure(7, 5)
     axes = figure.add_subplot()
     for number, agent in enumerate(dict.fromkeys(row["agent"] for row in rows)):

@@ -1,4 +1,4 @@
-"""Puts a run together from its settings: environment, policy, estimator, learner."""
+"""Assembly of a run from its settings: environments, policy, estimator, learner."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from pes_rl.agents import Policy
 from pes_rl.assembly.factories import (
     diverged_loss,
     episode_steps,
+    fits,
     make_environment,
     make_estimator,
     make_evaluation_rollout,
@@ -36,7 +37,7 @@ from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
 
 @dataclass(frozen=True)
 class Environments:
-    """Two like environments, so that training and evaluation share no simulations."""
+    """Two equal environments, so that training and evaluation share no simulations."""
 
     training: Any
     evaluation: Any
@@ -44,7 +45,7 @@ class Environments:
 
 @dataclass(frozen=True)
 class Assembly:
-    """The parts of a run; runs that differ in their seeds alone can share them.
+    """The objects of a run; runs that differ only in their seeds can share them.
 
     Attributes:
         init_theta: First parameters of the policy, or of the unrolled problem, by key.
@@ -81,16 +82,17 @@ class Assembly:
 
 
 def assemble(config: TrainConfig, environments: Environments | None = None) -> Assembly:
-    """Make the parts of a run, in the environments that it names or these.
+    """Make the objects of a run, in the environments that it names or in these.
 
     Raises:
         ValueError: If the settings do not fit the environment.
     """
     if environments is None:
-        environments = Environments(
-            make_environment(_of_a_worker(config), config.env),
-            make_environment(config, config.env),
-        )
+        training = make_environment(_of_a_worker(config), config.env)
+        # Environments in JAX are pure functions, which hold no simulations.
+        shared = isinstance(training, UnrolledProblem) or training.on_device
+        evaluation = training if shared else make_environment(config, config.env)
+        environments = Environments(training, evaluation)
     if isinstance(environments.training, UnrolledProblem):
         return _assemble_problem(config, environments.training)
     return _assemble_policy(config, environments)
@@ -127,19 +129,19 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
 
 
 def _evaluation_rollouts(
-    config: TrainConfig, twin: Any, policy: Policy
+    config: TrainConfig, environment: Any, policy: Policy
 ) -> tuple[Rollout, Rollout]:
-    """Those of evaluations during training, in `twin`, and of the last one."""
-    if make_policy(config, twin) != policy:
+    """Rollouts of the evaluations during training and of the final one."""
+    if not fits(policy, environment):
         raise ValueError(
             "the environment for evaluation has other observations or actions than "
             "that for training; use one with the same"
         )
-    during = make_rollout(config, twin, policy.act)
+    during = make_rollout(config, environment, policy.act)
     if config.final_eval_env is None:
         return during, during
     other = make_environment(config, config.final_eval_env)
-    if make_policy(config, other) != policy:
+    if not fits(policy, other):
         raise ValueError(
             f"final_eval_env={config.final_eval_env!r} has other observations or "
             f"actions than {config.env}; use one with the same, or None"

@@ -1,4 +1,4 @@
-"""The parts of a run, each made by its settings."""
+"""Factories of a run's objects: environment, policy, rollout, estimator."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from pes_rl.envs.names import is_unrolled
 
 
 def make_environment(config: TrainConfig, name: str) -> Any:
-    """The named environment or unrolled problem, with the settings' options.
+    """Make the named environment or unrolled problem, with options of the settings.
 
     Raises:
         ValueError: If it cannot be made with them.
@@ -40,7 +40,7 @@ def make_environment(config: TrainConfig, name: str) -> Any:
 
 
 def make_policy(config: TrainConfig, environment: Any) -> Policy:
-    """The policy that the settings ask for, with the environment's sizes.
+    """Make the policy of the settings, with the sizes of the environment.
 
     Raises:
         ValueError: If it is an unrolled problem, which has none.
@@ -60,13 +60,24 @@ def make_policy(config: TrainConfig, environment: Any) -> Policy:
     )
 
 
+def fits(policy: Policy, environment: Any) -> bool:
+    """Whether the environment has the observations and actions of the policy."""
+    if isinstance(environment, UnrolledProblem):
+        return False
+    return (
+        policy.observation_size == environment.observation_size
+        and policy.action_low == tuple(np.asarray(environment.action_low).tolist())
+        and policy.action_high == tuple(np.asarray(environment.action_high).tolist())
+    )
+
+
 def make_rollout(
     config: TrainConfig,
     environment: Any,
     act: Callable[[Any, Any], Any],
     reward_shift: float = 0.0,
 ) -> Rollout:
-    """The rollout of `act` in the environment, by the driver that it needs."""
+    """Make the rollout of `act` in the environment, on the device or on the host."""
     horizon = episode_steps(config, environment)
     loss = config.diverged_loss or 0.0
     if environment.on_device:
@@ -90,7 +101,7 @@ def episode_steps(config: TrainConfig, environment: Any) -> int:
 def make_evaluation_rollout(
     config: TrainConfig, problem: UnrolledProblem
 ) -> DeviceRollout:
-    """The rollout of an evaluation, which ends even where the problem does not."""
+    """Make the rollout of an evaluation, whose episodes always end."""
     steps = problem.evaluation_steps
     return DeviceRollout(problem.system, steps, diverged_loss(config, problem))
 
@@ -103,6 +114,6 @@ def diverged_loss(config: TrainConfig, problem: UnrolledProblem) -> float:
 
 
 def make_estimator(config: TrainConfig) -> Estimator:
-    """The gradient estimator that the settings ask for; its fields are options."""
+    """Make the gradient estimator; its fields are settings of the same names."""
     kind = AGENTS[config.agent]
     return kind(**{field.name: getattr(config, field.name) for field in fields(kind)})

@@ -19,7 +19,7 @@ FOLLOWED = 1
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of a task and Gymnasium's environment, stepped side by side.
+    """Differences between a native task and Gymnasium's environment.
 
     Attributes:
         difference: Largest |ours - theirs| / (1 + |theirs|) of an observed coordinate
@@ -36,7 +36,7 @@ class Agreement:
 
 
 def measure_agreement(name: str, max_steps: int = 2000) -> Agreement:
-    """Step a native task beside Gymnasium's from the same states on the same actions.
+    """Step a native task and Gymnasium's environment with the same actions.
 
     Two whole episodes under random actions, some of them beyond their bounds, or
     `max_steps` steps of them.
@@ -53,9 +53,7 @@ def measure_agreement(name: str, max_steps: int = 2000) -> Agreement:
         ids = np.arange(3) if episode == 0 else np.array([FOLLOWED])
         keys = np.stack([ids, np.full_like(ids, episode)], axis=1).astype(np.uint32)
         first = ours.reset(ids, keys)[ids == FOLLOWED]
-        difference = max(
-            difference, _difference(first, _put_where_ours_is(theirs, ours))
-        )
+        difference = max(difference, _difference(first, _copy_state(theirs, ours)))
         ended = cut = False
         while not (ended or cut) and steps < max_steps:
             actions = generator.uniform(low, high, (3, len(low)))
@@ -73,8 +71,8 @@ def measure_agreement(name: str, max_steps: int = 2000) -> Agreement:
     return Agreement(difference, steps, sum(ends), ends_agree)
 
 
-def _put_where_ours_is(theirs: Any, ours: MujocoEnvironment) -> np.ndarray:
-    """Start Gymnasium's environment at our simulation's state; its observation."""
+def _copy_state(theirs: Any, ours: MujocoEnvironment) -> np.ndarray:
+    """Set Gymnasium's environment to our state; returns its observation."""
     data = mujoco.MjData(ours.model)
     rows, _ = ours.save()
     integration = mujoco.mjtState.mjSTATE_INTEGRATION

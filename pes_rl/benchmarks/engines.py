@@ -38,7 +38,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one engine; `threads` is None where XLA decides.
+    """A row of the table: one engine; `threads` is None where XLA decides.
 
     A run of it takes `steps` of every environment.
     """
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Closed:
-    """A closed loop under way: the rollout that training runs, and what it runs on."""
+    """The rollout that training uses, with its particles and parameters."""
 
     row: Row
     rollout: Any
@@ -147,7 +147,7 @@ _OPEN_LOOPS = {"mujoco.batch open loop": True, "mujoco.batch as it comes": False
 def open_loop(
     rollout: Any, particles: Any, thetas: jax.Array, threads: int, *, tuned: bool
 ) -> Run:
-    """The physics alone of the closed loop from these particles, its controls fixed.
+    """The physics of the closed loop alone, from the same states on fixed controls.
 
     `tuned` as the rollout's environment runs it; else with MuJoCo's profiler on and
     every search that the task's file leaves on.

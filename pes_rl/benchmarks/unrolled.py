@@ -1,4 +1,4 @@
-"""What `pes_rl.bench` measures an unrolled problem's updates of PES beside."""
+"""Engines for unrolled problems: updates of PES, and what they are compared with."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +18,7 @@ from pes_rl.envs.unrolled import UnrolledProblem
 
 
 def unrolled_engines(env: str, particles: int) -> Iterator[tuple[Row, Run]]:
-    """Updates of `pes`, its unrolls alone, those by hand, and bare unrolls.
+    """Updates of `pes`, its unrolls alone, PES by hand, and bare unrolls.
 
     The latter scan over nothing but the problem.
     """
@@ -85,7 +85,7 @@ def _by_hand(
     theta: jax.Array,
     first: Any,
 ) -> Run:
-    """PES as one writes it for a single problem whose episodes all end together.
+    """PES written by hand for one problem whose episodes all end together.
 
     Nothing ends early or diverges, no schedule, no report; the noise is JAX's.
     """

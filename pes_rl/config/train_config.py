@@ -13,8 +13,8 @@ from pes_rl.envs.names import PYTHON_PREFIX, check_name, is_in_jax, unknown_name
 class TrainConfig:
     """Settings of a training run.
 
-    What a setting does to the unbiasedness of the gradient estimates is said with it; a
-    setting that says nothing of it leaves them as they are.
+    Where a setting makes the gradient estimates biased, its text says so; all other
+    settings leave them unbiased.
     """
 
     env: str
@@ -26,9 +26,10 @@ class TrainConfig:
     reuse), pes-analytic, es (full episodes), truncated-es, ars, random-search; or, on
     differentiable problems alone, tbptt, bptt, rtrl, uoro."""
     seed: int = 0
-    """Seed of all of the run's randomness; the same seed gives the same run."""
+    """Seed of all random numbers of the run; the same seed gives the same run."""
     total_timesteps: int = 500_000
-    """Budget of environment steps, all that training simulates counted."""
+    """Budget of the run in environment steps; every step that training simulates
+    counts."""
     num_pairs: int | None = None
     """Antithetic pairs P, two particles each; None for agents that perturb nothing."""
     num_particles: int | None = None
@@ -36,17 +37,19 @@ class TrainConfig:
     truncation_length: int | None = None
     """Steps K of a partial unroll; None for agents that play whole episodes."""
     noise_period: int | None = None
-    """Steps that a perturbation of gpes lasts, a multiple of the truncation length."""
+    """Steps for which gpes keeps a perturbation; a multiple of the truncation
+    length."""
     num_top_pairs: int | None = None
-    """Pairs that count for ars, those with the best returns."""
+    """Number of pairs that ars uses: those with the best returns."""
     search_radius: float | None = None
-    """How far from the first parameters random-search goes, in each of them."""
+    """Half-width of the range around the first parameters in which random-search
+    samples."""
     sigma: float | None = None
     """Standard deviation of the perturbations at the start; None for agents that
     perturb nothing."""
     final_sigma: float | None = None
-    """Standard deviation at the end, approached geometrically; None holds sigma. The
-    estimates stay unbiased, for a smoothed loss that nears the loss itself."""
+    """Standard deviation at the end of the budget, approached geometrically; None keeps
+    sigma constant."""
     stagger: bool = False
     """Spread the particles over the episode, where episodes are cut into unrolls."""
     restart_at_once: bool = False
@@ -62,15 +65,15 @@ class TrainConfig:
     optimizer: Literal["sgd", "adam"] = "adam"
     """Optimiser (optax) that takes the step."""
     adam_b1: float = 0.9
-    """How much of its running mean of the gradient adam keeps in a step."""
+    """Decay rate of Adam's running mean of the gradient."""
     learning_rate: float = 0.01
     """Learning rate at the start."""
     learning_rate_decay: Literal["constant", "linear"] = "constant"
-    """Hold the learning rate, or take it to 0 over the budget. It scales the step, not
-    the estimate."""
+    """Keep the learning rate constant, or decrease it linearly to 0 over the
+    budget."""
     weight_decay: float = 0.0
-    """Share of the parameters that a step of learning rate 1 would take off. The
-    estimates stay unbiased; the optimum moves towards parameters of 0."""
+    """Weight decay as in AdamW: each step subtracts learning_rate * weight_decay *
+    theta. The optimum moves towards 0."""
     normalize_returns: bool = False
     """Divide the step by the standard deviation of the particles' returns (ARS V1).
     Biased: updates in which returns differ little weigh more."""
@@ -89,13 +92,12 @@ class TrainConfig:
     horizon: int | None = None
     """Steps T after which an episode is cut; None takes the environment's."""
     reward_shift: float = 0.0
-    """Taken from the reward of every training step; what is reported is unshifted.
-    With 1 where survival brings 1 a step, standing still brings nothing. The estimates
-    stay unbiased, for the shifted reward."""
+    """Subtracted from the reward of every training step, such as a survival bonus of 1;
+    reported returns are without it. It changes what is optimised where episodes end
+    early."""
     diverged_loss: float | None = None
-    """Loss of the step at which a simulation diverges, which ends its episode: a part
-    of the loss that the estimates are for. None takes an unrolled problem's own, and 0
-    in an environment."""
+    """Loss of the step at which a simulation diverges (NaN), which ends its episode.
+    None takes 0 in an environment, and the value of an unrolled problem."""
     env_kwargs: str = "{}"
     """Keyword arguments of a gym:ID environment, or options of an unrolled:NAME
     problem (such as data, data_folder, objective), as a JSON object."""
@@ -198,7 +200,7 @@ class TrainConfig:
             )
 
     def _check_agent_options(self) -> None:
-        """Every option that the agent needs, and none that it has no use for."""
+        """Raise `ValueError` where an option is missing or unused by the agent."""
         for option in fields(AGENTS[self.agent]):
             if option.default is MISSING and getattr(self, option.name) is None:
                 raise ValueError(
@@ -231,7 +233,7 @@ class TrainConfig:
 
 
 def _agents_with_option() -> dict[str, list[str]]:
-    """The agents that each option has a meaning for, but for options of all agents."""
+    """Names of the agents that use each option; options of all agents are left out."""
     agents: dict[str, list[str]] = {}
     for agent, kind in AGENTS.items():
         options = [field.name for field in fields(kind)]
@@ -282,7 +284,7 @@ def _check_json_object(text: str) -> None:
 
 
 def make_config(env: str, agent: str, **options: Any) -> TrainConfig:
-    """The task's default settings, with `options` in place of some.
+    """The default settings of a task, some replaced by `options`.
 
     Raises:
         ValueError: If an option is unknown or its value bad.

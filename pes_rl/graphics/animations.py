@@ -11,7 +11,7 @@ from PIL import Image
 def write_gif(
     file: Path | IO[bytes], pictures: Iterable[np.ndarray], fps: float
 ) -> None:
-    """Write an animated GIF that repeats for ever.
+    """Write an animated GIF that loops.
 
     Args:
         file: Where to.

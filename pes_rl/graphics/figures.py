@@ -1,4 +1,4 @@
-"""Figures of learning curves, of how surely they rise, and of speed."""
+"""Figures: learning curves, reliability over seeds, speed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Panel:
-    """What one panel of a figure shows.
+    """The content of one panel of a figure.
 
     Attributes:
         title: Heading.
@@ -36,19 +36,19 @@ class Panel:
 
     @property
     def sign(self) -> int:
-        """Of what is drawn, next to the returns."""
+        """Sign of the drawn quantity relative to the return."""
         return -1 if self.as_losses else 1
 
     @property
     def quantity(self) -> str:
-        """Name of what is drawn."""
+        """Name of the drawn quantity."""
         return "loss" if self.as_losses else "return"
 
 
 def draw_learning_curves(
     path: Path, panels: Sequence[Panel], columns: int = 1
 ) -> list[Axes]:
-    """Draw return against environment steps, a line and a band an arm, to a PNG.
+    """Draw return against environment steps to a PNG: one line and band per arm.
 
     The line is the mean over seeds and the band reaches from the lowest to the highest
     seed, of more than 20 seeds from the 10th percentile to the 90th. Runs of one arm
@@ -87,7 +87,7 @@ def draw_learning_curves(
 
 
 def draw_reliability(path: Path, panels: Sequence[Panel], columns: int = 1) -> None:
-    """Draw the share of seeds that have reached the threshold against steps, to a PNG.
+    """Draw the share of seeds that reached the threshold against steps to a PNG.
 
     A seed counts from its first evaluation at the threshold or above.
 
@@ -133,7 +133,7 @@ def draw_bars(path: Path, values: Mapping[str, float], title: str, label: str) -
 
 
 def draw_speeds(path: Path, speeds: Mapping[str, Mapping[int, float]]) -> None:
-    """Draw steps a second against particles, a line an engine, to a PNG.
+    """Draw steps a second against particles to a PNG: one line per engine.
 
     Args:
         path: The PNG file.
@@ -155,7 +155,7 @@ def draw_speeds(path: Path, speeds: Mapping[str, Mapping[int, float]]) -> None:
 def share_reached(
     runs: Sequence[Curve], steps: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """Share of the runs that have had an evaluation at the threshold by each step."""
+    """Share of the runs that reached the threshold in an evaluation by each step."""
     first = [
         min(run_steps[returns >= threshold], default=np.inf)
         for run_steps, returns in runs
@@ -221,14 +221,14 @@ def _styles(panels: Sequence[Panel]) -> dict[str, tuple[str, Literal["-", "--"]]
 
 
 def _labelled(name: str, panels: Sequence[Panel]) -> str:
-    """The arm's name and how many seeds it has, in each panel that shows it."""
+    """Name of each arm with its number of seeds in each panel."""
     counts = {len(panel.curves[name]) for panel in panels if name in panel.curves}
     seeds = " or ".join(map(str, sorted(counts)))
     return f"{name} ({seeds} seed{'' if counts == {1} else 's'})"
 
 
 def _add_legend(figure: Figure, lines: Sequence[Line2D]) -> None:
-    """Two labels beside each other where the figure is wide enough for the longest."""
+    """Add a legend, in two columns where the figure is wide enough."""
     letters_beside = 5 * figure.get_figwidth()  # at some 10 letters an inch
     longest = max((len(str(line.get_label())) for line in lines), default=0)
     ncols = 2 if longest < letters_beside else 1

@@ -30,7 +30,7 @@ _FPS = 25
 
 @dataclass(frozen=True)
 class Film:
-    """Pictures of episodes, drawn as they are asked for.
+    """A source of pictures of episodes.
 
     Attributes:
         fps: Steps of the environment in a second of its own time.
@@ -44,12 +44,12 @@ class Film:
 
     @property
     def stride(self) -> int:
-        """Of which steps a picture is enough for the eye."""
+        """Steps from one picture to the next, for about 25 pictures a second."""
         return max(1, round(self.fps / _FPS))
 
 
 def make_film(config: TrainConfig, size: int) -> Film:
-    """The film of the settings' environment.
+    """Make the film of a run's environment.
 
     Args:
         config: Settings of the run.

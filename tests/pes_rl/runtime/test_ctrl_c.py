@@ -35,7 +35,7 @@ def interrupt(*arguments: Any, **options: Any) -> None:
         (check.main, (check, "check"), ["swimmer"], "stopped"),
         (evaluate.main, (evaluate, "evaluate"), ["RUN"], "stopped"),
         (video.main, (video, "film_run"), ["RUN"], "stopped"),
-        (train_command.main, (train_command, "Trainer"), [], "before training began"),
+        (train_command.main, (train_command, "_train_as"), [], "before training began"),
     ],
 )
 def test_ctrl_c_is_a_line(
