@@ -295,12 +295,12 @@ def _any_of_all(size: int, batched: list[bool], mask: jax.Array) -> tuple[Any, b
 def _apply_if_by_loop(
     condition: jax.Array, change: Callable[[Any], Any], tree: Any
 ) -> Any:
-    """`change(tree)` if the condition holds, else `tree`, by a loop of at most one step.
+    """`change(tree)` if the condition holds, else `tree`.
 
-    A loop does not copy an unchanged tree as `lax.cond` does, which takes a few percent
-    of a step; but it has no reverse mode. Where several runs are vmapped, the change is
-    applied to all of them if the condition holds for any; so `change` must not affect
-    the results of a run whose condition does not hold.
+    A loop of at most one step does not copy an unchanged tree, as `lax.cond` does at
+    the cost of a few percent of a step; but it has no reverse mode. Where several runs
+    are vmapped, the change is applied to all of them if the condition holds for any; so
+    `change` must not affect the results of a run whose condition does not hold.
     """
     return lax.while_loop(
         lambda carry: carry[0],

@@ -190,7 +190,7 @@ class HostRollout:
         return loss, terminated
 
     def _loss(self, reward: np.ndarray, observation: np.ndarray) -> np.ndarray:
-        """Losses of n particles, NaN where the observation is not finite. # shape=(n,)."""
+        """Losses, NaN where the observation is not finite. # shape=(n,)."""
         loss, finite = (
             loss_from_reward(reward, self.reward_shift),
             np.isfinite(observation),
