@@ -28,7 +28,7 @@ LINKS = range(3)
 
 @dataclass(frozen=True)
 class Drag:
-    """Fluid force -(linear + quadratic |v|) v on each link, for one direction of motion.
+    """Fluid force -(linear + quadratic |v|) v on each link, for one kind of motion v.
 
     Attributes:
         linear: Coefficients from the viscosity. # shape=(3,)

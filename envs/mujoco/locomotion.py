@@ -101,7 +101,7 @@ def _observe_humanoid(model: mujoco.MjModel, now: Fields) -> Array:
 def _walk_on_two(
     model: mujoco.MjModel, before: Fields, now: Fields, actions: Array, seconds: float
 ) -> tuple[Array, Array]:
-    """Velocity of the centre of mass times 1.25, plus 5 while 1 to 2 m high, less costs.
+    """Velocity of the centre of mass times 1.25, 5 while 1 to 2 m high, less costs.
 
     The costs are those of the action and of the contact forces.
     """
