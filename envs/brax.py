@@ -1,6 +1,6 @@
-"""Brax environments on the device driver.
+"""Environments of Brax for the device driver.
 
-Importing this module imports Brax, which takes seconds; no other module does.
+Importing this module imports Brax, which takes seconds; no other module imports it.
 """
 
 import inspect
@@ -19,7 +19,7 @@ import numpy as np
 
 from pes_rl.envs.names import unknown_name
 
-# On import MJX prints that it has no Warp, which it only needs on request.
+# On import MJX prints that Warp is missing, which is not used here.
 with redirect_stdout(io.StringIO()):
     from brax import envs, fluid
 
@@ -28,11 +28,11 @@ BACKENDS = ("generalized", "spring", "positional", "mjx")
 
 
 def repair_fluid(module: Any) -> None:
-    """Let `brax.fluid` run on a JAX whose `jnp.clip` has no `a_min`.
+    """Make `brax.fluid` work with a JAX whose `jnp.clip` has no argument `a_min`.
 
-    Brax 0.14.2's Swimmer, the one environment in a fluid, raises TypeError on JAX 0.10.
-    The module's own name for `jax.numpy` becomes a copy of that namespace whose `clip`
-    takes the old argument; `jax.numpy` itself is left alone, and so is a module whose
+    Without it Brax 0.14.2's Swimmer, the only environment in a fluid, raises TypeError
+    on JAX 0.10. The name `jp` in the module becomes a copy of `jax.numpy` whose `clip`
+    takes the old argument. `jax.numpy` itself does not change, nor does a module whose
     source no longer uses the argument.
     """
     if "a_min=" in inspect.getsource(module):
@@ -46,21 +46,21 @@ repair_fluid(fluid)
 
 @dataclass(frozen=True)
 class BraxEnvironment:
-    """An environment of Brax's registry, as a `DeviceEnvironment`.
+    """A `DeviceEnvironment` from Brax's registry.
 
-    None of Brax's wrappers is used: the engine cuts episodes at the horizon and draws
-    a new first state for each, where Brax's AutoResetWrapper restores a cached one.
+    It uses none of Brax's wrappers: the engine ends episodes at the horizon and draws a
+    new first state for each, where Brax's AutoResetWrapper restores a cached one.
 
     Attributes:
-        name: What `brax.envs.get_environment` calls it, such as "ant".
+        name: Name in `brax.envs.get_environment`, such as "ant".
         backend: One of `BACKENDS`. None is the default of the environment's own
-            constructor: "generalized", the nearest to MuJoCo's original, for all that
-            Brax ships. Swimmer refuses the others; "fast" has no physics, so it runs
-            the same on each.
+            constructor, which is "generalized", the closest to MuJoCo, for all of
+            Brax's environments. Swimmer accepts no other; "fast" has no physics and is
+            the same with each.
 
     Raises:
-        ValueError: If the name or the backend is unknown, the environment refuses the
-            backend, or its observation is not one vector.
+        ValueError: If the name or the backend is unknown, the environment does not
+            accept the backend, or its observation is not one vector.
     """
 
     name: str
@@ -91,10 +91,10 @@ class BraxEnvironment:
     def action_low(self) -> np.ndarray:
         """-1 for each actuator, as float32 [A].
 
-        Actions lie in [-1, 1] in all of Brax. Where the actuators' range is another
-        one (humanoid and humanoidstandup .4, pusher 2, inverted_pendulum 3), the
-        environment scales to it. Beyond, the physics clips the control while the
-        control cost still charges all of it.
+        Actions of all Brax environments lie in [-1, 1]. Where the actuators have
+        another range (humanoid and humanoidstandup .4, pusher 2, inverted_pendulum 3),
+        the environment scales the action. Of an action beyond, the physics clips the
+        control, but the control cost counts all of it.
         """
         return -self.action_high
 
@@ -105,12 +105,12 @@ class BraxEnvironment:
 
     @property
     def system(self) -> Any:
-        """Brax's description of the bodies; None where there are none ("fast")."""
+        """Brax's description of the bodies; None for an environment without any."""
         return getattr(self._environment, "sys", None)
 
     @property
     def step_seconds(self) -> float:
-        """Simulated time of a step, seconds; of an environment with a `system`."""
+        """Simulated time of a step, in seconds; needs a `system`."""
         environment: Any = self._environment
         return float(environment.dt)
 
@@ -118,25 +118,25 @@ class BraxEnvironment:
         """First state of an episode and its observation, float32 [O]."""
         with _default_promotion():
             state = self._environment.reset(key)
-        return self._settled(state)
+        return self._with_fixed_dtypes(state)
 
     def step(
         self, state: envs.State, action: jax.Array
     ) -> tuple[envs.State, jax.Array, jax.Array, jax.Array]:
         """State, observation float32 [O], reward float32 and terminated bool."""
-        own = jax.tree.map(lambda leaf: leaf, state)  # Brax writes into its metrics.
+        copy = jax.tree.map(lambda leaf: leaf, state)  # Brax writes into its metrics.
         with _default_promotion():
-            after = self._environment.step(own, action)
+            after = self._environment.step(copy, action)
         reward = jnp.asarray(after.reward, jnp.float32)
         terminated = jnp.asarray(after.done, jnp.float32) > 0.5
-        return *self._settled(after), reward, terminated
+        return *self._with_fixed_dtypes(after), reward, terminated
 
     @cached_property
     def _environment(self) -> envs.Env:
         keywords = {} if self.backend is None else {"backend": self.backend}
         try:
             with warnings.catch_warnings():
-                # That Brax is no longer maintained; its users have chosen it.
+                # The warning says that Brax is no longer maintained.
                 warnings.filterwarnings("ignore", "Brax System", UserWarning)
                 return envs.get_environment(self.name, **keywords)
         except ValueError as error:
@@ -147,14 +147,14 @@ class BraxEnvironment:
 
     @cached_property
     def _first(self) -> Any:
-        """Shapes and dtypes of a first state."""
+        """Shapes and dtypes of the state that `reset` returns."""
         with _default_promotion():
             return jax.eval_shape(self._environment.reset, jax.random.key(0))
 
-    def _settled(self, state: envs.State) -> tuple[envs.State, jax.Array]:
-        """`state` in the dtypes of a first state, none of them weak; its observation.
+    def _with_fixed_dtypes(self, state: envs.State) -> tuple[envs.State, jax.Array]:
+        """The state with the dtypes of `reset`, none of them weak, and its observation.
 
-        Brax returns a Python number here and there where it first gave an array.
+        A step of Brax can return a Python number where `reset` returned an array.
         """
         state = jax.tree.map(
             lambda leaf, first: jnp.asarray(leaf, first.dtype), state, self._first
@@ -164,6 +164,6 @@ class BraxEnvironment:
 
 @contextmanager
 def _default_promotion() -> Iterator[None]:
-    """JAX's default promotion of dtypes and ranks, on which Brax's code relies."""
+    """JAX's default promotion of dtypes and ranks, which Brax's code needs."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield

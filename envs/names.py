@@ -1,4 +1,4 @@
-"""Names of environments: which there are, and checks of a name."""
+"""Names of environments, and checks of a name."""
 
 import difflib
 from typing import Any
@@ -29,11 +29,11 @@ UNROLLED_NAMES = (
 )
 
 PYTHON_PREFIX = "python:"
-"""Begins the name of an environment that Python code handed over."""
+"""Prefix of the name of an environment that was passed as a Python object."""
 
 
 def environment_names() -> list[str]:
-    """Every name that `make` knows, but for those of Gymnasium, `gym:ID`."""
+    """All names that `make` accepts, except Gymnasium's, which are `gym:ID`."""
     families = {
         "jax": CLOSED_FORM_NAMES,
         "brax": BRAX_NAMES,
@@ -44,17 +44,17 @@ def environment_names() -> list[str]:
 
 
 def is_unrolled(name: str) -> bool:
-    """Whether the name is that of an unrolled problem."""
+    """Whether this is the name of an unrolled problem."""
     return name.startswith("unrolled:")
 
 
 def is_in_jax(name: str) -> bool:
-    """Whether a name is of what is written in JAX, and so can be traced and vmapped."""
+    """Whether this is the name of an environment or problem written in JAX."""
     return name.startswith(("jax:", "brax:", "unrolled:"))
 
 
 def check_name(name: str) -> None:
-    """Raise `ValueError` for a name unknown to `make`, which tries Gymnasium's ids."""
+    """Raise `ValueError` for an unknown name; ids of Gymnasium are not checked here."""
     is_open = name.startswith(("gym:", PYTHON_PREFIX)) and not name.endswith(":")
     if not is_open and name not in environment_names():
         known = [*environment_names(), "gym:ID"]
@@ -62,7 +62,7 @@ def check_name(name: str) -> None:
 
 
 def unknown_name(kind: str, name: Any, known: list[str]) -> str:
-    """Message for a name that is not known: the known ones, nearest first."""
+    """Error message for an unknown name that lists the known ones, nearest first."""
     near = difflib.get_close_matches(str(name), known, n=len(known), cutoff=0.5)
     ordered = [*near, *(other for other in known if other not in near)]
     return f"unknown {kind} {name!r}; use one of: {', '.join(ordered)}"

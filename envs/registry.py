@@ -1,4 +1,4 @@
-"""Environments by name."""
+"""Construction of environments and unrolled problems by name."""
 
 from dataclasses import fields
 from typing import Any, Literal
@@ -16,28 +16,28 @@ def make(
     env_kwargs: dict[str, Any] | None = None,
     vectorization: Literal["auto", "sync", "async", "envpool"] = "auto",
 ) -> HostEnvironment | DeviceEnvironment | UnrolledProblem:
-    """Make an environment, or an unrolled problem.
+    """Make an environment or an unrolled problem.
 
     Args:
-        name: A native MuJoCo task (`swimmer`, `hopper`, ...), `jax:NAME` for one in
+        name: A native MuJoCo task (`swimmer`, `hopper`, ...), `jax:NAME` for a task in
             closed form, `brax:NAME`, `unrolled:NAME`, or `gym:ID` for any environment
-            of Gymnasium's (`gym:package:Id` imports the package first).
-        num_threads: Threads that step a native MuJoCo batch or EnvPool's, or worker
-            processes; 0 takes every CPU.
-        backend: Physics backend of a Brax environment; None takes its default.
-        env_kwargs: Keyword arguments of a Gymnasium environment, or the options of an
+            of Gymnasium (`gym:package:Id` imports the package first).
+        num_threads: Threads of native MuJoCo or EnvPool, or worker processes of a
+            Gymnasium environment; 0 uses every CPU.
+        backend: Physics backend of a Brax environment; None uses its default.
+        env_kwargs: Keyword arguments of a Gymnasium environment, or options of an
             unrolled problem.
-        vectorization: How a Gymnasium environment is stepped, as of
+        vectorization: How the simulations of a Gymnasium environment are stepped; see
             `GymnasiumEnvironment`.
 
     Raises:
-        ValueError: If the name is unknown, or an option does not fit its family.
+        ValueError: If the name is unknown, or an option is for another family.
     """
     check_name(name)
     if name.startswith(PYTHON_PREFIX):
         raise ValueError(
-            f"{name} was handed over from Python, where pes_rl.train can train on it "
-            "again; to name it here, register it with Gymnasium and use gym:ID"
+            f"{name} was passed as a Python object, and pes_rl.train can train on that "
+            "object again; to name it here, register it with Gymnasium and use gym:ID"
         )
     family, _, task = name.partition(":") if ":" in name else ("", "", name)
     if env_kwargs and family not in ("gym", "unrolled"):
@@ -48,7 +48,7 @@ def make(
         raise ValueError(
             f"vectorization={vectorization!r} is for gym:ID; drop it for {name}"
         )
-    # A family's simulator is imported when one of its environments is made: Brax alone
+    # A simulator is imported only when one of its environments is made: importing Brax
     # takes seconds.
     if family == "brax":
         from pes_rl.envs.brax import BraxEnvironment
@@ -81,7 +81,7 @@ def _make_unrolled(name: str, options: dict[str, Any]) -> UnrolledProblem:
     for option in options:
         if option not in known:
             raise ValueError(unknown_name(f"option of unrolled:{name}", option, known))
-    # JSON knows lists only.
+    # Options can come from JSON, which has lists but no tuples.
     values: dict[str, Any] = {
         option: tuple(value) if isinstance(value, list) else value
         for option, value in options.items()
@@ -90,8 +90,8 @@ def _make_unrolled(name: str, options: dict[str, Any]) -> UnrolledProblem:
 
 
 def native_equivalent(name: str) -> str | None:
-    """The native MuJoCo task that is the same as a `gym:ID`, or None."""
+    """Name of the native MuJoCo task that is the same as this `gym:ID`, or None."""
     from pes_rl.envs.mujoco.tasks import TASKS
 
-    twins = {f"gym:{task.gymnasium_id}": twin for twin, task in TASKS.items()}
-    return twins.get(name)
+    natives = {f"gym:{task.gymnasium_id}": native for native, task in TASKS.items()}
+    return natives.get(name)

@@ -1,14 +1,14 @@
-"""MuJoCo tasks whose dynamics are written in closed form, in JAX: `jax:NAME`.
+"""MuJoCo tasks with dynamics in closed form, written in JAX: `jax:NAME`.
 
-Task, model and constants are those of the native MuJoCo task of the same name; a file
-of its own gives each model's accelerations. Integration is MuJoCo's Runge-Kutta of
-order 4, the control held. What differs from MuJoCo:
+Task, model and constants are those of the native MuJoCo task of the same name.
+Integration is MuJoCo's Runge-Kutta method of order 4 with a constant control. The
+differences from MuJoCo are:
 
-* float32 in place of float64, unless JAX is told otherwise;
-* coordinates on which no acceleration depends (a swimmer's place) start every
+* float32 in place of float64, unless JAX is configured for float64;
+* coordinates on which no acceleration depends (the position of a swimmer) start every
   environment step from 0, so that differences keep all their digits;
-* a simulation that diverges becomes NaN, where MuJoCo warns and starts over; the engine
-  ends its episode either way.
+* a simulation that diverges becomes NaN, where MuJoCo warns and resets it; the engine
+  ends its episode in both cases.
 """
 
 # MuJoCo's names come from a binary module without stubs.
@@ -31,7 +31,7 @@ State = tuple[Coordinates, Coordinates]  # qpos and qvel
 
 
 class Dynamics(Protocol):
-    """A model whose coordinates' rates are its velocities (no quaternions)."""
+    """Forward dynamics of a model without quaternions: its velocities are dq/dt."""
 
     @property
     def timestep(self) -> float:
@@ -40,7 +40,7 @@ class Dynamics(Protocol):
 
     @property
     def num_cyclic(self) -> int:
-        """Leading coordinates on which no acceleration depends."""
+        """Number of leading coordinates on which no acceleration depends."""
         ...
 
     def acceleration(
@@ -54,13 +54,13 @@ _DYNAMICS: dict[str, Callable[[mujoco.MjModel], Dynamics]] = {"swimmer": read_ch
 
 
 class ClosedFormEnvironment:
-    """A task in closed form; a `DeviceEnvironment`.
+    """A task with dynamics in closed form, as a `DeviceEnvironment`.
 
-    Coordinates are kept as scalars of their own, which `vmap` turns into contiguous
-    arrays over the particles: half again as fast as one vector a particle.
+    Every coordinate is a separate scalar, which `vmap` turns into a contiguous array
+    over the particles: 1.5 times as fast as one vector for each particle.
 
     Args:
-        name: A native MuJoCo task; "swimmer" is the one written so far.
+        name: A native MuJoCo task; so far only "swimmer" is available.
     """
 
     on_device = True
@@ -72,8 +72,8 @@ class ClosedFormEnvironment:
         self._first_pose = model.qpos0.tolist()
         assert isinstance(self.task.first_state, Noise)
         self._noise = self.task.first_state.scale
-        nowhere = {"qpos": np.zeros(model.nq), "qvel": np.zeros(model.nv)}
-        self.observation_size = self.task.observe(model, nowhere).size
+        zeros = {"qpos": np.zeros(model.nq), "qvel": np.zeros(model.nv)}
+        self.observation_size = self.task.observe(model, zeros).size
         limits = model.actuator_ctrlrange.astype(np.float32)
         self.action_low, self.action_high = limits[:, 0], limits[:, 1]
         self.horizon = self.task.horizon
@@ -115,13 +115,15 @@ class ClosedFormEnvironment:
 
 
 def runge_kutta(dynamics: Dynamics, state: State, control: Coordinates) -> State:
-    """One physics step: MuJoCo's mj_RungeKutta of order 4, the control held.
+    """One physics step by MuJoCo's mj_RungeKutta of order 4, with a constant control.
 
-    The four stages are a scan: written out, they run at a fraction of the speed and
-    compile many times longer.
+    The four stages are a scan: written out they run several times more slowly and take
+    many times as long to compile.
     """
     h, dtype = dynamics.timestep, state[0][0].dtype
-    ahead = jnp.asarray([h / 2, h / 2, h, 0.0], dtype)  # from the start to the next
+    ahead = jnp.asarray(
+        [h / 2, h / 2, h, 0.0], dtype
+    )  # time from the start of the step to the next stage
     weight = jnp.asarray([h / 6, h / 3, h / 3, h / 6], dtype)
 
     def stage(
@@ -129,11 +131,14 @@ def runge_kutta(dynamics: Dynamics, state: State, control: Coordinates) -> State
     ) -> tuple[tuple[State, State], None]:
         (position, velocity), total = carry
         rates = velocity, dynamics.acceleration(position, velocity, control)
-        return (_plus(state, scales[0], rates), _plus(total, scales[1], rates)), None
+        return (
+            _add_scaled(state, scales[0], rates),
+            _add_scaled(total, scales[1], rates),
+        ), None
 
     (_, total), _ = lax.scan(stage, (state, state), (ahead, weight))
     return total
 
 
-def _plus(state: State, scale: jax.Array, rates: State) -> State:
+def _add_scaled(state: State, scale: jax.Array, rates: State) -> State:
     return jax.tree.map(lambda x, rate: x + scale * rate, state, rates)

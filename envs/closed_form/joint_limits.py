@@ -1,14 +1,14 @@
-"""MuJoCo's soft joint limits, for models in closed form (manual, "Constraint model").
+"""MuJoCo's soft joint limits in closed form (MuJoCo's manual, "Constraint model").
 
 A joint that is r beyond its range is pushed back by a torque f >= 0 such that
 
     A f + R f >= a_ref - a,  with equality where f > 0
     a_ref = k d(r) r - b (rate back into the range),  R = (1 - d(r)) / d(r) w0
 
-where a is the acceleration back into the range without limits, A f what the torques
+where a is the acceleration back into the range without limits, A f is what the torques
 add to it, and d(r), k, b and w0 are the impedance, stiffness, damping and inverse
-weight that MuJoCo makes of solimp, solref and the model. Two limits have four sets of
-acting torques; the problem is strictly convex, so exactly one set is consistent.
+weight that MuJoCo computes from solimp, solref and the model. Two limits have four sets
+of acting torques; the problem is strictly convex, so exactly one set is consistent.
 """
 
 # MuJoCo's names come from a binary module without stubs.
@@ -25,7 +25,7 @@ Scalar = Any  # a JAX scalar or a Python number
 
 @dataclass(frozen=True)
 class Limit:
-    """Soft limit of one joint.
+    """Soft limit of one joint with one degree of freedom.
 
     Attributes:
         lower: Lower end of the range, radians.
@@ -45,7 +45,7 @@ class Limit:
 
     @classmethod
     def of_joint(cls, model: mujoco.MjModel, joint: int) -> "Limit":
-        """The limit of a joint with one degree of freedom and a positive solref."""
+        """The limit of one of a model's joints; its solref must be positive."""
         time_constant, damping_ratio = model.jnt_solref[joint]
         time_constant = max(time_constant, 2 * model.opt.timestep)  # "refsafe"
         impedance = model.jnt_solimp[joint].tolist()
@@ -60,12 +60,12 @@ class Limit:
             inverse_weight=float(model.dof_invweight0[joint]),
         )
 
-    def reach(self, angle: Scalar, rate: Scalar) -> tuple[Scalar, ...]:
-        """What the limit does at this angle and rate.
+    def evaluate(self, angle: Scalar, rate: Scalar) -> tuple[Scalar, ...]:
+        """State of the limit at this angle and rate.
 
         Returns:
-            (acting, side, R, a_ref): whether the joint is beyond its range, and the
-            sign of the torque that pushes it back.
+            (acting, side, R, a_ref): whether the joint is beyond its range, the sign of
+            the torque that pushes it back, and the numbers of the equations above.
         """
         beyond = jnp.maximum(angle - self.upper, self.lower - angle)
         side = jnp.where(angle - self.upper > self.lower - angle, -1.0, 1.0)
@@ -78,25 +78,28 @@ class Limit:
         return beyond > 0, side, (1 - d) / d * self.inverse_weight, reference
 
 
-def least_torques(
-    yielding: list[Scalar], cross: Scalar, short: list[Scalar], acting: list[Scalar]
+def limit_torques(
+    diagonal: list[Scalar],
+    cross: Scalar,
+    shortfall: list[Scalar],
+    acting: list[Scalar],
 ) -> tuple[Scalar, Scalar]:
     """Torques of two limits: f >= 0, [[K_0, C], [C, K_1]] f >= g, equal where f > 0.
 
     Args:
-        yielding: K = A + R, the diagonal.
-        cross: C.
-        short: g, by how much each acceleration misses its reference.
-        acting: Whether the limit acts.
+        diagonal: K = A + R.
+        cross: C, the change of one acceleration by the torque of the other limit.
+        shortfall: g, the reference minus the acceleration of each joint.
+        acting: Whether each limit acts.
     """
-    (k0, k1), (on0, on1) = yielding, acting
-    # An idle limit asks for nothing and feels nothing of the other.
-    g0, g1 = (jnp.where(on, g, 0.0) for on, g in zip(acting, short, strict=True))
+    (k0, k1), (on0, on1) = diagonal, acting
+    # A limit that does not act has no shortfall and no effect on the other.
+    g0, g1 = (jnp.where(on, g, 0.0) for on, g in zip(acting, shortfall, strict=True))
     cross = jnp.where(on0 & on1, cross, 0.0)
     scale = 1.0 / (k0 * k1 - cross * cross)
     both0, both1 = scale * (k1 * g0 - cross * g1), scale * (k0 * g1 - cross * g0)
     both = (both0 > 0) & (both1 > 0)
-    # If not both, then the one that is short by itself and leaves the other content.
+    # If not both, then the one whose torque alone also satisfies the other limit.
     alone0, alone1 = jnp.maximum(g0 / k0, 0.0), jnp.maximum(g1 / k1, 0.0)
     only0 = (alone0 > 0) & (cross * alone0 >= g1)
     return (

@@ -1,6 +1,6 @@
-"""The constants of Swimmer's equations, read from its model.
+"""Reader of the constants in Swimmer's equations from its compiled MuJoCo model.
 
-The equations, their symbols and the sections named here are those of `planar_chain.py`.
+`docs/swimmer_dynamics.md` has the equations, their symbols and the sections named here.
 """
 
 # MuJoCo's names come from a binary module without stubs.
@@ -19,7 +19,7 @@ def read_chain(model: mujoco.MjModel) -> PlanarChain:
     """The constants of a compiled model.
 
     Raises:
-        ValueError: If the model is no such chain.
+        ValueError: If the equations do not describe this model.
     """
     _check(model)
     mass = model.body_mass[1:]
@@ -50,7 +50,7 @@ def read_chain(model: mujoco.MjModel) -> PlanarChain:
 
 
 def _inertia_in_link(model: mujoco.MjModel, body: int) -> np.ndarray:
-    """Principal inertia about the link's own axes (along, across, out of the plane)."""
+    """Inertia about the link's own axes (along, across, out of the plane)."""
     axes = np.zeros(9)
     mujoco.mju_quat2Mat(axes, model.body_iquat[body])
     axes = axes.reshape(3, 3)
@@ -59,7 +59,7 @@ def _inertia_in_link(model: mujoco.MjModel, body: int) -> np.ndarray:
 
 
 def _drags(model: mujoco.MjModel, inertia: np.ndarray) -> tuple[Drag, Drag, Drag]:
-    """The fluid along, across and about the links; section 4."""
+    """Fluid forces along and across the links, and torque about them; section 4."""
     mass = model.body_mass[1:4, None]
     # A box of sides b has inertia mass (b_j^2 + b_k^2) / 12 about axis i.
     sides = np.sqrt(6 / mass * (inertia.sum(1, keepdims=True) - 2 * inertia))
@@ -77,7 +77,7 @@ def _drags(model: mujoco.MjModel, inertia: np.ndarray) -> tuple[Drag, Drag, Drag
 
 
 def _check(m: mujoco.MjModel) -> None:
-    """Refuse a model that the equations above do not describe."""
+    """Raise `ValueError` for a model that the equations do not describe."""
     slide, hinge = mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE
     axes, upright = np.eye(3)[[0, 1, 2, 2, 2]], np.eye(4)[[0] * 4]
     along_x = not m.body_pos[2:, 1:].any() and not m.body_ipos[1:, 1:].any()
@@ -102,5 +102,6 @@ def _check(m: mujoco.MjModel) -> None:
     missing = [name for name, holds in conditions.items() if not holds]
     if missing:
         raise ValueError(
-            f"this model is no swimmer as written here; it lacks: {'; '.join(missing)}"
+            "the equations of Swimmer do not describe this model; it lacks: "
+            f"{'; '.join(missing)}"
         )

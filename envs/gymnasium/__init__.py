@@ -1,1 +1,1 @@
-"""Gymnasium environments, and the ways to step many of them."""
+"""Gymnasium environments, and the ways to step many of them at once."""

@@ -1,6 +1,6 @@
-"""Any Gymnasium environment with a `Box` action space, on the host driver: `gym:ID`.
+"""Any Gymnasium environment with a `Box` action space, for the host driver: `gym:ID`.
 
-How its simulations are stepped is a choice of its own: see `vectorization`.
+A `Vectorization` steps its simulations.
 """
 
 from collections.abc import Callable
@@ -15,33 +15,33 @@ from pes_rl.envs.gymnasium.vectorization import Vectorization
 
 
 class GymnasiumEnvironment:
-    """Gymnasium environments as a `HostEnvironment`.
+    """Simulations of a Gymnasium environment, as a `HostEnvironment`.
 
-    Dict, Tuple and other structured observations become one vector by Gymnasium's
-    `flatten`. An episode ends where the environment terminates or truncates it, and its
-    randomness is the seed of its `reset`, drawn from the episode's key.
+    Gymnasium's `flatten` turns Dict, Tuple and other structured observations into one
+    vector. An episode ends where the environment terminates or truncates it. All its
+    randomness is decided by the seed of its `reset`, drawn from the episode's key.
 
-    States cannot be copied, nor read: they live in the simulations, and what `save`
-    returns only says that nothing has gone on since. So agents that copy states refuse
-    these environments, and a resumed run begins new episodes.
+    States can be neither copied nor read: they stay in the simulations, and what `save`
+    returns only serves to check that no step was taken since. So agents that copy
+    states refuse these environments, and a resumed run starts new episodes.
 
     Args:
         make: A Gymnasium id, "package:Id" to import a package first, a function that
-            makes an environment, or a `VectorEnv`, whose simulations are then all
-            there are.
+            makes an environment, or a `VectorEnv`, whose number of simulations is then
+            fixed.
         env_kwargs: Keyword arguments for the first three.
         vectorization: "sync" steps one simulation after another in this process,
-            "async" shares them out to worker processes, "envpool" has EnvPool's threads
-            step them; "auto" takes "async" where steps are slow enough for it to pay.
-            A `VectorEnv` steps itself.
-        num_threads: Worker processes, or EnvPool's threads; 0 takes every CPU.
+            "async" distributes them over worker processes, "envpool" uses EnvPool's
+            threads; "auto" is "async" where steps are slow enough, else "sync". A
+            `VectorEnv` steps itself.
+        num_threads: Worker processes, or EnvPool's threads; 0 uses every CPU.
 
     Attributes:
-        vectorization: What was chosen, in words.
+        vectorization: Description of the chosen vectorisation.
 
     Raises:
         ValueError: If the environment cannot be made, its actions are not a `Box`, its
-            observations are images, or it cannot be stepped as asked.
+            observations are images, or this vectorisation cannot step it.
     """
 
     on_device = False
@@ -66,31 +66,31 @@ class GymnasiumEnvironment:
 
     @property
     def idle_steps(self) -> int:
-        """Steps so far of simulations that stood still here but not in a VectorEnv."""
+        """Steps so far that a `VectorEnv` took in simulations that should wait."""
         return 0 if self._simulations is None else self._simulations.idle_steps
 
     def allocate(self, num_simulations: int) -> None:
         if self._simulations is not None:
             self._simulations.close()
         self._simulations = self._vectorize(num_simulations)
-        self._everyone = np.arange(num_simulations)
+        self._all_ids = np.arange(num_simulations)
         self._generation += 1
 
     def load(self, state: np.ndarray) -> None:
-        """Check that the simulations still are where `save` left them.
+        """Check that the simulations are still in the state at `save`.
 
         Raises:
-            ValueError: If they have gone on.
+            ValueError: If they were stepped since.
         """
         if not (state == self._generation).all():
             raise ValueError(
-                "these simulations have gone on since, and a Gymnasium environment "
-                "cannot be taken back; start new ones with reset"
+                "these simulations were stepped since, and a Gymnasium environment "
+                "cannot be set back; start new episodes with reset"
             )
 
     def save(self) -> np.ndarray:
         self._generation += 1
-        return np.full(len(self._everyone), self._generation)
+        return np.full(len(self._all_ids), self._generation)
 
     def reset(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
         assert self._simulations is not None  # allocate comes first
@@ -101,7 +101,7 @@ class GymnasiumEnvironment:
         self, actions: np.ndarray, ids: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         assert self._simulations is not None
-        ids = self._everyone if ids is None else ids
+        ids = self._all_ids if ids is None else ids
         shape = (len(ids), *self._actions.shape)
         actions = actions.reshape(shape).astype(self._actions.dtype)
         return self._simulations.step(actions, ids)

@@ -1,12 +1,12 @@
-"""Gymnasium tasks that EnvPool has written anew in C++, stepped by its threads.
+"""Gymnasium tasks as implemented by EnvPool in C++, stepped by its threads.
 
 EnvPool seeds a simulation once, when it is made, and draws all of its episodes from
-that one stream. So the pool is made anew where particles are, with the key of each
-particle's first episode as its seed. The members of a pair have one seed, and their
-j-th episodes begin alike where a task draws at resets alone, as the MuJoCo tasks do.
-Where a task draws at each step too, pairs drift apart once their episodes have
-different lengths: the estimate stays unbiased, and its variance is that of particles
-with randomness of their own.
+that one stream. So a reset of all particles makes a new pool, and the key of each
+particle's first episode is the seed of its simulation. The members of a pair have the
+same seed, and their j-th episodes start from the same state where a task draws random
+numbers only at resets, as the MuJoCo tasks do. Where a task draws at every step too,
+the members of a pair differ once their episodes have different lengths: the estimate
+stays unbiased, with the variance of particles that have independent randomness.
 """
 
 import importlib
@@ -16,11 +16,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from pes_rl.envs.gymnasium.simulations import continuous, must_flatten
+from pes_rl.envs.gymnasium.simulations import must_flatten, require_box
 
 
 class EnvPoolThreads:
-    """As of `Vectorization`, for `count` simulations of EnvPool's task `task`."""
+    """A `Vectorization` of `count` simulations of EnvPool's task `task`."""
 
     idle_steps = 0
 
@@ -66,7 +66,7 @@ class EnvPoolThreads:
 def pool_spaces(
     task: Any, env_kwargs: dict[str, Any]
 ) -> tuple[spaces.Box, gymnasium.Space, int]:
-    """Action space, observation space and time limit of EnvPool's task.
+    """Action space, observation space and time limit of one of EnvPool's tasks.
 
     Raises:
         ValueError: If EnvPool is not installed, does not have the task, or its
@@ -86,14 +86,14 @@ def pool_spaces(
     if must_flatten(observations):
         raise ValueError(
             f"observations of EnvPool's {task!r} are {observations}, not one vector; "
-            "use vectorization='async', which flattens those of Gymnasium's"
+            "use vectorization='async', which flattens Gymnasium's"
         )
     limit = spec.config.max_episode_steps
-    return continuous(spec.gymnasium_action_space), observations, limit
+    return require_box(spec.gymnasium_action_space), observations, limit
 
 
 def import_envpool() -> Any:
-    """The package.
+    """The package `envpool`.
 
     Raises:
         ValueError: If it is not installed.
@@ -108,7 +108,7 @@ def import_envpool() -> Any:
 
 
 def _order(ids: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-    """Rows of EnvPool's answer in the order of `ids`."""
-    place = np.empty(ids.max() + 1, int)
-    place[info["env_id"]] = np.arange(len(ids))
-    return place[ids]
+    """Indices that bring the rows of EnvPool's results into the order of `ids`."""
+    row_of = np.empty(ids.max() + 1, int)
+    row_of[info["env_id"]] = np.arange(len(ids))
+    return row_of[ids]

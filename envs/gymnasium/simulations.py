@@ -1,7 +1,8 @@
-"""Gymnasium simulations one after another in one process: this one, or a worker.
+"""Gymnasium simulations stepped one after another, in this process or in a worker.
 
-This file is a worker's program too. It imports nothing of `pes_rl`, because a worker
-needs no JAX: starting is quick, and its memory is the simulator's.
+This file is also the program of a worker process. It imports nothing from `pes_rl`, so
+a worker does not load JAX: it starts fast and needs little more memory than the
+simulator.
 """
 
 import signal
@@ -22,10 +23,10 @@ Maker = str | EnvSpec | Callable[..., gymnasium.Env]
 
 
 class Simulations:
-    """As of `Vectorization`, for `count` environment objects.
+    """A `Vectorization` of `count` environment objects, stepped one after another.
 
     Raises:
-        ValueError: As `make_env`.
+        ValueError: For the same reasons as in `make_env`.
     """
 
     idle_steps = 0
@@ -34,11 +35,11 @@ class Simulations:
         self._envs = [make_env(maker, env_kwargs) for _ in range(count)]
 
     def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        starts = [
+        observations = [
             self._envs[i].reset(seed=int(seed))[0]
             for i, seed in zip(ids, seeds, strict=True)
         ]
-        return np.asarray(starts, np.float64)
+        return np.asarray(observations, np.float64)
 
     def step(
         self, actions: np.ndarray, ids: np.ndarray
@@ -57,7 +58,7 @@ class Simulations:
 
 
 def make_env(maker: Maker, env_kwargs: dict[str, Any]) -> gymnasium.Env:
-    """An environment with continuous actions that observes one vector.
+    """Make an environment with continuous actions whose observation is one vector.
 
     Raises:
         ValueError: If it cannot be made, its actions are not a `Box`, or its
@@ -76,14 +77,14 @@ def make_env(maker: Maker, env_kwargs: dict[str, Any]) -> gymnasium.Env:
         except (gymnasium.error.Error, ImportError, TypeError) as error:
             name = maker.id if isinstance(maker, EnvSpec) else maker
             raise ValueError(f"Gymnasium cannot make {name!r}: {error}") from error
-    continuous(env.action_space)
+    require_box(env.action_space)
     if must_flatten(env.observation_space):
         return FlattenObservation(env)
     return env
 
 
-def continuous(space: gymnasium.Space) -> spaces.Box:
-    """The action space, or a `ValueError` if it is not a `Box`."""
+def require_box(space: gymnasium.Space) -> spaces.Box:
+    """The action space; raises `ValueError` if it is not a `Box`."""
     if not isinstance(space, spaces.Box):
         raise ValueError(
             f"actions are {space}, but policies here are continuous; use an "
@@ -93,33 +94,34 @@ def continuous(space: gymnasium.Space) -> spaces.Box:
 
 
 def must_flatten(space: gymnasium.Space) -> bool:
-    """Whether observations must be flattened to be one vector.
+    """Whether observations must be flattened to become one vector.
 
     Raises:
-        ValueError: If they cannot be, or are images.
+        ValueError: If they cannot be flattened, or are images.
     """
     if isinstance(space, spaces.Box) and len(space.shape) == 1:
         return False
     if isinstance(space, spaces.Box) and len(space.shape) > 1:
         raise ValueError(
             f"observations have shape {space.shape}, but policies here take one "
-            "vector; wrap the environment so that it observes features"
+            "vector; wrap the environment so that it returns a vector of features"
         )
     if not space.is_np_flattenable:
         raise ValueError(
             f"observations are {space}, which cannot be one vector; wrap the "
-            "environment so that it observes a Box"
+            "environment so that its observations are a Box"
         )
     return True
 
 
 def serve(connection: Connection) -> None:
-    """A worker's life: simulations of its own, until the other end hangs up.
+    """Main loop of a worker process: answer calls until the parent disconnects.
 
-    The first message is the parent's `sys.path`, then (cloudpickled) what makes the
-    environment. Each answer is (True, result), or (False, traceback).
+    The first message is the parent's `sys.path`. Every further one is a cloudpickled
+    (method, arguments), the first of them "make" with the arguments of `Simulations`.
+    Each answer is (True, result) or (False, traceback).
     """
-    # Ctrl-C is the parent's to handle.
+    # The parent handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = connection.recv()
     simulations: Simulations | None = None

@@ -1,15 +1,17 @@
-"""A `gymnasium.vector.VectorEnv` that the user hands over.
+"""Simulations of a `gymnasium.vector.VectorEnv` that the user passes.
 
-It steps all of its simulations. So those that should wait, at the first observation of
-their next episode, are dragged along: their steps count (`idle_steps`), what they
-bring does not, and before one of them is to go on its episode begins afresh from its
-seed. The reset of chosen simulations right after their end, which every episode here
-begins with, forestalls the environment's own autoreset, so its mode does not matter:
+A `VectorEnv` always steps all of its simulations. A simulation that should wait at the
+start of its next episode takes idle steps: they are counted (`idle_steps`), their
+results are ignored, and before the simulation is used again its episode is started
+again from its seed. Every episode here starts with a reset of chosen simulations right
+after the end of the last one. It comes before the environment's own autoreset, whose
+mode therefore does not matter:
 
-- NEXT_STEP: the reset that the next step would have been is not pending any more;
-- SAME_STEP: the first observation that came with the last step, of an episode with
-  another seed, is dropped; the last one is in `infos["final_obs"]`;
-- DISABLED: the reset is what the environment asks for.
+- NEXT_STEP: the next step would have been a reset, which is no longer pending;
+- SAME_STEP: the step that ended the episode also returned the first observation of an
+  episode with another seed, which is ignored; the last observation of the episode is in
+  `infos["final_obs"]`;
+- DISABLED: the environment requires this reset.
 """
 
 from typing import Any
@@ -19,72 +21,74 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.utils import iterate
 
-from pes_rl.envs.gymnasium.simulations import continuous, must_flatten
+from pes_rl.envs.gymnasium.simulations import must_flatten, require_box
 
 
 class VectorEnvSimulations:
-    """As of `Vectorization`, for the simulations of a `VectorEnv`.
+    """A `Vectorization` by a `VectorEnv`.
 
     Raises:
-        ValueError: If it cannot begin chosen simulations again from chosen seeds, its
-            actions are not a `Box`, or its observations cannot be one vector.
+        ValueError: If it cannot reset chosen simulations with chosen seeds, its actions
+            are not a `Box`, or its observations cannot be one vector.
     """
 
     def __init__(self, envs: VectorEnv) -> None:
-        actions = continuous(envs.single_action_space)
+        actions = require_box(envs.single_action_space)
         self._must_flatten = must_flatten(envs.single_observation_space)
         self._envs = envs
-        # For those dragged along: which it is does not matter, if it is a legal action.
+        # Action of idle steps: any legal one.
         idle = np.clip(np.zeros_like(actions.low), actions.low, actions.high)
-        self._idle = np.repeat(idle[None], envs.num_envs, axis=0)
+        self._idle_actions = np.repeat(idle[None], envs.num_envs, axis=0)
         self._seeds = np.zeros(envs.num_envs, np.uint64)
-        self._dragged = np.zeros(envs.num_envs, bool)
+        self._must_restart = np.zeros(envs.num_envs, bool)
         self.idle_steps = 0
         self._check_resets()
-        self.idle_steps = 0
+        self.idle_steps = 0  # without those of the check
 
     def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
         self._seeds[ids] = seeds
-        return self._begin(ids)[ids]
+        return self._start(ids)[ids]
 
     def step(
         self, actions: np.ndarray, ids: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        back = ids[self._dragged[ids]]
-        if len(back):
-            self._begin(back)
-        everyone = self._idle.copy()
-        everyone[ids] = actions
-        observations, rewards, terminated, truncated, infos = self._envs.step(everyone)
-        rows = self._flat(observations)
+        idled = ids[self._must_restart[ids]]
+        if len(idled):
+            self._start(idled)
+        all_actions = self._idle_actions.copy()
+        all_actions[ids] = actions
+        observations, rewards, terminated, truncated, infos = self._envs.step(
+            all_actions
+        )
+        rows = self._flatten(observations)
         ended = np.asarray(terminated) | np.asarray(truncated)
         for i in np.flatnonzero(ended & infos.get("_final_obs", False)):
             last = infos["final_obs"][i]
             rows[i] = spaces.flatten(self._envs.single_observation_space, last)
-        standing = np.ones(len(ended), bool)
-        standing[ids] = False
-        self._dragged |= standing
-        self.idle_steps += int(standing.sum())
-        if (standing & ended).any():
-            self._begin(np.flatnonzero(standing & ended))
+        idle = np.ones(len(ended), bool)
+        idle[ids] = False
+        self._must_restart |= idle
+        self.idle_steps += int(idle.sum())
+        if (idle & ended).any():
+            self._start(np.flatnonzero(idle & ended))
         return rows[ids], np.asarray(rewards, np.float64)[ids], ended[ids]
 
     def close(self) -> None:
-        """Leave it open: it is the user's."""
+        """Do nothing: the user owns the environment and closes it."""
 
-    def _begin(self, ids: np.ndarray) -> np.ndarray:
-        """Begin the episodes of `ids`; all observations [N, O]."""
+    def _start(self, ids: np.ndarray) -> np.ndarray:
+        """Start the episodes of `ids` from their seeds; returns observations [N, O]."""
         mask = np.zeros(len(self._seeds), bool)
         mask[ids] = True
-        self._dragged[ids] = False
+        self._must_restart[ids] = False
         seeds: Any = [
             int(seed) if chosen else None
             for seed, chosen in zip(self._seeds, mask, strict=True)
         ]
         observations, _ = self._envs.reset(seed=seeds, options={"reset_mask": mask})
-        return self._flat(observations)
+        return self._flatten(observations)
 
-    def _flat(self, observations: Any) -> np.ndarray:
+    def _flatten(self, observations: Any) -> np.ndarray:
         if self._must_flatten:
             single = self._envs.single_observation_space
             each = iterate(self._envs.observation_space, observations)
@@ -92,7 +96,7 @@ class VectorEnvSimulations:
         return np.array(observations, np.float64)
 
     def _check_resets(self) -> None:
-        """Try what episodes need: to begin chosen ones again from chosen seeds."""
+        """Check that chosen simulations can be reset with chosen seeds."""
         base: Any = self._envs.unwrapped
         mode = self._envs.metadata.get("autoreset_mode")
         if (
@@ -109,8 +113,8 @@ class VectorEnvSimulations:
         some = everyone[:1]
         try:
             first = self.reset(everyone.astype(np.uint64), everyone)
-            stepped, _, ended = self.step(self._idle, everyone)
-            again = self._begin(some)
+            stepped, _, ended = self.step(self._idle_actions, everyone)
+            again = self._start(some)
             others = everyone[1:][~ended[1:]]
             works = np.array_equal(again[some], first[some], equal_nan=True)
             works &= np.array_equal(again[others], stepped[others], equal_nan=True)
@@ -122,9 +126,9 @@ class VectorEnvSimulations:
 
 def _cannot_reset(envs: VectorEnv, reason: str) -> str:
     return (
-        f"this {type(envs).__name__} does not begin chosen simulations again from "
-        f"chosen seeds{reason}, by reset(seed=[...], options={{'reset_mask': mask}}); "
-        "episodes that end at different steps need that, with every agent. Hand over "
-        "a SyncVectorEnv or an AsyncVectorEnv, or the constructor of one environment; "
+        f"this {type(envs).__name__} does not reset chosen simulations with chosen "
+        f"seeds{reason} by reset(seed=[...], options={{'reset_mask': mask}}); episodes "
+        "that end at different steps need that, with every agent. Pass a "
+        "SyncVectorEnv or an AsyncVectorEnv, or the constructor of one environment; "
         "for EnvPool, name its task: env='gym:ID', vectorization='envpool'"
     )

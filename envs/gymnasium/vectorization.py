@@ -1,12 +1,11 @@
-"""How the simulations of a Gymnasium environment are stepped.
+"""The interface of the classes that step a batch of Gymnasium simulations.
 
-- `simulations`: one after another, in this process;
-- `workers`: a share in each of several processes;
-- `envpool_threads`: by EnvPool's threads, in C++;
-- `vector_env`: by a `VectorEnv` that the user hands over.
+- `Simulations`: one after another, in this process;
+- `Workers`: distributed over several processes;
+- `EnvPoolThreads`: by EnvPool's threads, in C++;
+- `VectorEnvSimulations`: by a `VectorEnv` of the user.
 
-Each is a `Vectorization`. With all but EnvPool's, whose simulations are its own, a run
-is the same to the bit.
+All but EnvPool, which implements the tasks itself, give the same run to the bit.
 """
 
 from typing import Protocol
@@ -15,16 +14,20 @@ import numpy as np
 
 
 class Vectorization(Protocol):
-    """N simulations of one environment, any of which can be reset or stepped.
+    """N simulations of one environment, any subset of which can be reset or stepped.
 
     Attributes:
-        idle_steps: Steps so far of simulations that nobody asked to step.
+        idle_steps: Steps so far of simulations that were not in `ids`.
     """
 
     idle_steps: int
 
     def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Begin an episode in each of `ids`, with these seeds [n], dtype uint64.
+        """Start an episode in each of the n simulations `ids`.
+
+        Args:
+            seeds: Seeds of the episodes. # shape=(n,), dtype=uint64
+            ids: Simulations to reset. # shape=(n,)
 
         Returns:
             First observations. # shape=(n, O), dtype=float64
@@ -34,14 +37,14 @@ class Vectorization(Protocol):
     def step(
         self, actions: np.ndarray, ids: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One step of each of `ids`, with the environment's own actions [n, ...].
+        """Step the n simulations `ids` with actions [n, ...] from the action space.
 
         Returns:
-            (observations [n, O], rewards [n], ended [n]). The reward is that of the
-            episode that ended, where one did; it is NaN where a simulation was lost.
+            (observations [n, O], rewards [n], ended [n]). Where an episode ended, the
+            reward is that of its last step; it is NaN where a simulation was lost.
         """
         ...
 
     def close(self) -> None:
-        """Give up what the simulations hold; they are not used again."""
+        """Release the resources of the simulations; they are not used again."""
         ...

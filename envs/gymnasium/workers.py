@@ -1,8 +1,8 @@
-"""Gymnasium simulations in worker processes, each with a share of them.
+"""Gymnasium simulations distributed over worker processes.
 
-Gymnasium's `AsyncVectorEnv` has a process, and a message a step, for every single
-simulation, and steps all of them. Here a step costs one message a process, and the
-simulations that wait stand still.
+Gymnasium's `AsyncVectorEnv` has one process for each simulation, sends each a message
+at each step, and always steps all of them. Here a process has many simulations, a step
+needs one message to each process, and simulations that wait are not stepped.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ from pes_rl.envs.rollout.base import EngineLost
 _log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
-"""Resets of a simulation at which its worker may die before that is an error."""
+"""Attempts at a reset; if a worker dies at each of them, that is an error."""
 
 
 class Workers:
-    """As of `Vectorization`, for `count` simulations in up to `num_workers` processes.
+    """A `Vectorization` of `count` simulations in up to `num_workers` processes.
 
-    A worker that dies, killed by the system or crashed by its simulator, is replaced
-    and the event is logged. Simulations that it had in mid-episode, or was to step, are
-    lost: their step has a reward of NaN, which the engine takes for a simulation that
-    diverged. Those that wait begin again at their first observation, which their seed
-    decides. Where workers die one after another, `reset` and `step` raise `EngineLost`.
+    A worker that dies, killed by the system or crashed by its simulator, is replaced,
+    and the event is logged. Its simulations in the middle of an episode, or about to
+    take a step, are lost: the reward of their step is NaN, which the engine records as
+    a divergence. Those that wait at the start of an episode start it again from its
+    seed. If workers die repeatedly, `reset` and `step` raise `EngineLost`.
 
     Raises:
         ValueError: If an environment cannot be made in a worker.
@@ -58,15 +58,17 @@ class Workers:
         self._owner = np.repeat(
             np.arange(len(shares)), [len(share) for share in shares]
         )
-        self._place = np.concatenate([np.arange(len(share)) for share in shares])
+        self._index_in_worker = np.concatenate(
+            [np.arange(len(share)) for share in shares]
+        )
         self._size = observation_size
         self._seeds = np.zeros(count, np.uint64)
-        self._in_episode = np.zeros(count, bool)  # has taken a step of it
-        self._must_begin = np.zeros(count, bool)  # again, from its seed
+        self._in_episode = np.zeros(count, bool)  # at least one step was taken
+        self._must_restart = np.zeros(count, bool)  # by its new worker, from the seed
         self._lost = np.zeros(count, bool)
-        self._made_of = [(maker, env_kwargs, len(share)) for share in shares]
+        self._make_arguments = [(maker, env_kwargs, len(share)) for share in shares]
         try:
-            self._workers = [_Worker(made_of) for made_of in self._made_of]
+            self._workers = [_Worker(arguments) for arguments in self._make_arguments]
             for worker in self._workers:
                 worker.receive()
         except (_Failed, EOFError, ConnectionError) as error:
@@ -84,57 +86,59 @@ class Workers:
     def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
         self._seeds[ids] = seeds
         self._in_episode[ids] = self._lost[ids] = False
-        return self._begin(ids)
+        return self._start(ids)
 
     def step(
         self, actions: np.ndarray, ids: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if self._must_begin[ids].any():
-            self._begin(ids[self._must_begin[ids]])
+        if self._must_restart[ids].any():
+            self._start(ids[self._must_restart[ids]])
         self._in_episode[ids] = True
         observations = np.full((len(ids), self._size), np.nan)
         rewards, ended = np.full(len(ids), np.nan), np.zeros(len(ids), bool)
         alive = np.flatnonzero(~self._lost[ids])
-        for rows, answer in self._ask("step", actions[alive], ids[alive]):
+        for rows, answer in self._call("step", actions[alive], ids[alive]):
             if answer is not None:
-                there = alive[rows]
-                observations[there], rewards[there], ended[there] = answer
+                i = alive[rows]
+                observations[i], rewards[i], ended[i] = answer
         return observations, rewards, ended
 
     def close(self) -> None:
         for worker in self._workers:
             worker.close()
 
-    def _begin(self, ids: np.ndarray) -> np.ndarray:
-        """First observations of the episodes that the seeds of `ids` decide."""
+    def _start(self, ids: np.ndarray) -> np.ndarray:
+        """Start the episodes of `ids` from their seeds; returns observations [n, O]."""
         observations = np.empty((len(ids), self._size))
         for _ in range(_ATTEMPTS):
-            answers = self._ask("reset", self._seeds[ids], ids)
+            answers = self._call("reset", self._seeds[ids], ids)
             for rows, answer in answers:
                 if answer is not None:
                     observations[rows] = answer
             if all(answer is not None for _, answer in answers):
-                self._must_begin[ids] = False
+                self._must_restart[ids] = False
                 return observations
         raise EngineLost(
             f"{_ATTEMPTS} worker processes died one after another at a reset; "
             "vectorization='sync' may show why"
         )
 
-    def _ask(
+    def _call(
         self, name: str, values: np.ndarray, ids: np.ndarray
     ) -> list[tuple[np.ndarray, Any]]:
-        """Let the owners of `ids` work at once.
+        """Call a method in all workers that own simulations among `ids`, in parallel.
 
         Returns:
-            (rows of `ids`, answer) of each; the answer of one that died is None.
+            (rows of `ids`, answer) for each worker; None as the answer if it died.
         """
         owners = self._owner[ids]
-        asked = [(w, np.flatnonzero(owners == w)) for w in np.unique(owners)]
-        for w, rows in asked:
-            self._workers[w].send(name, (values[rows], self._place[ids[rows]]))
+        calls = [(w, np.flatnonzero(owners == w)) for w in np.unique(owners)]
+        for w, rows in calls:
+            self._workers[w].send(
+                name, (values[rows], self._index_in_worker[ids[rows]])
+            )
         answers = []
-        for w, rows in asked:
+        for w, rows in calls:
             try:
                 answers.append((rows, self._workers[w].receive()))
             except (EOFError, ConnectionError):
@@ -145,55 +149,55 @@ class Workers:
     def _replace(self, w: int) -> None:
         share = self._shares[w]
         self._lost[share] = self._in_episode[share]
-        self._must_begin[share] = ~self._in_episode[share]
+        self._must_restart[share] = ~self._in_episode[share]
         self._workers[w].close()
         _log.warning(
-            "worker process %d died (exit status %s); another takes over, and %d of "
-            "its %d simulations begin new episodes",
+            "worker process %d died (exit status %s) and is replaced; %d of its %d "
+            "simulations start new episodes",
             self._workers[w].process.pid,
             self._workers[w].process.returncode,
             self._in_episode[share].sum(),
             len(share),
         )
-        self._workers[w] = _Worker(self._made_of[w])
+        self._workers[w] = _Worker(self._make_arguments[w])
         try:
             self._workers[w].receive()
         except (EOFError, ConnectionError):
             raise EngineLost(
-                "a worker process died, and the one in its place before it had made "
+                "a worker process died, and so did its replacement before it had made "
                 "its simulations; the machine may be out of memory"
             ) from None
 
 
 class _Failed(RuntimeError):
-    """An environment raised in a worker; the message is its traceback."""
+    """An environment raised an error in a worker; the message has the traceback."""
 
 
 class _Worker:
-    """A process and the connection to it.
+    """A worker process and the connection to it.
 
-    Not of `multiprocessing`, whose processes either are forks, which JAX's threads do
-    not survive, or run the user's script a second time.
+    It is not one of `multiprocessing`, whose processes are either forks, which are not
+    safe with JAX's threads, or import the user's script a second time.
     """
 
-    def __init__(self, made_of: tuple[Any, ...]) -> None:
+    def __init__(self, make_arguments: tuple[Any, ...]) -> None:
         here, there = socket.socketpair()
         with there:
-            # -P: or this package's folder would stand before the user's modules.
+            # Without -P this package's folder would come before the user's modules.
             command = [sys.executable, "-P", simulations.__file__, str(there.fileno())]
             self.process = subprocess.Popen(command, pass_fds=[there.fileno()])
         self._connection = Connection(here.detach())
-        self.close = weakref.finalize(self, _end, self._connection, self.process)
+        self.close = weakref.finalize(self, _stop, self._connection, self.process)
         self._connection.send(sys.path)
-        self.send("make", made_of)
+        self.send("make", make_arguments)
 
     def send(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """Ask for a result; a dead worker shows at `receive`."""
+        """Send a call. If the worker is dead, `receive` raises the error."""
         with contextlib.suppress(ConnectionError):
             self._connection.send_bytes(cloudpickle.dumps((name, arguments)))
 
     def receive(self) -> Any:
-        """The result asked for.
+        """The result of the last call.
 
         Raises:
             EOFError, ConnectionError: If the worker has died.
@@ -205,10 +209,10 @@ class _Worker:
         return result
 
 
-def _end(connection: Connection, process: subprocess.Popen[bytes]) -> None:
+def _stop(connection: Connection, process: subprocess.Popen[bytes]) -> None:
     connection.close()
     try:
         process.wait(timeout=5)
-    except subprocess.TimeoutExpired:  # stuck in its simulator
+    except subprocess.TimeoutExpired:  # blocked in its simulator
         process.kill()
         process.wait()

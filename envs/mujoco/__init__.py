@@ -1,1 +1,1 @@
-"""Gymnasium's MuJoCo tasks, stepped natively in batches."""
+"""Gymnasium's MuJoCo tasks, stepped in batches by MuJoCo's own thread pool."""

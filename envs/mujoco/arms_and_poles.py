@@ -1,4 +1,4 @@
-"""Poles to balance, and arms that reach and push."""
+"""Tasks of balancing poles, and of arms that reach and push."""
 
 # MuJoCo's names come from a binary module without stubs.
 # pyright: reportAttributeAccessIssue=false
@@ -10,12 +10,12 @@ import numpy as np
 
 from pes_rl.envs.mujoco.task import (
     Fields,
+    InitialState,
     Noise,
-    Start,
     Task,
-    never,
+    no_termination,
     positions_and_velocities,
-    square,
+    squared_norm,
 )
 from pes_rl.envs.rollout.episodes import Array
 
@@ -23,7 +23,7 @@ from pes_rl.envs.rollout.episodes import Array
 def _balance(
     model: mujoco.MjModel, before: Fields, now: Fields, actions: Array, seconds: float
 ) -> tuple[Array, Array]:
-    """1 for every step in which the pole stands within 0.2 rad."""
+    """Reward 1 while the pole is within 0.2 rad of upright; else the episode ends."""
     del model, before, actions, seconds
     fallen = ~(np.abs(now["qpos"][..., 1]) <= 0.2)
     return 1.0 - fallen, fallen
@@ -47,7 +47,7 @@ def _observe_double_pendulum(model: mujoco.MjModel, now: Fields) -> Array:
 def _balance_two(
     model: mujoco.MjModel, before: Fields, now: Fields, actions: Array, seconds: float
 ) -> tuple[Array, Array]:
-    """10 while the tip is above 1 m, less its distance from (0, 2) and the rates."""
+    """Reward 10 while the tip is above 1 m, less its distance to (0, 2) and rates."""
     del model, before, actions, seconds
     x, y = now["site_xpos"][..., 0, 0], now["site_xpos"][..., 0, 2]
     first, second = now["qvel"][..., 1], now["qvel"][..., 2]
@@ -57,47 +57,51 @@ def _balance_two(
     return 10.0 * ~fallen - distance - rates, fallen
 
 
-def _start_reacher(model: mujoco.MjModel, generator: np.random.Generator) -> Start:
-    """An arm near its first pose; a target uniform in a disc of 0.2 m."""
+def _start_reacher(
+    model: mujoco.MjModel, generator: np.random.Generator
+) -> InitialState:
+    """An arm near its initial pose, and a target uniform in a disc of radius 0.2 m."""
     qpos = model.qpos0 + generator.uniform(-0.1, 0.1, model.nq)
-    qpos[-2:] = _until(generator, [-0.2, -0.2], [0.2, 0.2], lambda r: r < 0.2)
+    qpos[-2:] = _draw_point(generator, [-0.2, -0.2], [0.2, 0.2], lambda r: r < 0.2)
     qvel = generator.uniform(-0.005, 0.005, model.nv)
     qvel[-2:] = 0
     return qpos, qvel
 
 
-def _start_pusher(model: mujoco.MjModel, generator: np.random.Generator) -> Start:
-    """An arm in its first pose; an object at least 0.17 m from the goal."""
+def _start_pusher(
+    model: mujoco.MjModel, generator: np.random.Generator
+) -> InitialState:
+    """An arm in its initial pose, and an object at least 0.17 m from the goal."""
     qpos = model.qpos0.copy()
-    qpos[-4:-2] = _until(generator, [-0.3, -0.2], [0, 0.2], lambda r: r > 0.17)
+    qpos[-4:-2] = _draw_point(generator, [-0.3, -0.2], [0, 0.2], lambda r: r > 0.17)
     qpos[-2:] = 0
     qvel = generator.uniform(-0.005, 0.005, model.nv)
     qvel[-4:] = 0
     return qpos, qvel
 
 
-def _until(
+def _draw_point(
     generator: np.random.Generator,
     low: list[float],
     high: list[float],
-    fits: Callable[[float], bool],
+    accepts: Callable[[float], bool],
 ) -> np.ndarray:
-    """A point of a box whose distance from 0 fits."""
+    """A uniform point of a box whose norm is accepted, by rejection sampling."""
     while True:
         point = generator.uniform(low, high)
-        if fits(float(np.linalg.norm(point))):
+        if accepts(float(np.linalg.norm(point))):
             return point
 
 
-def _between(model: mujoco.MjModel, now: Fields, one: str, other: str) -> Array:
-    """From one body to another, m."""
+def _offset(model: mujoco.MjModel, now: Fields, one: str, other: str) -> Array:
+    """Vector from body `other` to body `one`, m."""
     ids = [model.body(name).id for name in (one, other)]
     return now["xpos"][..., ids[0], :] - now["xpos"][..., ids[1], :]
 
 
 def _observe_reacher(model: mujoco.MjModel, now: Fields) -> Array:
     qpos, qvel = now["qpos"], now["qvel"]
-    angles, to_go = qpos[..., :2], _between(model, now, "fingertip", "target")[..., :2]
+    angles, to_go = qpos[..., :2], _offset(model, now, "fingertip", "target")[..., :2]
     parts = [np.cos(angles), np.sin(angles), qpos[..., 2:], qvel[..., :2], to_go]
     return np.concat(parts, axis=-1)
 
@@ -105,10 +109,10 @@ def _observe_reacher(model: mujoco.MjModel, now: Fields) -> Array:
 def _reach(
     model: mujoco.MjModel, before: Fields, now: Fields, actions: Array, seconds: float
 ) -> tuple[Array, Array]:
-    """Less the distance to the target and the squared action."""
+    """Reward: minus the distance to the target, less the squared action."""
     del before, seconds
-    to_go = np.sqrt(square(_between(model, now, "fingertip", "target")))
-    return -to_go - square(actions), never(now["qpos"])
+    to_go = np.sqrt(squared_norm(_offset(model, now, "fingertip", "target")))
+    return -to_go - squared_norm(actions), no_termination(now["qpos"])
 
 
 def _observe_pusher(model: mujoco.MjModel, now: Fields) -> Array:
@@ -120,14 +124,18 @@ def _observe_pusher(model: mujoco.MjModel, now: Fields) -> Array:
 def _push(
     model: mujoco.MjModel, before: Fields, now: Fields, actions: Array, seconds: float
 ) -> tuple[Array, Array]:
-    """Less the object's distance to the goal, half that to the arm, and the action."""
+    """Reward: minus the sum of three costs.
+
+    They are the object's distance to the goal, half of its distance to the arm, and a
+    tenth of the squared action.
+    """
     del before, seconds
     to_arm, to_goal = (
-        np.sqrt(square(_between(model, now, "object", other)))
+        np.sqrt(squared_norm(_offset(model, now, "object", other)))
         for other in ("tips_arm", "goal")
     )
-    reward = -to_goal - 0.1 * square(actions) - 0.5 * to_arm
-    return reward, never(now["qpos"])
+    reward = -to_goal - 0.1 * squared_norm(actions) - 0.5 * to_arm
+    return reward, no_termination(now["qpos"])
 
 
 ARMS_AND_POLES = {

@@ -1,9 +1,8 @@
-"""MuJoCo tasks stepped natively by `mujoco.batch.Batch`.
+"""The environment that steps MuJoCo tasks by `mujoco.batch.Batch`.
 
-The tasks stand in `mujoco_tasks/`; here is the one environment that runs them. The
-simulations of a batch run on MuJoCo's own thread pool, bit-identical at any number of
-threads; each is a row of MuJoCo's integration state, which can be read, written and
-copied.
+The simulations of a batch run on MuJoCo's own thread pool, with the same bits at any
+number of threads. Each is a row of MuJoCo's integration state, which can be read,
+written and copied.
 """
 
 # MuJoCo's names come from a binary module without stubs.
@@ -32,11 +31,11 @@ _DIVERGENCE_WARNINGS = [
 
 
 def _profiler_clock() -> ctypes.c_void_p:
-    """MuJoCo's own variable `mjcb_time`, or an idle one where it cannot be found."""
+    """MuJoCo's variable `mjcb_time`, or an unused one where it cannot be found."""
     try:
         library = ctypes.CDLL(mujoco._callbacks.__file__)
         return ctypes.c_void_p.in_dll(library, "mjcb_time")
-    except (OSError, ValueError):  # Windows looks into that one file only.
+    except (OSError, ValueError):  # Windows searches only that one file.
         return ctypes.c_void_p()
 
 
@@ -45,11 +44,11 @@ _PROFILER_CLOCK = _profiler_clock()
 
 @contextlib.contextmanager
 def profiler_off() -> Iterator[None]:
-    """Step without reading the time a dozen times in each of Runge-Kutta's stages.
+    """Context in which MuJoCo's profiler is off.
 
-    MuJoCo's Python package switches its profiler on for the process, and reading the
-    clock is a fifth of Swimmer's step. Nothing here looks at what it measures; it is on
-    again afterwards.
+    MuJoCo's Python package switches the profiler on for the whole process. It reads the
+    clock a dozen times in each Runge-Kutta stage, which is a fifth of the time of
+    Swimmer's step, and nothing here uses its measurements. Afterwards it is on again.
     """
     clock = _PROFILER_CLOCK.value
     _PROFILER_CLOCK.value = None
@@ -60,22 +59,22 @@ def profiler_off() -> Iterator[None]:
 
 
 def _can_collide(model: mujoco.MjModel) -> bool:
-    """Whether any two geoms of the model may touch each other."""
+    """Whether any two geoms of the model can touch each other."""
     contype = np.bitwise_or.reduce(model.geom_contype)
     conaffinity = np.bitwise_or.reduce(model.geom_conaffinity)
     return bool(contype & conaffinity) or model.npair > 0
 
 
 class MujocoEnvironment:
-    """A batch of simulations of one task; a `HostEnvironment`.
+    """A batch of simulations of one task, as a `HostEnvironment`.
 
     `save` returns the state rows (mjSTATE_INTEGRATION), shape (N, S), float64, and the
-    fields of the last step that the task's next reward compares with.
+    fields after the last step that the task's next reward needs.
 
     Args:
         name: A key of `TASKS`.
-        num_threads: Threads that step the batch; 0 takes every CPU. It changes the
-            speed and nothing else.
+        num_threads: Threads that step the batch; 0 uses every CPU. It changes only the
+            speed.
 
     Raises:
         ValueError: If `num_threads` is negative.
@@ -92,13 +91,13 @@ class MujocoEnvironment:
         self.task = TASKS[name]
         self.model = load_model(self.task)
         if not _can_collide(self.model):
-            # Looking for contacts all the same is a tenth of Swimmer's step.
+            # The search for contacts would take a tenth of Swimmer's step.
             self.model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
         if self.model.ntree == 1:
-            # One tree is one island: finding that out at every stage is a twentieth of
-            # Swimmer's step, and the solver gives the same bits without.
+            # One tree is one island. Finding that at every stage takes a twentieth of
+            # Swimmer's step, and the solver gives the same bits without it.
             self.model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
-        # float32, as in Gymnasium: MuJoCo clips the difference away.
+        # float32, as in Gymnasium; MuJoCo clips actions to its own float64 range.
         limits = self.model.actuator_ctrlrange.astype(np.float32)
         self.action_low, self.action_high = limits.T.copy()
         self.horizon = self.task.horizon
@@ -129,7 +128,9 @@ class MujocoEnvironment:
         if needs_contact_forces:
             shape = (num_simulations, self.model.nbody, 6)
             self._fields["cfrc_ext"] = np.zeros(shape)
-        self._before = {name: self._fields[name].copy() for name in self.task.earlier}
+        self._before = {
+            name: self._fields[name].copy() for name in self.task.previous_fields
+        }
 
     def load(self, state: tuple[np.ndarray, Fields]) -> None:
         rows, before = state
@@ -148,11 +149,11 @@ class MujocoEnvironment:
             self._batch.state[i] = self._first_row
             generator = np.random.default_rng(key)
             qpos[i], qvel[i] = self.task.first_state(self.model, generator)
-        # As Gymnasium's set_state does; it also sets the constraint solver's start.
+        # As in Gymnasium's set_state; it also sets the constraint solver's first guess.
         self._batch.forward(ids)
         if "cfrc_ext" in self._fields:
-            self._fields["cfrc_ext"][ids] = 0  # Only a step computes them.
-        self._remember(ids)
+            self._fields["cfrc_ext"][ids] = 0  # Only a step computes contact forces.
+        self._store_previous(ids)
         return self.task.observe(self.model, _at(self._fields, ids))
 
     def step(
@@ -160,7 +161,7 @@ class MujocoEnvironment:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = slice(None) if ids is None else ids
         self._ctrl[rows] = actions
-        failed = self._advance(ids)
+        failed = self._step_physics(ids)
         if "cfrc_ext" in self._fields:
             self._compute_contact_forces(ids)
         before, now = _at(self._before, ids), _at(self._fields, ids)
@@ -169,29 +170,30 @@ class MujocoEnvironment:
         )
         if failed is not None:
             reward = np.where(failed[rows], np.nan, reward)
-        self._remember(rows)
+        self._store_previous(rows)
         return self.task.observe(self.model, now), reward, terminated
 
-    def _remember(self, rows: Any) -> None:
+    def _store_previous(self, rows: Any) -> None:
+        """Store the fields that the reward of the next step compares with."""
         for name, field in self._before.items():
             field[rows] = self._fields[name][rows]
 
     def _compute_contact_forces(self, ids: np.ndarray | None) -> None:
-        """Fill `cfrc_ext` as Gymnasium does: MuJoCo's step leaves it alone.
+        """Compute `cfrc_ext` as Gymnasium does; MuJoCo's step does not set it.
 
-        The batch has no call for it, so each simulation is copied out; a seventh of the
-        step of an ant on one thread.
+        The batch has no call for it, so each simulation is copied out of the batch,
+        which takes a seventh of the step of an ant on one thread.
         """
         for i in range(self._batch.nsim) if ids is None else ids:
             self._batch.get_data(int(i), self._scratch)
             mujoco.mj_rnePostConstraint(self.model, self._scratch)
             self._fields["cfrc_ext"][i] = self._scratch.cfrc_ext
 
-    def _advance(self, ids: np.ndarray | None) -> np.ndarray | None:
+    def _step_physics(self, ids: np.ndarray | None) -> np.ndarray | None:
         """Run the physics of one step.
 
-        MuJoCo answers a non-finite state or control with a warning and puts the
-        simulation back to its default state, which looks sound; so the warnings count.
+        At a non-finite state or control MuJoCo raises a warning and resets the
+        simulation to its default state, which is finite; so the warnings are checked.
 
         Returns:
             Which simulations failed, None if none did. # shape=(N,), dtype=bool
@@ -212,7 +214,7 @@ class MujocoEnvironment:
 
 
 def _at(fields: Fields, ids: np.ndarray | None) -> Fields:
-    """The fields of the simulations `ids`; of all of them as they are, not copied."""
+    """The fields of the simulations `ids`; None gives all of them, not copied."""
     if ids is None:
         return fields
     return {name: field[ids] for name, field in fields.items()}

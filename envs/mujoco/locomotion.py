@@ -1,4 +1,4 @@
-"""Bodies that run, hop, walk and stand up."""
+"""Tasks of bodies that run, hop, walk and stand up."""
 
 # MuJoCo's names come from a binary module without stubs.
 # pyright: reportAttributeAccessIssue=false
@@ -12,22 +12,22 @@ from pes_rl.envs.mujoco.task import (
     Fields,
     Noise,
     Task,
-    flat,
-    never,
+    join_last_axes,
+    no_termination,
     positions_and_velocities,
-    square,
+    squared_norm,
     within,
 )
 from pes_rl.envs.rollout.episodes import Array
 
 
-def _forward(before: Fields, now: Fields, seconds: float) -> Array:
-    """Speed of the first coordinate."""
+def _forward_velocity(before: Fields, now: Fields, seconds: float) -> Array:
+    """Velocity along the first coordinate over the step, m/s."""
     return (now["qpos"][..., 0] - before["qpos"][..., 0]) / seconds
 
 
 def _run(control_cost: float) -> Callable:
-    """Forward speed less the cost of the action as given; no early end."""
+    """Reward: forward velocity less the cost of the unclipped action; no early end."""
 
     def evaluate(
         model: mujoco.MjModel,
@@ -37,14 +37,14 @@ def _run(control_cost: float) -> Callable:
         seconds: float,
     ) -> tuple[Array, Array]:
         del model
-        reward = _forward(before, now, seconds) - control_cost * square(actions)
-        return reward, never(now["qpos"])
+        velocity, cost = _forward_velocity(before, now, seconds), squared_norm(actions)
+        return velocity - control_cost * cost, no_termination(now["qpos"])
 
     return evaluate
 
 
 def _run_upright(healthy: Callable[[Fields], Array]) -> Callable:
-    """As `_run`, and 1 for every step in which it is healthy; else the episode ends."""
+    """Reward of `_run`, plus 1 while the body is healthy; else the episode ends."""
 
     def evaluate(
         model: mujoco.MjModel,
@@ -74,25 +74,25 @@ def _walker_healthy(now: Fields) -> Array:
 def _observe_ant(model: mujoco.MjModel, now: Fields) -> Array:
     contact = np.clip(now["cfrc_ext"], -1, 1)
     rest = positions_and_velocities(2)(model, now)
-    return np.concat([rest, flat(contact[..., 1:, :])], axis=-1)
+    return np.concat([rest, join_last_axes(contact[..., 1:, :])], axis=-1)
 
 
 def _walk_on_four(
     model: mujoco.MjModel, before: Fields, now: Fields, actions: Array, seconds: float
 ) -> tuple[Array, Array]:
-    """The torso's speed, 1 while 0.2 to 1 m high, less action and contacts."""
+    """Velocity of the torso, plus 1 while 0.2 to 1 m high, less action and contacts."""
     del model
     forward = (now["xpos"][..., 1, 0] - before["xpos"][..., 1, 0]) / seconds
     state = np.concat([now["qpos"], now["qvel"]], axis=-1)
     height = now["qpos"][..., 2]
     up = np.isfinite(state).all(-1) & (height >= 0.2) & (height <= 1.0)
-    contact = 5e-4 * square(flat(np.clip(now["cfrc_ext"], -1, 1)))
-    return forward + up - (0.5 * square(actions) + contact), ~up
+    contact = 5e-4 * squared_norm(join_last_axes(np.clip(now["cfrc_ext"], -1, 1)))
+    return forward + up - (0.5 * squared_norm(actions) + contact), ~up
 
 
 def _observe_humanoid(model: mujoco.MjModel, now: Fields) -> Array:
-    bodies = [flat(now[name][..., 1:, :]) for name in ("cinert", "cvel")]
-    contact = flat(now["cfrc_ext"][..., 1:, :])
+    bodies = [join_last_axes(now[name][..., 1:, :]) for name in ("cinert", "cvel")]
+    contact = join_last_axes(now["cfrc_ext"][..., 1:, :])
     rest = positions_and_velocities(2)(model, now)
     actuators = now["qfrc_actuator"][..., 6:]
     return np.concat([rest, *bodies, actuators, contact], axis=-1)
@@ -101,23 +101,27 @@ def _observe_humanoid(model: mujoco.MjModel, now: Fields) -> Array:
 def _walk_on_two(
     model: mujoco.MjModel, before: Fields, now: Fields, actions: Array, seconds: float
 ) -> tuple[Array, Array]:
-    """Speed of the centre of mass, 5 while 1 to 2 m high, less action and contacts."""
+    """Velocity of the centre of mass times 1.25, 5 while 1 to 2 m high, less costs.
+
+    The costs are those of the action and of the contact forces.
+    """
     mass = model.body_mass
     centres = [np.vecdot(mass, f["xipos"][..., 0]) / mass.sum() for f in (before, now)]
     forward = 1.25 * (centres[1] - centres[0]) / seconds
     up = within(now["qpos"][..., 2], 1.0, 2.0)
-    contact = np.minimum(5e-7 * square(flat(now["cfrc_ext"])), 10.0)
-    return forward + 5.0 * up - (0.1 * square(actions) + contact), ~up
+    contact = np.minimum(5e-7 * squared_norm(join_last_axes(now["cfrc_ext"])), 10.0)
+    return forward + 5.0 * up - (0.1 * squared_norm(actions) + contact), ~up
 
 
 def _stand_up(
     model: mujoco.MjModel, before: Fields, now: Fields, actions: Array, seconds: float
 ) -> tuple[Array, Array]:
-    """Height over the physics step, less action and contacts, plus 1; no early end."""
+    """Height divided by the physics step, less costs, plus 1; no early end."""
     del before, seconds
     height = now["qpos"][..., 2] / model.opt.timestep
-    contact = np.minimum(0.5e-6 * square(flat(now["cfrc_ext"])), 10.0)
-    return height - 0.1 * square(actions) - contact + 1, never(now["qpos"])
+    contact = np.minimum(0.5e-6 * squared_norm(join_last_axes(now["cfrc_ext"])), 10.0)
+    reward = height - 0.1 * squared_norm(actions) - contact + 1
+    return reward, no_termination(now["qpos"])
 
 
 _HUMANOID_FIELDS = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
@@ -130,7 +134,7 @@ LOCOMOTION = {
         first_state=Noise(0.1),
         observe=positions_and_velocities(2),
         evaluate=_run(1e-4),
-        earlier=("qpos",),
+        previous_fields=("qpos",),
     ),
     "halfcheetah": Task(
         "HalfCheetah-v5",
@@ -139,7 +143,7 @@ LOCOMOTION = {
         first_state=Noise(0.1, normal=True),
         observe=positions_and_velocities(1),
         evaluate=_run(0.1),
-        earlier=("qpos",),
+        previous_fields=("qpos",),
     ),
     "hopper": Task(
         "Hopper-v5",
@@ -148,7 +152,7 @@ LOCOMOTION = {
         first_state=Noise(5e-3),
         observe=positions_and_velocities(1, clip=10),
         evaluate=_run_upright(_hopper_healthy),
-        earlier=("qpos",),
+        previous_fields=("qpos",),
     ),
     "walker2d": Task(
         "Walker2d-v5",
@@ -157,7 +161,7 @@ LOCOMOTION = {
         first_state=Noise(5e-3),
         observe=positions_and_velocities(1, clip=10),
         evaluate=_run_upright(_walker_healthy),
-        earlier=("qpos",),
+        previous_fields=("qpos",),
     ),
     "ant": Task(
         "Ant-v5",
@@ -167,7 +171,7 @@ LOCOMOTION = {
         observe=_observe_ant,
         evaluate=_walk_on_four,
         fields=("xpos", "cfrc_ext"),
-        earlier=("xpos",),
+        previous_fields=("xpos",),
     ),
     "humanoid": Task(
         "Humanoid-v5",
@@ -177,7 +181,7 @@ LOCOMOTION = {
         observe=_observe_humanoid,
         evaluate=_walk_on_two,
         fields=("xipos", *_HUMANOID_FIELDS),
-        earlier=("xipos",),
+        previous_fields=("xipos",),
     ),
     "humanoidstandup": Task(
         "HumanoidStandup-v5",

@@ -1,4 +1,4 @@
-"""What a MuJoCo task is, and the pieces that several share."""
+"""The description of a MuJoCo task, and functions that several tasks share."""
 
 # MuJoCo's names come from a binary module without stubs.
 # pyright: reportAttributeAccessIssue=false
@@ -11,23 +11,25 @@ import numpy as np
 
 from pes_rl.envs.rollout.episodes import Array
 
-Fields = dict[str, Array]
-Start = tuple[np.ndarray, np.ndarray]
+Fields = dict[str, Array]  # MuJoCo's fields by MuJoCo's names
+InitialState = tuple[np.ndarray, np.ndarray]  # (qpos, qvel)
 
 
 @dataclass(frozen=True)
 class Noise:
-    """First states: the model's first pose at rest, and noise on every coordinate.
+    """Distribution of first states: the model's initial pose at rest, plus noise.
 
     Attributes:
-        scale: Positions get U(-scale, scale).
-        normal: Velocities get scale times a unit normal instead of U(-scale, scale).
+        scale: The noise of a position or velocity is U(-scale, scale).
+        normal: The noise of a velocity is scale times a unit normal instead.
     """
 
     scale: float
     normal: bool = False
 
-    def __call__(self, model: mujoco.MjModel, generator: np.random.Generator) -> Start:
+    def __call__(
+        self, model: mujoco.MjModel, generator: np.random.Generator
+    ) -> InitialState:
         """Draw (qpos, qvel)."""
         noise = generator.uniform(-self.scale, self.scale, model.nq)
         if self.normal:
@@ -39,54 +41,54 @@ class Noise:
 
 @dataclass(frozen=True)
 class Task:
-    """What makes a MuJoCo model a reinforcement-learning task.
+    """A reinforcement-learning task on a MuJoCo model.
 
-    `observe` and `evaluate` take fields of one simulation or of many.
+    `observe` and `evaluate` take the fields of one simulation or of many.
 
     Attributes:
-        gymnasium_id: Gymnasium's environment of the same task.
-        model_file: Model among those that Gymnasium ships.
+        gymnasium_id: Id of Gymnasium's environment for the same task.
+        model_file: File of the model in Gymnasium's package.
         frame_skip: Physics steps in one environment step.
-        first_state: (model, generator) -> (qpos, qvel) of one new episode.
+        first_state: (model, generator) -> (qpos, qvel) at the start of an episode.
         observe: (model, fields) -> observations.
-        evaluate: (model, fields before the step, fields after it, actions, seconds of a
-            step) -> (rewards, terminated).
-        horizon: Environment steps after which an episode is cut.
-        fields: Fields that it reads besides qpos and qvel. `cfrc_ext`, the contact
-            forces, has to be asked of one simulation after another.
-        earlier: Fields whose values before a step it reads.
+        evaluate: (model, fields before the step, fields after it, actions, duration of
+            a step in seconds) -> (rewards, terminated).
+        horizon: Time limit of an episode, in environment steps.
+        fields: Fields that the task reads besides qpos and qvel. `cfrc_ext`, the
+            contact forces, must be computed for one simulation after another.
+        previous_fields: Fields whose values before a step `evaluate` reads.
     """
 
     gymnasium_id: str
     model_file: str
     frame_skip: int
-    first_state: Callable[[mujoco.MjModel, np.random.Generator], Start]
+    first_state: Callable[[mujoco.MjModel, np.random.Generator], InitialState]
     observe: Callable[[mujoco.MjModel, Fields], Array]
     evaluate: Callable[
         [mujoco.MjModel, Fields, Fields, Array, float], tuple[Array, Array]
     ]
     horizon: int = 1000
     fields: tuple[str, ...] = ()
-    earlier: tuple[str, ...] = ()
+    previous_fields: tuple[str, ...] = ()
 
 
-def square(x: Array) -> Array:
+def squared_norm(x: Array) -> Array:
     """Squared norm over the last axis."""
     return x.__array_namespace__().vecdot(x, x)
 
 
-def never(qpos: Array) -> Array:
-    """No simulation's episode ends."""
+def no_termination(qpos: Array) -> Array:
+    """`terminated` of a task without early ends: False for every simulation."""
     return qpos.__array_namespace__().zeros(qpos.shape[:-1], bool)
 
 
-def flat(x: Array) -> Array:
-    """The last two axes as one."""
+def join_last_axes(x: Array) -> Array:
+    """The array with its last two axes joined into one."""
     return x.reshape(*x.shape[:-2], -1)
 
 
 def positions_and_velocities(skip: int, clip: float | None = None) -> Callable:
-    """Observe all positions but the first `skip`, and velocities within +-`clip`."""
+    """`observe` of positions without the first `skip`, and of clipped velocities."""
 
     def observe(model: mujoco.MjModel, now: Fields) -> Array:
         del model
@@ -98,5 +100,5 @@ def positions_and_velocities(skip: int, clip: float | None = None) -> Callable:
 
 
 def within(x: Array, low: float, high: float) -> Array:
-    """Where low < x < high."""
+    """Whether low < x < high, for each entry."""
     return (low < x) & (x < high)

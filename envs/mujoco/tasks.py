@@ -1,10 +1,10 @@
-"""Gymnasium's MuJoCo tasks, version 5, each a short description over shared pieces.
+"""Gymnasium's MuJoCo tasks, version 5, by name.
 
-What a task reads of a simulation is a dictionary of MuJoCo's fields by MuJoCo's names,
-each with leading axes of simulations. Fields computed by MuJoCo (`xpos`, `site_xpos`,
-`cvel`, ...) describe the state before the last physics step, as after `mj_step`; so do
-Gymnasium's. Sources: gymnasium/envs/mujoco/NAME_v5.py; the horizons are those of the
-registrations in gymnasium/envs/__init__.py.
+A task reads a dictionary of MuJoCo's fields by MuJoCo's names, each with leading axes
+of simulations. Fields computed by MuJoCo (`xpos`, `site_xpos`, `cvel`, ...) describe
+the state before the last physics step, as after `mj_step`, and as in Gymnasium.
+Sources: Gymnasium's modules envs.mujoco.NAME_v5; the horizons are those of its
+registrations.
 """
 
 # MuJoCo's names come from a binary module without stubs.
@@ -24,7 +24,7 @@ from pes_rl.envs.mujoco.task import (
 )
 
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
-"""Folder of the models that Gymnasium ships."""
+"""Folder of the models in Gymnasium's package."""
 
 TASKS: dict[str, Task] = {**LOCOMOTION, **ARMS_AND_POLES}
 

@@ -24,7 +24,7 @@ class WorkerRollout:
     rollout: HostRollout
 
     def begin(self, clock: Clock) -> Particles:
-        return self.rollout.begin(clock)
+        return self.rollout.start_episodes(clock)
 
     def unroll(
         self,

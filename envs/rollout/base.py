@@ -11,7 +11,7 @@ from pes_rl.envs.rollout.observations import ObservationMoments
 
 
 class EngineLost(RuntimeError):
-    """The engine cannot continue; the state before the unroll is still valid."""
+    """The engine cannot simulate any more; the state before the unroll is valid."""
 
 
 @jax.tree_util.register_dataclass

@@ -35,13 +35,19 @@ from pes_rl.envs.rollout.observations import (
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Carry:
-    """What the loop over steps carries.
+    """Carry of the loop over the steps of an unroll.
 
-    The clock stands still until an episode may end: `recorded` steps are in it, and one
-    reaches its limit with step number `limit`. `running` is None where all particles
-    run throughout. `spare` holds a first state for each particle's next episode, good
-    until it is used. `observations` is None where they are not normalised. `ended` and
-    `diverged` are the segment's.
+    Attributes:
+        state: The problem's states.
+        clock: The clock after the first `recorded` steps. It advances only where an
+            episode may end.
+        recorded: Number of steps that the clock includes.
+        limit: Number of the step at which the first episode reaches its time limit.
+        running: Which particles still run; None where all run to the end.
+        next_start: First state of each particle's next episode, drawn in advance.
+        next_start_used: Whether that state is used and must be drawn again.
+        observations: Sums over the observations; None without normalisation.
+        ended, diverged: As in the segment. # shape=(K, N)
     """
 
     state: Any
@@ -49,14 +55,14 @@ class _Carry:
     recorded: Array
     limit: Array
     running: Array | None
-    spare: Any
-    spare_used: Array
+    next_start: Any
+    next_start_used: Array
     observations: ObservationSums | None
     ended: Array
     diverged: Array
 
 
-Row = tuple[jax.Array, Array | None]  # of a step: its loss, and who was running
+StepOutput = tuple[jax.Array, Array | None]  # loss of a step, which particles ran
 
 
 @dataclass(frozen=True)
@@ -65,13 +71,13 @@ class DeviceRollout:
 
     Attributes:
         problem: The problem.
-        horizon: Steps T after which an episode is cut, or None for no limit.
+        horizon: Time limit T of an episode, in steps; None for no limit.
         diverged_loss: Loss of the step at which a simulation diverges.
-        reverse_mode: Unroll by nothing but what JAX differentiates in reverse, which
-            costs: states are copied at each step, and finished particles wait for all
-            K steps to pass.
-        axis: Mesh axis over which the particles are cut into shares, where this
-            unrolls one of them; see `sharding`.
+        reverse_mode: Use only operations that JAX differentiates in reverse mode. That
+            is slower: states are copied at each step, and the loop runs all K steps
+            even if all particles have finished.
+        axis: Name of the mesh axis over which the particles are sharded, where this
+            rollout unrolls one shard; see `ShardedRollout`.
     """
 
     problem: Problem
@@ -89,7 +95,7 @@ class DeviceRollout:
 
     def differentiable(self) -> "DeviceRollout":
         if not self.can_differentiate:
-            raise ValueError("this problem's derivatives say nothing")
+            raise ValueError("this problem has no useful derivatives")
         return replace(self, reverse_mode=True)
 
     def reset(
@@ -115,9 +121,9 @@ class DeviceRollout:
         single_episode: bool = False,
     ) -> tuple[Particles, Segment]:
         parameters = rows_of(thetas)
-        carry = self._start(particles, length, single_episode)
+        carry = self._first_carry(particles, length, single_episode)
 
-        def step(carry: _Carry, k: jax.Array) -> tuple[_Carry, Row]:
+        def step(carry: _Carry, k: jax.Array) -> tuple[_Carry, StepOutput]:
             return self._step(carry, k, parameters)
 
         if self.reverse_mode:
@@ -130,7 +136,7 @@ class DeviceRollout:
         segment = Segment(
             loss, carry.ended, carry.diverged, simulated, carry.observations
         )
-        # Who is not running has no steps to book: the last one did so.
+        # Particles that have stopped have no steps left to record.
         clock = advance_clock(carry.clock, _running(carry), length - carry.recorded)
         running = running_loss(particles.loss, segment)
         return Particles(carry.state, clock, running), segment
@@ -151,43 +157,45 @@ class DeviceRollout:
         keys = jax.random.wrap_key_data(episode_keys(seed, episode))
         return jax.vmap(self.problem.init)(keys)
 
-    def _start_sums(self, state: Any) -> ObservationSums | None:
+    def _empty_sums(self, state: Any) -> ObservationSums | None:
         problem = self.problem
         if not isinstance(problem, PolicyProblem) or problem.normalizer is None:
             return None
         _, observation = state
         reference = median(observation)
-        if self.axis is not None:  # one reference for all shares
+        if self.axis is not None:  # one reference for all shards
             reference = median(lax.all_gather(reference, self.axis, tiled=True))
         return empty_sums(observation, reference)
 
-    def _start(self, particles: Particles, length: int, single_episode: bool) -> _Carry:
+    def _first_carry(
+        self, particles: Particles, length: int, single_episode: bool
+    ) -> _Carry:
         num_particles = particles.loss.shape[0]
         everyone = jnp.ones(num_particles, bool)
         nowhere = jnp.zeros((length, num_particles), bool)
-        # No first states are drawn until an episode ends: they can cost as much as a
-        # step, and in most steps nothing ends.
+        # First states can take as long to draw as a step, and most steps end no
+        # episode: none is drawn until an episode ends.
         return _Carry(
             state=particles.state,
             clock=particles.clock,
             recorded=jnp.int32(0),
             limit=steps_to_limit(particles.clock, everyone),
             running=everyone if single_episode else None,
-            spare=particles.state,
-            spare_used=everyone,
-            observations=self._start_sums(particles.state),
+            next_start=particles.state,
+            next_start_used=everyone,
+            observations=self._empty_sums(particles.state),
             ended=nowhere,
             diverged=nowhere,
         )
 
     def _step(
         self, carry: _Carry, k: jax.Array, thetas: jax.Array
-    ) -> tuple[_Carry, Row]:
+    ) -> tuple[_Carry, StepOutput]:
         observations = carry.observations
         if observations is not None:
             _, observation = carry.state
             observations = add_observations(observations, observation, _running(carry))
-        if len(thetas) < len(carry.spare_used):
+        if len(thetas) < len(carry.next_start_used):
             step = jax.vmap(partial(self.problem.step, thetas[0]))
             state, loss, terminated = step(carry.state)
         else:
@@ -198,14 +206,13 @@ class DeviceRollout:
             loss = jnp.where(carry.running, loss, 0.0)
         after = replace(carry, state=state, observations=observations)
 
-        def book(booking: tuple[_Carry, jax.Array]) -> tuple[_Carry, jax.Array]:
-            return self._record(*booking, k, terminated)
+        def record(before: tuple[_Carry, jax.Array]) -> tuple[_Carry, jax.Array]:
+            return self._record(*before, k, terminated)
 
-        # A sum is finite only if all of it is, and costs less than to look at each.
-        ends_itself = jnp.any(terminated) | ~jnp.isfinite(loss.sum())
-        may_end = (k + 1 >= carry.limit) | ends_itself
-        when = _cond if self.reverse_mode else _when
-        after, loss = when(may_end, book, (after, loss))
+        # A sum is finite only if all its terms are, and is cheaper than to test each.
+        has_end = jnp.any(terminated) | ~jnp.isfinite(loss.sum())
+        may_end = (k + 1 >= carry.limit) | has_end
+        after, loss = self._apply_if(may_end, record, (after, loss))
         return after, (loss, carry.running)
 
     def _record(
@@ -215,10 +222,10 @@ class DeviceRollout:
         k: jax.Array,
         terminated: jax.Array,
     ) -> tuple[_Carry, jax.Array]:
-        """Book step k and the steps passed before it; begin what follows what ended.
+        """Record step k and the unrecorded steps before it; start the next episodes.
 
         Returns:
-            The carry after it and the step's losses as they are recorded.
+            The carry after step k, and the losses of the step as recorded.
         """
         running = _running(carry)
         clock, row = record_step(
@@ -229,31 +236,38 @@ class DeviceRollout:
             horizon=self.horizon,
             diverged_loss=self.diverged_loss,
         )
-        out_of_spares = jnp.any(row.ended & carry.spare_used)
-        # The next episode begins here or, for the other particles, later.
+        must_draw = jnp.any(row.ended & carry.next_start_used)
+        # Where an episode ended the clock is already at the next one.
         upcoming = jnp.where(row.ended, clock.episode, clock.episode + 1)
-        when = _cond if self.reverse_mode else _when
-        spare = when(
-            out_of_spares,
+        next_start = self._apply_if(
+            must_draw,
             lambda _: self._first_states(clock.seed, upcoming),
-            carry.spare,
+            carry.next_start,
         )
-        spare_used = jnp.where(out_of_spares, False, carry.spare_used) | row.ended
+        used = jnp.where(must_draw, False, carry.next_start_used) | row.ended
         if carry.running is not None:
             running = running & ~row.ended
         after = replace(
             carry,
-            state=_select(row.ended, spare, carry.state),
+            state=_select(row.ended, next_start, carry.state),
             clock=clock,
             recorded=k + 1,
             limit=jnp.minimum(steps_to_limit(clock, running), NO_LIMIT - k - 1) + k + 1,
             running=None if carry.running is None else running,
-            spare=spare,
-            spare_used=spare_used,
+            next_start=next_start,
+            next_start_used=used,
             ended=carry.ended.at[k].set(row.ended),
             diverged=carry.diverged.at[k].set(row.diverged),
         )
         return after, jnp.asarray(row.loss)
+
+    def _apply_if(
+        self, condition: jax.Array, change: Callable[[Any], Any], tree: Any
+    ) -> Any:
+        """`change(tree)` if the condition holds, else `tree`."""
+        if self.reverse_mode:
+            return lax.cond(condition, change, lambda tree: tree, tree)
+        return _apply_if_by_loop(condition, change, tree)
 
 
 def _running(carry: _Carry) -> Array:
@@ -264,10 +278,10 @@ def _running(carry: _Carry) -> Array:
 
 @jax.custom_batching.custom_vmap
 def _any(mask: jax.Array) -> jax.Array:
-    """Whether any is set; of all runs where several are vmapped.
+    """Whether any entry is set; under `vmap`, whether any entry of any run is set.
 
-    So a loop has one condition for all of them. With one of each run it would choose,
-    at each of its steps, for each run between all that it carries before and after.
+    A vmapped loop then has one condition for all runs. With a condition for each run,
+    JAX would select between the old and the new carry of each run at every step.
     """
     return jnp.any(mask)
 
@@ -278,13 +292,15 @@ def _any_of_all(size: int, batched: list[bool], mask: jax.Array) -> tuple[Any, b
     return _any(mask), False
 
 
-def _when(condition: jax.Array, change: Callable[[Any], Any], tree: Any) -> Any:
+def _apply_if_by_loop(
+    condition: jax.Array, change: Callable[[Any], Any], tree: Any
+) -> Any:
     """`change(tree)` if the condition holds, else `tree`.
 
-    A loop of one trip at most: it leaves an unchanged tree where it lies, while
-    `lax.cond` copies it, which costs a few percent of a step. Where several runs are
-    vmapped, the tree of each is changed if the condition holds for any of them; what is
-    changed here is then the same, for a run whose condition does not hold.
+    A loop of at most one step does not copy an unchanged tree, as `lax.cond` does at
+    the cost of a few percent of a step; but it has no reverse mode. Where several runs
+    are vmapped, the change is applied to all of them if the condition holds for any; so
+    `change` must not affect the results of a run whose condition does not hold.
     """
     return lax.while_loop(
         lambda carry: carry[0],
@@ -293,13 +309,8 @@ def _when(condition: jax.Array, change: Callable[[Any], Any], tree: Any) -> Any:
     )[1]
 
 
-def _cond(condition: jax.Array, change: Callable[[Any], Any], tree: Any) -> Any:
-    """`_when` that has a reverse mode, as a loop has not."""
-    return lax.cond(condition, change, lambda tree: tree, tree)
-
-
 def _select(mask: jax.Array, yes: Any, no: Any) -> Any:
-    """Tree of `yes` where the particle's mask is set, else of `no`."""
+    """For each particle the leaves of `yes` where its mask is set, else of `no`."""
 
     def choose(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)
@@ -308,25 +319,31 @@ def _select(mask: jax.Array, yes: Any, no: Any) -> Any:
 
 
 def _scan_while_running(
-    step: Callable[[_Carry, jax.Array], tuple[_Carry, Row]], carry: _Carry, length: int
-) -> tuple[_Carry, Row]:
-    """As `lax.scan(step)` over steps 0 to `length` - 1, until no particle is running.
+    step: Callable[[_Carry, jax.Array], tuple[_Carry, StepOutput]],
+    carry: _Carry,
+    length: int,
+) -> tuple[_Carry, StepOutput]:
+    """`lax.scan(step)` over steps 0 to `length` - 1 that stops with the last particle.
 
-    The rows that were not reached stay zero, as those of a stopped particle are.
+    Rows of steps that were not taken stay zero, like those of a stopped particle.
     """
     row = jax.eval_shape(step, carry, jnp.int32(0))[1]
     blank = jax.tree.map(lambda r: jnp.zeros((length, *r.shape), r.dtype), row)
 
-    def unfinished(loop: tuple[jax.Array, _Carry, Row]) -> jax.Array:
+    def is_unfinished(loop: tuple[jax.Array, _Carry, StepOutput]) -> jax.Array:
         k, carry, _ = loop
-        on = k < length
-        return on if carry.running is None else on & _any(carry.running)
+        steps_left = k < length
+        if carry.running is None:
+            return steps_left
+        return steps_left & _any(carry.running)
 
-    def body(loop: tuple[jax.Array, _Carry, Row]) -> tuple[jax.Array, _Carry, Row]:
+    def body(
+        loop: tuple[jax.Array, _Carry, StepOutput],
+    ) -> tuple[jax.Array, _Carry, StepOutput]:
         k, carry, rows = loop
         carry, row = step(carry, k)
         rows = jax.tree.map(lambda all, one: all.at[k].set(one), rows, row)
         return k + 1, carry, rows
 
-    _, carry, rows = lax.while_loop(unfinished, body, (jnp.int32(0), carry, blank))
+    _, carry, rows = lax.while_loop(is_unfinished, body, (jnp.int32(0), carry, blank))
     return carry, rows

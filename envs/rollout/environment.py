@@ -67,33 +67,40 @@ class DeviceEnvironment(Protocol):
 
 
 def loss_from_reward(reward: Any, reward_shift: float) -> Any:
-    """The loss of one step, in training: reward_shift - reward.
+    """Loss of one training step: reward_shift - reward.
 
     Args:
-        reward: Of the step, NumPy or JAX, any shape.
-        reward_shift: Subtracted from the reward of every step.
+        reward: Reward of the step, a number or an array of JAX's or NumPy's.
+        reward_shift: Constant subtracted from the reward of every step.
+
+    >>> loss_from_reward(3.0, reward_shift=1.0)
+    -2.0
     """
     return reward_shift - reward
 
 
 def return_from_loss(loss: Any, steps: Any = 0, reward_shift: float = 0.0) -> Any:
-    """The return of an episode from its loss: the inverse of `loss_from_reward`.
+    """Return of an episode from its loss: the inverse of `loss_from_reward`.
 
-        return = sum of rewards = reward_shift steps - loss
+        return = sum of rewards = reward_shift * steps - loss
 
     Args:
-        loss: Sum of the losses of the episode's steps, NumPy or JAX, any shape.
-        steps: Number of those steps.
-        reward_shift: What `loss_from_reward` subtracted from each reward.
+        loss: Sum of the losses of the episode's steps, a number or an array of JAX's or
+            NumPy's.
+        steps: Number of those steps; it may be left out where the shift is 0.
+        reward_shift: Constant that `loss_from_reward` subtracted from each reward.
+
+    >>> return_from_loss(-4.0, steps=2, reward_shift=1.0)
+    6.0
     """
     return -loss + reward_shift * steps
 
 
 @dataclass(frozen=True)
 class PolicyProblem:
-    """A policy in a JAX environment, as a problem.
+    """A policy in a JAX environment, as a problem; see `loss_from_reward`.
 
-    An observation that is not finite makes the loss NaN, so that the engine ends the
+    Where the observation is not finite the loss is NaN, so that the engine ends the
     episode as diverged.
 
     Attributes:

@@ -156,10 +156,10 @@ def record_step(
 def replace_diverged(
     loss: Array, running: Array, diverged_loss: float
 ) -> tuple[Array, Array]:
-    """What is recorded of losses as they were simulated, and which of them diverged.
+    """Losses without NaN and infinity, and which simulations diverged.
 
-    0 where nothing ran, `diverged_loss` where what ran is not finite. All arrays of one
-    shape, that of a step or of an unroll.
+    A loss becomes `diverged_loss` where it is not finite, and 0 where the particle was
+    not running. All arrays have the same shape, that of a step or of an unroll.
     """
     xp = loss.__array_namespace__()
     diverged = running & ~xp.isfinite(loss)

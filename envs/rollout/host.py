@@ -1,4 +1,4 @@
-"""The host driver: a Python loop over batched steps of a simulator in NumPy."""
+"""The host driver: a Python loop over batched steps of a simulator."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,11 +35,11 @@ _running_loss = jax.jit(running_loss)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class HostState:
-    """Simulations between two unrolls, and what their policies see next.
+    """The simulations between two unrolls, and their latest observations.
 
     Attributes:
-        simulation: As the environment's `save` returns it.
-        observation: Observation that the next action answers. # shape=(N, O)
+        simulation: What the environment's `save` returned.
+        observation: Input of the policies for the next action. # shape=(N, O)
     """
 
     simulation: Any
@@ -48,17 +48,18 @@ class HostState:
 
 @dataclass(frozen=True)
 class HostRollout:
-    """Rollout of policies in a `HostEnvironment`: loss = reward_shift - reward.
+    """Rollout of policies in a `HostEnvironment`; see `loss_from_reward`.
 
     Attributes:
         environment: The environment.
         act: Maps (thetas [N, D], observations [N, O]) to actions [N, A], in NumPy.
-        horizon: Steps T after which an episode is cut.
+        horizon: Time limit T of an episode, in steps.
         diverged_loss: Loss of the step at which a simulation diverges.
-        reward_shift: As of `problem.PolicyProblem`.
-        normalizer: The same, in NumPy.
-        reference: What sums of observations are taken about, where these particles are
-            some of all; None takes their median. # shape=(1, O)
+        reward_shift: Constant subtracted from every reward; see `PolicyProblem`.
+        normalizer: Moments that normalise the observations, as NumPy arrays; None
+            leaves observations unchanged.
+        reference: Reference of the sums of observations, given where these particles
+            are a part of the population; None takes their median. # shape=(1, O)
     """
 
     environment: HostEnvironment
@@ -90,15 +91,14 @@ class HostRollout:
         clock = start_clock(
             key, num_pairs, self.horizon, members=members, stagger=stagger
         )
-        return self.begin(jax.tree.map(np.asarray, clock))
+        return self.start_episodes(jax.tree.map(np.asarray, clock))
 
-    def begin(self, clock: Clock) -> Particles:
-        """Particles at the start of the episodes that the clock, in NumPy, names."""
+    def start_episodes(self, clock: Clock) -> Particles:
+        """Particles at the start of the clock's episodes; the clock is in NumPy."""
         num_particles = len(clock.episode)
         self.environment.allocate(num_particles)
-        everyone = np.arange(num_particles)
-        keys = _EpisodeKeys(clock)(clock, everyone)
-        observation = self.environment.reset(everyone, keys)
+        ids = np.arange(num_particles)
+        observation = self.environment.reset(ids, _EpisodeKeys(clock)(clock, ids))
         state = HostState(self.environment.save(), observation)
         return Particles(state, clock, np.zeros(num_particles, np.float32))
 
@@ -112,15 +112,16 @@ class HostRollout:
     ) -> tuple[Particles, Segment]:
         self.environment.load(particles.state.simulation)
         clock, observation = particles.clock, particles.state.observation.copy()
-        # In the observations' precision once, or every step would convert them again.
+        # Converted to the observations' precision here, not at every step.
         parameters = np.asarray(rows_of(thetas), dtype=observation.dtype)
         parameters = np.broadcast_to(parameters, (len(observation), len(parameters[0])))
         running, ids = np.ones(len(observation), bool), None
         keys = _EpisodeKeys(clock)
-        rows = _blank_segment(length, len(observation))
-        # Booking is a third of the loop's own time, and few steps end an episode: the
-        # clock stands still until one may, with `passed` steps to make up for.
-        passed, to_limit = 0, steps_to_limit(clock, running)
+        rows = _empty_segment(length, len(observation))
+        # Recording a step takes a third of the loop's own time, and few steps end an
+        # episode. So the clock advances only where an episode may end; `unrecorded`
+        # counts the steps since then.
+        unrecorded, to_limit = 0, steps_to_limit(clock, running)
         sums = (
             None if self.normalizer is None else empty_sums(observation, self.reference)
         )
@@ -128,16 +129,16 @@ class HostRollout:
             if sums is not None:
                 sums = add_observations(sums, observation, running)
             loss, terminated = self._step(parameters, observation, ids)
-            # In the segment's precision: what overflows there has diverged.
+            # A loss that overflows float32 counts as diverged.
             with np.errstate(over="ignore"):
                 rows.loss[k] = loss
             rows.simulated[k] = running
-            passed += 1
+            unrecorded += 1
             finite = np.isfinite(rows.loss[k]).all()
-            if passed < to_limit and finite and not terminated.any():
+            if unrecorded < to_limit and finite and not terminated.any():
                 continue
             clock, row = record_step(
-                advance_clock(clock, running, passed - 1),
+                advance_clock(clock, running, unrecorded - 1),
                 rows.loss[k],
                 terminated,
                 running,
@@ -153,8 +154,8 @@ class HostRollout:
                     ids = np.flatnonzero(running)
                     if not len(ids):
                         break
-            passed, to_limit = 0, steps_to_limit(clock, running)
-        clock = advance_clock(clock, running, passed)
+            unrecorded, to_limit = 0, steps_to_limit(clock, running)
+        clock = advance_clock(clock, running, unrecorded)
         after = Particles(
             HostState(self.environment.save(), observation),
             clock,
@@ -176,19 +177,25 @@ class HostRollout:
         """Step the particles `ids` (None for all), updating `observation` in place.
 
         Returns:
-            (loss, terminated) of all N particles; 0 and False for those that stand.
+            (loss, terminated) of all N particles; 0 and False for those not stepped.
         """
         if ids is None:
             actions = self._act(thetas, observation)
             observation[:], reward, terminated = self.environment.step(actions, None)
-            return _loss(
-                observation, loss_from_reward(reward, self.reward_shift)
-            ), terminated
+            return self._loss(reward, observation), terminated
         loss, terminated = np.zeros(len(thetas)), np.zeros(len(thetas), bool)
         actions = self._act(_rows_at(thetas, ids), observation[ids])
         observation[ids], reward, terminated[ids] = self.environment.step(actions, ids)
-        loss[ids] = _loss(observation[ids], loss_from_reward(reward, self.reward_shift))
+        loss[ids] = self._loss(reward, observation[ids])
         return loss, terminated
+
+    def _loss(self, reward: np.ndarray, observation: np.ndarray) -> np.ndarray:
+        """Losses, NaN where the observation is not finite. # shape=(n,)."""
+        loss, finite = (
+            loss_from_reward(reward, self.reward_shift),
+            np.isfinite(observation),
+        )
+        return loss if finite.all() else np.where(finite.all(1), loss, np.nan)
 
     def _act(self, thetas: np.ndarray, observation: np.ndarray) -> np.ndarray:
         if self.normalizer is not None:
@@ -197,7 +204,7 @@ class HostRollout:
 
 
 def take_copies(particles: Particles, indices: Any, can_copy: bool) -> Particles:
-    """Copies of the particles `indices`, their simulations included.
+    """Copies of the particles at `indices`, including their simulations.
 
     Raises:
         ValueError: If the simulations' states cannot be copied.
@@ -211,15 +218,16 @@ def take_copies(particles: Particles, indices: Any, can_copy: bool) -> Particles
 
 
 def _rows_at(thetas: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The rows `ids`; no copies of one that all share."""
+    """The rows `ids`; a single row that all particles share is not copied."""
     return thetas[: len(ids)] if thetas.strides[0] == 0 else thetas[ids]
 
 
 class _EpisodeKeys:
-    """Keys of the particles' coming episodes, a few episodes at a time.
+    """Keys of the particles' next episodes, computed for several episodes at once.
 
-    Asking JAX costs as much as a step of 64 simple simulations; and always for all
-    particles, so that one compilation serves.
+    One call of JAX takes as long as a step of 64 simple simulations. Keys are always
+    computed for all particles, so that the shapes, and the compiled function, stay the
+    same.
     """
 
     AHEAD = 8
@@ -229,7 +237,7 @@ class _EpisodeKeys:
         self._keys: np.ndarray | None = None
 
     def __call__(self, clock: Clock, ids: np.ndarray) -> np.ndarray:
-        """Key data of the running episode of each of `ids`, [n, 2]."""
+        """Key data of the current episodes of the n particles `ids`, [n, 2]."""
         ahead = clock.episode[ids] - self._first[ids]
         if self._keys is None or ahead.max() >= self.AHEAD:
             self._first = clock.episode
@@ -245,15 +253,7 @@ def _keys_ahead(seed: Array, episode: Array, count: int) -> jax.Array:
     return jax.vmap(lambda k: episode_keys(seed, episode + k))(ahead)
 
 
-def _loss(observation: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """The loss, or NaN where an observation is not finite. # shape=(N,)."""
-    finite = np.isfinite(observation)
-    if finite.all():
-        return loss
-    return np.where(finite.all(1), loss, np.nan)
-
-
-def _blank_segment(length: int, num_particles: int) -> Segment:
+def _empty_segment(length: int, num_particles: int) -> Segment:
     shape = (length, num_particles)
     return Segment(
         loss=np.zeros(shape, np.float32),

@@ -1,16 +1,15 @@
-"""Particles over several devices, of this process or of several processes.
+"""Particles sharded over several devices, of one process or of several.
 
-One mesh axis, over which particles are cut into equal shares. A share's simulations,
+Particles are cut into equal shards along the one axis of a mesh. A shard's simulations,
 clocks and accumulators stay on its device for the whole run. An unroll is `shard_map`
-of the unsharded one: within it no device waits for another, and a share whose
-particles have all ended stops. Everything else is plain JAX on sharded arrays. What
-crosses devices in an update is then what is summed over the population, the gradient
-foremost, D numbers whatever N is; and the losses, N numbers, once a row of the log.
-(The agents that rank particles or make their perturbations orthogonal also exchange
-what they compare.)
+of the unsharded one: no device waits for another within it, and a shard stops when all
+its particles have ended. Everything else is plain JAX on sharded arrays. In an update
+the devices exchange only sums over the population (above all the gradient, D numbers
+whatever N is) and, for each row of the log, the N losses. Estimators that rank
+particles or make perturbations orthogonal also exchange what they compare.
 
-The numbers drawn do not depend on the number of devices. Sums over the population do,
-in their last bits: float32 addition is not associative.
+The random numbers do not depend on the number of devices. Sums over the population do,
+in their last bits, because float32 addition is not associative.
 """
 
 from dataclasses import dataclass, replace
@@ -32,15 +31,15 @@ SIMULATED_DEVICES = "XLA_FLAGS=--xla_force_host_platform_device_count"
 
 @dataclass(frozen=True)
 class ShardedRollout:
-    """A `DeviceRollout` whose particles are cut into one share a device.
+    """A `DeviceRollout` with one shard of the particles on each device.
 
-    Particles that cannot be cut so, such as the single one of truncated-es, are on all
-    devices, and simulated on each.
+    Particles that cannot be cut into equal shards, such as the single one of
+    truncated-es, are replicated: every device simulates all of them.
 
     Attributes:
-        rollout: What a share does.
+        rollout: The rollout of one shard.
         mesh: The devices, along one axis.
-        moments: What observations are normalised by; None leaves them as they are.
+        moments: Moments that normalise the observations; None leaves them unchanged.
     """
 
     rollout: DeviceRollout
@@ -62,7 +61,7 @@ class ShardedRollout:
         return replace(self, rollout=self.rollout.differentiable())
 
     def normalized(self, moments: ObservationMoments) -> "ShardedRollout":
-        self.rollout.normalized(moments)  # which knows whether it can be
+        self.rollout.normalized(moments)  # raises where there are no observations
         return replace(self, moments=moments)
 
     def reset(
@@ -87,49 +86,49 @@ class ShardedRollout:
         *,
         single_episode: bool = False,
     ) -> tuple[Particles, Segment]:
-        shares = len(particles.loss) % self.mesh.size == 0
+        can_shard = len(particles.loss) % self.mesh.size == 0
 
         def unroll(
             particles: Particles, rows: jax.Array, moments: ObservationMoments | None
         ) -> tuple[Particles, Segment]:
-            rollout = replace(self.rollout, axis=AXIS if shares else None)
+            rollout = replace(self.rollout, axis=AXIS if can_shard else None)
             if moments is not None:
                 rollout = rollout.normalized(moments)
             return rollout.unroll(
                 particles, rows, length, single_episode=single_episode
             )
 
-        if shares:
-            of_each, of_all = PartitionSpec(AXIS), PartitionSpec()
+        if can_shard:
+            sharded, replicated = PartitionSpec(AXIS), PartitionSpec()
             step = PartitionSpec(None, AXIS)
-            sums = ObservationSums(of_all, of_each, of_each)
+            sums = ObservationSums(replicated, sharded, sharded)
             if self.moments is None:
                 sums = None
-            one_for_all = len(rows_of(thetas)) < len(particles.loss)
+            shared_row = len(rows_of(thetas)) < len(particles.loss)
             unroll = jax.shard_map(
                 unroll,
                 mesh=self.mesh,
-                in_specs=(of_each, of_all if one_for_all else of_each, of_all),
-                out_specs=(of_each, Segment(step, step, step, step, sums)),
-                # Loops begin with constants and go on with what differs by device.
+                in_specs=(sharded, replicated if shared_row else sharded, replicated),
+                out_specs=(sharded, Segment(step, step, step, step, sums)),
+                # The carry of a loop is constant at first and then differs by device.
                 check_vma=False,
             )
         return unroll(particles, rows_of(thetas), self.moments)
 
 
 def shard(rollout: Rollout, devices: int, name: str, count: int) -> Rollout:
-    """The rollout over devices of each process; as it is where there is only one.
+    """The rollout sharded over the devices; unchanged where there is only one device.
 
     Args:
-        rollout: Of training.
-        devices: How many of each process, 0 for all that it has.
-        name: What is cut: `num_pairs`, as a pair's members stay together, or
-            `num_particles` where there are no pairs.
-        count: How many there are.
+        rollout: Rollout of training.
+        devices: Devices of each process to use; 0 for all that it has.
+        name: Option that gives the number of units to cut: `num_pairs`, because the
+            members of a pair stay together, or `num_particles` without pairs.
+        count: Value of that option.
 
     Raises:
-        ValueError: If there are not so many devices, equal shares cannot be cut, or
-            simulations are not on devices.
+        ValueError: If there are fewer devices, equal shards are not possible, or the
+            simulations run on the host.
     """
     processes = jax.process_count()
     if not isinstance(rollout, DeviceRollout):
@@ -160,7 +159,7 @@ def shard(rollout: Rollout, devices: int, name: str, count: int) -> Rollout:
 
 
 def make_mesh(devices: int) -> Mesh:
-    """The first devices of every process, so many of each, along one axis."""
+    """A mesh of one axis over the first `devices` devices of every process."""
     of_process: dict[int, list[Any]] = {}
     for device in jax.devices():
         of_process.setdefault(device.process_index, []).append(device)
@@ -169,26 +168,26 @@ def make_mesh(devices: int) -> Mesh:
 
 
 def mesh_of(rollout: Rollout) -> Mesh | None:
-    """The devices of a sharded rollout; None of any other."""
+    """The mesh of a sharded rollout; None for any other."""
     return rollout.mesh if isinstance(rollout, ShardedRollout) else None
 
 
 def shard_particles(tree: Any, mesh: Mesh | None) -> Any:
-    """The tree with its particles, and what belongs to each of them, in shares.
+    """The tree with its particles, and the arrays that belong to them, in shards.
 
-    Which populations are cut is read off the `Particles` in the tree. Of an array that
-    is not in one of these, such as an accumulator, the first axis as long as such a
-    population is cut. An array that none of its axes betrays is on all devices. Only
-    where numbers lie depends on it, not what they are. Without a mesh nothing changes.
+    The sizes of the populations are those of the `Particles` in the tree that can be
+    cut into equal shards. Of every array, the first axis of such a size is cut. An
+    array without such an axis is replicated. This affects only where numbers are
+    stored, not their values. Without a mesh the tree is unchanged.
     """
     if mesh is None:
         return tree
-    found = jax.tree.leaves(tree, is_leaf=_are_particles)
-    sizes = {len(part.loss) for part in found if _are_particles(part)}
-    cut = {size for size in sizes if size % mesh.size == 0}
+    parts = jax.tree.leaves(tree, is_leaf=_is_particles)
+    sizes = {len(part.loss) for part in parts if _is_particles(part)}
+    sizes = {size for size in sizes if size % mesh.size == 0}
 
     def place(leaf: jax.Array) -> jax.Array:
-        axis = next((k for k, size in enumerate(leaf.shape) if size in cut), None)
+        axis = next((k for k, size in enumerate(leaf.shape) if size in sizes), None)
         spec = PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, AXIS)
         return lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
 
@@ -196,7 +195,7 @@ def shard_particles(tree: Any, mesh: Mesh | None) -> Any:
 
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
-    """The tree with every array on all devices; without a mesh, as it is."""
+    """The tree with every array on all devices; unchanged without a mesh."""
     if mesh is None:
         return tree
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -205,5 +204,5 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
     )
 
 
-def _are_particles(part: Any) -> bool:
+def _is_particles(part: Any) -> bool:
     return isinstance(part, Particles)

@@ -1,4 +1,4 @@
-"""Unrolled computation graphs that are no environments, by name."""
+"""Unrolled computation graphs other than policies in environments, by name."""
 
 from pes_rl.envs.unrolled.influence_balancing import InfluenceBalancing
 from pes_rl.envs.unrolled.l2_regression import L2Regression

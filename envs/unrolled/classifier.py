@@ -1,4 +1,4 @@
-"""A small classifier of images: the network that inner problems train."""
+"""A small image classifier, and the base of problems whose inner problem trains it."""
 
 import math
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ Network = tuple[Layer, ...]
 # Key data of the episode, step t, the network, its momenta.
 TrainingState = tuple[jax.Array, jax.Array, Network, Network]
 Batch = tuple[jax.Array, jax.Array]  # inputs [batch, inputs], labels [batch]
-Masks = tuple[jax.Array, ...] | None  # one number a unit of each hidden layer
+Masks = tuple[jax.Array, ...] | None  # for each hidden layer, a factor for each unit
 
 Objective = Literal["training-loss", "validation-loss", "validation-accuracy"]
 
 
 @dataclass(frozen=True)
 class ClassifierProblem(UnrolledProblem):
-    """Training of a ReLU network, one minibatch a step.
+    """Training of a ReLU network with one minibatch per step.
 
-    The loss of a step is measured after it, on another fresh minibatch. What differs
-    from the published code: minibatches are drawn with replacement (a permutation of
-    the whole set a step costs more than the step), and each antithetic pair has its own
-    first network and minibatches, where there all particles have the same. The mean of
-    the estimates is the same, and the pairs' errors are independent.
+    The loss of a step is measured after it, on another new minibatch. Differences from
+    the published code: minibatches are drawn with replacement, because a permutation of
+    the whole set takes longer than the step; and each antithetic pair has its own
+    initial network and minibatches, which there are the same for all particles. The
+    mean of the estimates is the same, and the errors of the pairs are independent.
 
     Attributes:
         data: Images to classify: `mnist`, `fashion-mnist`, `cifar-10` (original files),
@@ -41,8 +41,8 @@ class ClassifierProblem(UnrolledProblem):
         objective: Cross-entropy on training or on validation images, or minus the
             accuracy on validation images, which has no useful derivative.
         batch_size: Images in a minibatch.
-        final_loss: Judge an episode by its last loss alone, in partial unrolls
-            (`FinalLoss`); it is then measured on one minibatch all along.
+        final_loss: Use the last loss of an episode as its loss (`FinalLoss`), measured
+            on the same minibatch at every step.
     """
 
     data: ImageSet = "generated"
@@ -53,7 +53,7 @@ class ClassifierProblem(UnrolledProblem):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        assert self.images  # Read now, so that what is wrong shows at once.
+        assert self.images  # Read here, so that a bad file is an error at construction.
 
     @property
     def images(self) -> Images:
@@ -70,26 +70,26 @@ class ClassifierProblem(UnrolledProblem):
 
     @property
     def diverged_loss(self) -> float:
-        """That of guessing for a whole episode, or of never being right."""
+        """Loss of random guesses for a whole episode; for accuracy 0, its worst value."""
         if self.objective == "validation-accuracy":
             return 0.0
         steps = 1 if self.final_loss else self.evaluation_steps
         return steps * math.log(NUM_CLASSES)
 
     def layer_sizes(self, hidden_sizes: tuple[int, ...]) -> tuple[int, ...]:
-        """Units of each layer, from the pixels to the classes."""
+        """Number of units of each layer, from the pixels to the classes."""
         return (self.images.num_pixels, *hidden_sizes, NUM_CLASSES)
 
     def start_training(
         self, key: jax.Array, hidden_sizes: tuple[int, ...]
     ) -> TrainingState:
-        """Before the first step of SGD with momentum."""
+        """State before the first step of SGD with momentum."""
         key_data = jax.random.key_data(key)
         network = first_network(key_data, self.layer_sizes(hidden_sizes))
         return key_data, jnp.int32(0), network, jax.tree.map(jnp.zeros_like, network)
 
     def minibatches(self, key_data: jax.Array, t: jax.Array) -> tuple[Batch, Batch]:
-        """What step t of the episode with this key learns from and is measured on."""
+        """The minibatches of step t: for its gradient, and for its loss."""
         key = jax.random.wrap_key_data(key_data)
         learn, test = self._choices(key, t + 1)
         if self.final_loss:
@@ -98,7 +98,7 @@ class ClassifierProblem(UnrolledProblem):
         return self.images.batch(learn, "training"), self.images.batch(test, part)
 
     def _choices(self, key: jax.Array, number: int | jax.Array) -> jax.Array:
-        """Numbers that choose two minibatches, [2, batch] of uint32."""
+        """Random numbers that choose two minibatches, [2, batch] of uint32."""
         key = jax.random.fold_in(key, number)
         return jax.random.bits(key, (2, self.batch_size), "uint32")
 
@@ -112,20 +112,20 @@ class ClassifierProblem(UnrolledProblem):
         return self.mean_loss(cross_entropy(logits, labels))
 
     def mean_loss(self, losses: jax.Array) -> jax.Array:
-        """One number for the cross-entropies of a minibatch."""
+        """Loss of a minibatch from the cross-entropies of its images."""
         return losses.mean()
 
 
 def first_network(key_data: jax.Array, sizes: tuple[int, ...]) -> Network:
-    """The network that the episode with this key begins with; see `init_network`."""
+    """Initial network of the episode with this key; see `init_network`."""
     key = jax.random.fold_in(jax.random.wrap_key_data(key_data), 0)
     return init_network(key, sizes)
 
 
 def init_network(key: jax.Array, sizes: tuple[int, ...]) -> Network:
-    """Weights from N(0, 1 / inputs) cut off at two deviations, biases 0."""
+    """Weights from N(0, 1 / inputs) truncated at two standard deviations, biases 0."""
     shapes = list(pairwise(sizes))
-    # One draw: a draw for each layer takes XLA's CPU compiler many times as long.
+    # One draw for all layers: with one for each, XLA compiles many times longer.
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     normal = jax.random.truncated_normal(key, -2, 2, (int(ends[-1]),))
     parts = zip(jnp.split(normal, ends[:-1]), shapes, strict=True)
@@ -134,7 +134,7 @@ def init_network(key: jax.Array, sizes: tuple[int, ...]) -> Network:
 
 
 def training_gradient(network: Network, batch: Batch, masks: Masks = None) -> Network:
-    """Gradient of the mean cross-entropy of a minibatch by the network's weights."""
+    """Gradient of a minibatch's mean cross-entropy with respect to the weights."""
     inputs, labels = batch
 
     def loss(network: Network) -> jax.Array:
@@ -147,12 +147,12 @@ def training_gradient(network: Network, batch: Batch, masks: Masks = None) -> Ne
 def apply_network(
     network: Network, inputs: jax.Array, masks: Masks = None
 ) -> jax.Array:
-    """Output of a ReLU network, its last layer linear.
+    """Output of a ReLU network with a linear last layer.
 
     Args:
         network: The layers.
         inputs: # shape=(batch, inputs)
-        masks: For each hidden layer, what its units' sums are multiplied by.
+        masks: Factors of the units' sums, for each hidden layer.
 
     Returns:
         # shape=(batch, outputs)

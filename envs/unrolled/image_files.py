@@ -1,7 +1,8 @@
 """Readers of the original MNIST, Fashion-MNIST and CIFAR-10 files.
 
-Each file's content is compared with a checksum, so that a run says what it ran on.
-Nothing in a file is executed: CIFAR-10 is read in its binary version, not as pickles.
+Each file's content is compared with a checksum, so that a run is known to use the
+original data. No file is executed: CIFAR-10 is read in its binary version, not as
+pickles.
 """
 
 import gzip
@@ -22,7 +23,7 @@ IDX_MD5 = {
         "train-labels-idx1-ubyte.gz": "9018921c3c673c538a1fc5bad174d6f9",
     },
 }
-"""By set and file, of the decompressed content: compressions of it differ."""
+"""Checksums of the decompressed content by set and file; compressed files differ."""
 
 CIFAR_10_MD5 = {
     "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
@@ -40,14 +41,14 @@ def read_idx_pair(folder: Path, md5: dict[str, str]) -> tuple[np.ndarray, np.nda
     """Images and labels from two gzipped idx files.
 
     Args:
-        folder: Where they are.
-        md5: By file name, of the decompressed content; the images' file first.
+        folder: Folder of the files.
+        md5: Checksum of the decompressed content by file name; first that of images.
 
     Returns:
         (pixels [n, pixels], labels [n]), uint8.
 
     Raises:
-        ValueError: If a file is missing, torn or another.
+        ValueError: If a file is missing, damaged or not the original.
     """
     images, labels = (read_idx(folder / name, digest) for name, digest in md5.items())
     return images.reshape(len(images), -1), labels
@@ -56,18 +57,18 @@ def read_idx_pair(folder: Path, md5: dict[str, str]) -> tuple[np.ndarray, np.nda
 def read_idx(path: Path, md5: str) -> np.ndarray:
     """The array in a gzipped idx file of unsigned bytes.
 
-    idx is two zero bytes, the type, the number of axes, the length of each axis as a
-    big-endian 32-bit number, and then the numbers in row order.
+    An idx file has two zero bytes, the type, the number of axes, the length of each
+    axis as a big-endian 32-bit number, and then the numbers in row order.
 
     Raises:
-        ValueError: If the file is missing, torn, no such file or not the one with this
+        ValueError: If the file is missing, damaged, not an idx file, or has another
             checksum.
     """
     try:
         content = gzip.decompress(_read(path))
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(
-            f"{path} is torn or not gzipped ({error}); fetch the original file again"
+            f"{path} is damaged or not gzipped ({error}); fetch the original file again"
         ) from error
     _check_md5(path, content, md5)
     start = 4 + 4 * content[3] if content[:3] == bytes([0, 0, _UNSIGNED_BYTES]) else 0
@@ -79,7 +80,7 @@ def read_idx(path: Path, md5: str) -> np.ndarray:
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
-    """Write an array of unsigned bytes as a gzipped idx file, whole or not at all."""
+    """Write an array of unsigned bytes as a gzipped idx file, atomically."""
     header = bytes([0, 0, _UNSIGNED_BYTES, array.ndim])
     shape = np.array(array.shape, ">u4").tobytes()
     unfinished = path.with_suffix(".unfinished")
@@ -90,17 +91,18 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 def read_cifar_10(folder: Path, md5: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels from files of CIFAR-10's binary version.
 
-    A row of a file is one byte of label and 3072 of pixels: red, green, blue.
+    A row of a file is one byte with the label and 3072 bytes with the pixels: red,
+    green, blue.
 
     Args:
-        folder: Where the files are, `cifar-10-batches-bin` in the original archive.
-        md5: By file name.
+        folder: Folder of the files, `cifar-10-batches-bin` in the original archive.
+        md5: Checksum by file name.
 
     Returns:
         (pixels [n, 3072], labels [n]), uint8.
 
     Raises:
-        ValueError: If a file is missing, torn or another.
+        ValueError: If a file is missing, damaged or not the original.
     """
     contents = []
     for name, digest in md5.items():
@@ -126,5 +128,5 @@ def _check_md5(path: Path, content: bytes, md5: str) -> None:
     if found != md5:
         raise ValueError(
             f"{path} has the checksum {found} (md5 of {len(content)} bytes) instead of "
-            f"{md5}; it is torn or another file: fetch the original"
+            f"{md5}; it is damaged or another file: fetch the original"
         )

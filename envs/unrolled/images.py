@@ -25,7 +25,7 @@ NUM_CLASSES = 10
 _OPENML = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST"}
 _CACHE = Path.home() / ".cache" / "pes_rl"
 
-# Segments of a seven-segment digit in 7 rows of 4 pixels: the slices that each fills.
+# Pixels of each segment of a seven-segment digit with 7 rows of 4 pixels.
 _SEGMENTS = {
     "a": np.s_[0, :],
     "b": np.s_[:4, 3],
@@ -43,16 +43,16 @@ _DIGITS = (
 
 @dataclass(frozen=True)
 class Images:
-    """A labelled set, of which the last sixth is for validation.
+    """A set of labelled images; the last sixth is for validation.
 
-    Of MNIST's 60,000 that leaves 50,000 for training, as published.
+    Of MNIST's 60,000 images 50,000 are for training, as published.
 
     Attributes:
-        pixels: One image a row, colour by colour. # shape=(n, pixels), dtype=uint8
+        pixels: One image per row, colour after colour. # shape=(n, pixels), dtype=uint8
         labels: # shape=(n,), dtype=int32
-        mean: Of each place's colour in the training images.
+        mean: Mean of each pixel's colour over the training images.
             # shape=(1, pixels), dtype=float32
-        deviation: The same, standard deviation.
+        deviation: Standard deviation of each pixel's colour, of the same shape.
     """
 
     pixels: jax.Array
@@ -62,29 +62,29 @@ class Images:
 
     @property
     def num_pixels(self) -> int:
-        """Numbers in an image."""
+        """Number of values in an image."""
         return self.pixels.shape[1]
 
     def batch(self, bits: jax.Array, part: Part) -> tuple[jax.Array, jax.Array]:
-        """Images drawn with replacement, each colour of mean 0 and deviation 1.
+        """Images drawn with replacement and standardised for each colour.
 
         Args:
             bits: Random numbers that choose the rows. # shape=(batch,), dtype=uint32
-            part: What to draw from.
+            part: The part of the set to draw from.
 
         Returns:
             (inputs [batch, pixels], labels [batch]).
         """
         first, last = part_bounds(self.labels.shape[0])[part]
         rows = first + (bits % jnp.uint32(last - first)).astype(jnp.int32)
-        # Converted after the choice: the set stays in bytes, once for all particles.
+        # Only the chosen images become floats; the whole set stays in bytes.
         inputs = self.pixels[rows].astype(float)
         mean, deviation = (x.astype(inputs.dtype) for x in (self.mean, self.deviation))
         return (inputs - mean) / deviation, self.labels[rows]
 
 
 def part_bounds(num_images: int) -> dict[Part, tuple[int, int]]:
-    """First row of each part of a set, and the one after its last."""
+    """First row of each part of a set, and the row after its last."""
     num_training = num_images - num_images // 6
     return {
         "training": (0, num_training),
@@ -94,22 +94,22 @@ def part_bounds(num_images: int) -> dict[Part, tuple[int, int]]:
 
 @cache
 def load_images(name: ImageSet, folder: str | None = None) -> Images:
-    """A set, read once in a process.
+    """The set with this name, read once in a process.
 
     Args:
         name: `mnist`, `fashion-mnist` and `cifar-10` are the original training images.
-            `digits` are scikit-learn's 1797 of 8 x 8. `generated` are 6000 drawn ones
-            of 8 x 8, in seven segments with noise, that need nothing.
-        folder: Of the original files. Without one MNIST and Fashion-MNIST are
-            downloaded, once, into a cache folder.
+            `digits` are scikit-learn's 1797 images of 8 x 8 pixels. `generated` are
+            6000 seven-segment digits of 8 x 8 pixels with noise, which need no file.
+        folder: Folder of the original files. Without one MNIST and Fashion-MNIST are
+            downloaded once, into a cache folder.
 
     Raises:
-        ValueError: If the files are missing, torn or others.
+        ValueError: If a file is missing, damaged or not the original.
     """
     channels = 1
     if name == "cifar-10":
         channels = 3
-        pixels, labels = read_cifar_10(_named(name, folder), CIFAR_10_MD5)
+        pixels, labels = read_cifar_10(_required(name, folder), CIFAR_10_MD5)
     elif name in IDX_MD5:
         where = Path(folder) if folder is not None else download(name)
         pixels, labels = read_idx_pair(where, IDX_MD5[name])
@@ -120,7 +120,7 @@ def load_images(name: ImageSet, folder: str | None = None) -> Images:
     return _as_images(pixels, labels, channels)
 
 
-def _named(name: str, folder: str | None) -> Path:
+def _required(name: str, folder: str | None) -> Path:
     if folder is None:
         raise ValueError(
             f"{name} is not downloaded; set data_folder to the folder with its "
@@ -137,7 +137,7 @@ def _as_images(pixels: np.ndarray, labels: np.ndarray, channels: int) -> Images:
         np.repeat(statistic, size)[None].astype(np.float32)
         for statistic in (colours.mean((0, 2)), colours.std((0, 2)))
     )
-    # Arrays, not traced values, even if the first to ask is being traced.
+    # Concrete arrays, also where the first call comes from a traced function.
     with jax.ensure_compile_time_eval():
         return Images(
             jnp.asarray(pixels),
@@ -148,10 +148,10 @@ def _as_images(pixels: np.ndarray, labels: np.ndarray, channels: int) -> Images:
 
 
 def download(name: str, cache_folder: Path = _CACHE) -> Path:
-    """Folder with the original files, fetched from OpenML unless they are there.
+    """Folder with the original files, downloaded from OpenML unless they exist.
 
-    They are read and checked like any others. scikit-learn, which knows OpenML's form,
-    takes about a minute to parse it.
+    They are read and checked like files of the user. scikit-learn takes about a minute
+    to parse OpenML's format.
 
     Raises:
         ValueError: If the download fails.
@@ -189,7 +189,7 @@ def _scikit_learn() -> Any:
 
 def _load_digits() -> tuple[np.ndarray, np.ndarray]:
     digits = _scikit_learn().load_digits()
-    return (15 * digits.data).astype(np.uint8), digits.target  # of 16 levels
+    return (15 * digits.data).astype(np.uint8), digits.target  # from 0 to 16
 
 
 def _generate_digits(num_images: int = 6000) -> tuple[np.ndarray, np.ndarray]:

@@ -2,10 +2,11 @@
 
     s_t = A s_{t-1} + theta d,    s_0 = 1,    L_t = (s_t[0] - 1)^2 / 2
 
-with A = I / 2 with 1 / 2 on the first upper diagonal, n = 23, and d = 1 in its first 10
-places and -1 in the last 13. theta pushes the first coordinate up at once and, through
-the others, down in the long run: a short horizon sees the wrong sign. The state settles
-at s[0] = -6 theta, so the optimum is theta = -1/6.
+where A has 1/2 on the diagonal and on the first upper diagonal, n = 23, and d is 1 in
+its first 10 entries and -1 in the last 13. theta increases the first coordinate at once
+and, through the others, decreases it in the long run: the gradient over a short horizon
+has the wrong sign. The state converges to s[0] = -6 theta, so the optimum is
+theta = -1/6.
 """
 
 from dataclasses import dataclass
@@ -24,13 +25,13 @@ State = tuple[jax.Array, jax.Array]  # steps so far, s
 
 @dataclass(frozen=True)
 class InfluenceBalancing(UnrolledProblem):
-    """A linear system of 23 coordinates under one parameter, without an end.
+    """A linear system of 23 coordinates with one parameter; its episode never ends.
 
     Attributes:
-        loss_interval: The loss counts at every that many steps and is 0 between them.
-            The published code unrolls K steps and takes the last one's loss: that is
-            `loss_interval` = K here. Published runs of ES, PES, RTRL and UORO have
-            K = 1, where it is the loss of every step.
+        loss_interval: Number of steps from one loss to the next; the loss of the steps
+            between is 0. The published code unrolls K steps and uses the loss of the
+            last one, which is `loss_interval` = K here. Published runs of ES, PES, RTRL
+            and UORO have K = 1, with a loss at every step.
     """
 
     loss_interval: int = 1
@@ -55,7 +56,7 @@ class InfluenceBalancing(UnrolledProblem):
         shifted = jnp.concatenate([s[1:], jnp.zeros_like(s[:1])])
         s = 0.5 * (s + shifted) + drive
         loss = 0.5 * (s[0] - 1) ** 2
-        # Modulo the interval, the count of an endless episode never overflows.
+        # Counted modulo the interval, because the episode never ends.
         t = (t + 1) % self.loss_interval
         return (t, s), jnp.where(t == 0, loss, 0.0), jnp.array(False)
 
@@ -65,10 +66,10 @@ class InfluenceBalancing(UnrolledProblem):
 
     @property
     def evaluation_steps(self) -> int:
-        """A multiple of the interval, near the published 500."""
+        """The multiple of the interval nearest above the published 500."""
         return -(-500 // self.loss_interval) * self.loss_interval
 
     @property
     def diverged_loss(self) -> float:
-        """Of the size of the losses before it, but sums of it are finite."""
+        """As large as the losses before a divergence; sums of it are finite."""
         return 1e30

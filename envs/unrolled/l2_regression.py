@@ -1,9 +1,9 @@
-"""The weight of an L2 penalty, as in the PES paper's appendix.
+"""The weight of an L2 penalty in a regression, as in the PES paper's appendix.
 
-Linear regression on standardised inputs and targets by full-batch gradient descent at
-rate 0.001 on sum(error^2) / 2 + exp(theta) |w|^2 / 2, from w = 0. The loss of a step is
-sum(error^2) / 2 on the validation rows after it. The inner problem is never begun anew:
-w follows the optimum of a slowly moving theta.
+The inner problem is linear regression on standardised inputs and targets, by full-batch
+gradient descent with learning rate 0.001 on sum(error^2) / 2 + exp(theta) |w|^2 / 2,
+from w = 0. The loss of a step is sum(error^2) / 2 on the validation rows after it. The
+inner problem never restarts: w follows the optimum for a theta that changes slowly.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ RATE = 0.001
 
 @dataclass(frozen=True)
 class Table:
-    """Rows for training and validation, all columns of mean 0 and deviation 1 together.
+    """Training and validation rows; over both, each column has mean 0 and deviation 1.
 
     Attributes:
         moments: X^T X of the training rows. # shape=(columns, columns)
@@ -39,15 +39,15 @@ class Table:
 
 @dataclass(frozen=True)
 class L2Regression(UnrolledProblem):
-    """One logarithm of a penalty.
+    """The logarithm of one penalty.
 
     The published table is UCI's yacht hydrodynamics, 308 rows of 6 inputs and a target,
-    which does not come with this package. Without a file the table is one of that size,
-    generated, where a linear map of correlated inputs explains 65% of the target.
+    which is not part of this package. Without a file the table is a generated one of
+    the same size, in which a linear map of correlated inputs explains 65% of the target.
 
     Attributes:
-        table_file: Text file of numbers, rows of inputs and at last the target.
-        first_theta: Where the logarithm starts; published are 5, 3, 1, -1, -3 and -5.
+        table_file: Text file with rows of numbers, the target in the last column.
+        first_theta: Initial logarithm; published are 5, 3, 1, -1, -3 and -5.
     """
 
     table_file: str | None = None
@@ -55,11 +55,11 @@ class L2Regression(UnrolledProblem):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        assert self.table  # Read now, so that what is wrong shows at once.
+        assert self.table  # Read here, so that a bad file is an error at construction.
 
     @property
     def table(self) -> Table:
-        """The rows."""
+        """The table of the problem."""
         return load_table(self.table_file)
 
     @property
@@ -97,12 +97,12 @@ class L2Regression(UnrolledProblem):
 
     @property
     def evaluation_steps(self) -> int:
-        """Until w stands still, but for inputs that are all but dependent."""
+        """Enough steps for w to converge, except for almost dependent inputs."""
         return 5000
 
     @property
     def diverged_loss(self) -> float:
-        """Of the size of the losses before it, but sums of it are finite."""
+        """As large as the losses before a divergence; sums of it are finite."""
         return 1e30
 
 
@@ -119,8 +119,8 @@ def load_table(file: str | None) -> Table:
         rows = np.loadtxt(Path(file), ndmin=2)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"table_file={file!r} cannot be read ({error}); it must hold rows of "
-            "numbers, apart by spaces, the target last"
+            f"table_file={file!r} cannot be read ({error}); it must have rows of "
+            "numbers separated by spaces, the target last"
         ) from error
     if rows.shape[0] < 10 or rows.shape[1] < 2 or rows.std(0).min() == 0:
         raise ValueError(
@@ -131,7 +131,7 @@ def load_table(file: str | None) -> Table:
 
 
 def split_table(rows: np.ndarray) -> Table:
-    """Standardise all rows, then keep a fifth, chosen at random, for validation."""
+    """Standardise all rows, then use a random fifth of them for validation."""
     rows = (rows - rows.mean(0)) / rows.std(0)
     rows = np.random.default_rng(1).permutation(rows)
     training, validation = np.split(rows, [len(rows) * 4 // 5])
@@ -145,7 +145,7 @@ def split_table(rows: np.ndarray) -> Table:
 
 
 def generate_table(rows: int = 308, columns: int = 6) -> np.ndarray:
-    """Correlated normal inputs and a linear target with noise, the target last."""
+    """Correlated normal inputs, and in the last column a linear target with noise."""
     generator = np.random.default_rng(0)
     mixing = generator.normal(size=(columns, columns))
     inputs = generator.normal(size=(rows, columns)) @ mixing

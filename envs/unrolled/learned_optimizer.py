@@ -1,16 +1,16 @@
-"""A learned optimiser: a small network computes the step of every weight of another.
+"""A learned optimiser: a small network that computes the step of another's weights.
 
-The inner problem trains a ReLU network on images. Of each of its weights the optimiser
-sees 8 numbers, the gradient, the weight, and running means of the gradient at 6 decays,
-each divided by the root mean square of its kind over the weight's tensor, and 11 of the
-time, tanh(t / tau - 1). It is a network 19 -> 32 -> 32 -> 2 of 1762 parameters, whose
-two outputs are a direction and a logarithmic size:
+The inner problem trains a ReLU network on images. For each of its weights the optimiser
+has 19 inputs. Eight are the gradient, the weight, and running means of the gradient
+with 6 decays, each divided by its root mean square over the weight's tensor. Eleven
+describe the time, tanh(t / tau - 1). The optimiser is a network 19 -> 32 -> 32 -> 2 of
+1762 parameters, whose two outputs are a direction and a logarithmic size:
 
     w = w - 0.001 direction exp(0.001 size)
 
-The PES paper trains such an optimiser for a network on CIFAR-10, by code that is not
-public. The architecture is that of Metz et al. 2019 as learned_optimization and the
-noise-reuse paper (Li et al. 2023) have it.
+The PES paper trains such an optimiser for a network on CIFAR-10, with code that is not
+public. The architecture is that of Metz et al. 2019 in the version of
+learned_optimization and of the noise-reuse paper (Li et al. 2023).
 """
 
 import math
@@ -40,16 +40,16 @@ STEP_SIZE = 0.001
 
 SIZES = (NUM_WEIGHT_FEATURES + len(TIME_SCALES), HIDDEN_UNITS, HIDDEN_UNITS, 2)
 
-# Key data, step t, the network, and its running means with a leading axis of decays.
+# Key data, step t, the network, and the running means with a leading axis of decays.
 State = tuple[jax.Array, jax.Array, Network, Network]
 
 
 @dataclass(frozen=True)
 class LearnedOptimizer(ClassifierProblem):
-    """The parameters of an optimiser.
+    """The parameters of a learned optimiser.
 
-    A minibatch's losses are cut off at 1.5 log(10) each, as in the noise-reuse paper's
-    code, so that a step too long costs a bounded amount.
+    The loss of each image is at most 1.5 log(10), as in the code of the noise-reuse
+    paper, so that the loss of a step that is too long is bounded.
 
     Attributes:
         hidden_sizes: Units of each hidden layer of the trained network.
@@ -63,7 +63,7 @@ class LearnedOptimizer(ClassifierProblem):
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        # In the order in which `ravel_pytree` lays the layers out.
+        # In the order of `ravel_pytree`.
         names: list[str] = []
         for layer, (inputs, units) in enumerate(pairwise(SIZES)):
             names += tensor_names(f"weights {layer}", (inputs, units))
@@ -88,7 +88,7 @@ class LearnedOptimizer(ClassifierProblem):
         gradient = training_gradient(network, learn)
         means = jax.tree.map(_running_means, means, gradient)
         optimizer = _unravel(theta)
-        change = partial(_changed, optimizer, _time_features(t, theta))
+        change = partial(_apply_optimizer, optimizer, _time_features(t, theta))
         network = jax.tree.map(change, network, gradient, means)
         loss = self.measure(network, test)
         return (key, t + 1, network, means), loss, jnp.array(False)
@@ -117,19 +117,19 @@ def _time_features(t: jax.Array, like: jax.Array) -> jax.Array:
     return jnp.tanh(t.astype(like.dtype) / scales - 1)
 
 
-def _changed(
+def _apply_optimizer(
     optimizer: Network,
     time: jax.Array,
     weight: jax.Array,
     gradient: jax.Array,
     means: jax.Array,
 ) -> jax.Array:
-    """A tensor after the optimiser's step."""
+    """A weight tensor after the optimiser's step."""
     features = jnp.concatenate([gradient[None], weight[None], means])
     features = features.reshape(NUM_WEIGHT_FEATURES, -1)
     scale = jax.lax.rsqrt(jnp.mean(features**2, axis=1, keepdims=True) + 1e-5)
     (first, first_bias), *hidden, (last, last_bias) = optimizer
-    # The time is the same for all weights, so its share of the sums is taken once.
+    # The time is the same for all weights, so its part of the sums is computed once.
     shared = time @ first[NUM_WEIGHT_FEATURES:] + first_bias
     x = (features * scale).T @ first[:NUM_WEIGHT_FEATURES] + shared[None]
     for weights, bias in hidden:

@@ -1,10 +1,11 @@
-"""A character LSTM on one sequence, of the PES paper's study of variance.
+"""A character LSTM on one sequence, from the PES paper's study of variance.
 
-theta holds the network: an embedding of 5 numbers a token, an LSTM of 5 units and a
-linear map to the vocabulary. A step reads a token, and its loss is the cross-entropy of
-the next, in nats; an episode's is their sum over the T + 1 tokens of the sequence. How
-alike the gradients of the steps are decides how the variance of PES grows with the
-number of unrolls, so the sequence comes in three regimes.
+theta is the whole network: an embedding of each token in 5 numbers, an LSTM of 5 units
+and a linear map to the vocabulary. A step reads a token, and its loss is the
+cross-entropy of the next one, in nats; the loss of an episode is the sum over the T + 1
+tokens of the sequence. The correlation between the gradients of the steps decides how
+the variance of PES grows with the number of unrolls, so there are three kinds of
+sequence.
 """
 
 import math
@@ -29,17 +30,18 @@ State = tuple[jax.Array, jax.Array, jax.Array]  # step t, output h [UNITS], cell
 
 @dataclass(frozen=True)
 class CharacterLSTM(UnrolledProblem):
-    """All parameters of the network.
+    """All parameters of a character LSTM.
 
     Published: Penn Treebank in characters, T = 1000.
 
     Attributes:
-        regime: `text` as it is; `random` tokens of the text's vocabulary, or its first
-            token `repeated`.
-        text_file: Text in UTF-8; without one, a generated text of 26 letters.
-        split_on_spaces: Tokens are what spaces and ends of lines separate, and the ends
-            of lines, as in Penn Treebank's character version; else characters.
-        horizon: Steps T.
+        regime: Tokens of the sequence: the `text` itself, `random` tokens of its
+            vocabulary, or its first token `repeated`.
+        text_file: Text file in UTF-8; None for a generated text of 26 letters.
+        split_on_spaces: Split the text into tokens at spaces, and make the end of a
+            line a token, as in Penn Treebank's character version; otherwise every
+            character is a token.
+        horizon: Steps T of an episode.
     """
 
     regime: Literal["text", "random", "repeated"] = "text"
@@ -49,11 +51,13 @@ class CharacterLSTM(UnrolledProblem):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        assert self._sequence.size  # Read now, so that what is wrong shows at once.
+        assert (
+            self._sequence.size
+        )  # Read here, so that a bad file is an error at construction.
 
     @property
     def vocabulary_size(self) -> int:
-        """Different tokens in the text."""
+        """Number of different tokens in the text."""
         return int(self._text.max()) + 1
 
     @property
@@ -78,7 +82,7 @@ class CharacterLSTM(UnrolledProblem):
 
     @property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of theta's parts, in order."""
+        """Shapes of theta's parts, in their order in theta."""
         size = self.vocabulary_size
         return {
             "embedding": (size, UNITS),
@@ -115,7 +119,7 @@ class CharacterLSTM(UnrolledProblem):
         embedding, weights, bias, output_weights, output_bias = self._unravel(theta)
         x = jnp.concatenate([embedding[sequence[t]], h])
         into, candidate, forget, out = jnp.split(x @ weights + bias, 4)
-        # 1 more keeps the memory at first (Jozefowicz et al. 2015).
+        # With 1 added, the cell keeps its memory at first (Jozefowicz et al. 2015).
         cell = jax.nn.sigmoid(forget + 1) * cell
         cell = cell + jax.nn.sigmoid(into) * jnp.tanh(candidate)
         h = jax.nn.sigmoid(out) * jnp.tanh(cell)
@@ -125,7 +129,7 @@ class CharacterLSTM(UnrolledProblem):
 
     @property
     def diverged_loss(self) -> float:
-        """That of guessing for a whole episode."""
+        """Loss of random guesses for a whole episode."""
         return self.horizon * math.log(self.vocabulary_size)
 
     def _unravel(self, theta: jax.Array) -> list[jax.Array]:
@@ -137,10 +141,10 @@ class CharacterLSTM(UnrolledProblem):
 
 @cache
 def load_tokens(file: str | None, split_on_spaces: bool) -> np.ndarray:
-    """The tokens of a text, numbered in the order of their spelling.
+    """The tokens of a text, as numbers in alphabetical order.
 
     Raises:
-        ValueError: If the file is no text, or empty.
+        ValueError: If the file is not text, or is empty.
     """
     try:
         text = generate_text() if file is None else Path(file).read_text("utf-8")
@@ -153,13 +157,13 @@ def load_tokens(file: str | None, split_on_spaces: bool) -> np.ndarray:
         tokens = text.replace("\n", " \n ").strip(" ").split(" ")
         tokens = [token for token in tokens if token]
     if not tokens:
-        raise ValueError(f"text_file={file!r} is empty; use one with text in it")
+        raise ValueError(f"text_file={file!r} is empty; use a file with text")
     _, numbers = np.unique(tokens, return_inverse=True)
     return numbers.astype(np.int32)
 
 
 def generate_text(num_words: int = 2000) -> str:
-    """Lines of made-up words, a few of them frequent, as in a language."""
+    """Lines of invented words, a few of which are frequent, as in a language."""
     generator = np.random.default_rng(0)
     letters = [chr(ord("a") + i) for i in range(26)]
     words = [

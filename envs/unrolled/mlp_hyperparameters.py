@@ -1,13 +1,14 @@
-"""Many hyperparameters of a network's training at once, as in the PES paper's code.
+"""Many hyperparameters of the training of a network, as in the PES paper's code.
 
-A ReLU network is trained by SGD with momentum, where every weight matrix and every bias
-has a learning rate and a momentum of its own:
+A ReLU network is trained by SGD with momentum. Every block b, a weight matrix or a
+bias, has its own learning rate and momentum:
 
     m_b = sigmoid(momentum_b) m_b + gradient_b,    w_b = w_b - exp(log rate_b) m_b
 
 The published problem also learns the width of each of its five hidden layers: of 100
-units only the first floor(100 sigmoid(width)) are used, the sums of the others are 0.
-That is 2 x 12 + 5 = 29 hyperparameters, and no derivative sees the widths.
+units only the first floor(100 sigmoid(width)) are used, and the sums of the others are
+0. That makes 2 x 12 + 5 = 29 hyperparameters. The derivative with respect to a width is
+0.
 """
 
 import math
@@ -26,7 +27,7 @@ from pes_rl.envs.unrolled.classifier import (
     training_gradient,
 )
 
-# First values are uniform, before exp and sigmoid, between those that give these.
+# Initial values are uniform, before exp and sigmoid, between those of these bounds.
 FIRST_RATE = (1e-4, 1e-2)
 FIRST_MOMENTUM = (0.01, 0.9)
 FIRST_WIDTH = (0.2, 0.8)
@@ -34,7 +35,7 @@ FIRST_WIDTH = (0.2, 0.8)
 
 @dataclass(frozen=True)
 class MLPHyperparameters(ClassifierProblem):
-    """Rates and momenta of all blocks, and the widths.
+    """Learning rates and momenta of all blocks, and widths of the hidden layers.
 
     Published: Fashion-MNIST, sums of validation losses, T = 1000.
 
@@ -58,7 +59,7 @@ class MLPHyperparameters(ClassifierProblem):
 
     @property
     def hidden_layers(self) -> int:
-        """How many."""
+        """Number of hidden layers."""
         return 5 if self.variant == "published" else 4
 
     @property
@@ -115,7 +116,7 @@ class MLPHyperparameters(ClassifierProblem):
 
 
 def _by_block(network: Network, values: jax.Array) -> Any:
-    """The values as a tree like the network, one a weight matrix or bias."""
+    """The values as a tree like the network, one for each weight matrix and bias."""
     leaves, structure = jax.tree.flatten(network)
     return jax.tree.unflatten(structure, [values[i] for i in range(len(leaves))])
 

@@ -4,9 +4,9 @@ Plain gradient descent on a function of two variables,
 
     f(x) = sqrt(x0^2 + 5) - sqrt(5) + sin(x1)^2 exp(-5 x0^2) + |x1 - 100| / 4
 
-from x = (1, 1), with a learning rate that goes from exp(theta0) to exp(theta1) on a
-straight line: (1 - t/T) exp(theta0) + (t/T) exp(theta1) at step t = 0, ..., T - 1. The
-loss of a step is f after it. The meta-loss over theta is full of cliffs and flat parts.
+from x = (1, 1). The learning rate changes linearly from exp(theta0) to exp(theta1): it
+is (1 - t/T) exp(theta0) + (t/T) exp(theta1) at step t = 0, ..., T - 1. The loss of a
+step is f after it. As a function of theta the meta-loss has many cliffs and flat parts.
 """
 
 from dataclasses import dataclass
@@ -22,12 +22,11 @@ State = tuple[jax.Array, jax.Array, jax.Array]  # step t, x0, x1
 
 @dataclass(frozen=True)
 class ToyRegression(UnrolledProblem):
-    """Two learning rates for a hundred steps of gradient descent.
+    """The first and last learning rate of a hundred steps of gradient descent.
 
     Attributes:
         horizon: Steps T of the inner problem.
-        final_loss: Judge it by f after its last step alone, in partial unrolls
-            (`FinalLoss`).
+        final_loss: Use f after the last step as the loss of an episode (`FinalLoss`).
     """
 
     horizon: int = 100
@@ -53,21 +52,21 @@ class ToyRegression(UnrolledProblem):
         self, theta: jax.Array, state: State
     ) -> tuple[State, jax.Array, jax.Array]:
         t, *x = state
-        gone = t.astype(theta.dtype) / self.horizon
+        elapsed = t.astype(theta.dtype) / self.horizon
         first, last = jnp.exp(theta)
-        rate = (1 - gone) * first + gone * last
+        rate = (1 - elapsed) * first + elapsed * last
         slope = jax.grad(inner_loss, argnums=(0, 1))(*x)
         x0, x1 = (xi - rate * si for xi, si in zip(x, slope, strict=True))
         return (t + 1, x0, x1), inner_loss(x0, x1), jnp.array(False)
 
     @property
     def diverged_loss(self) -> float:
-        """Of the size of the losses before it, but sums of it are finite."""
+        """As large as the losses before a divergence; sums of it are finite."""
         return 1e30
 
 
 def inner_loss(x0: jax.Array, x1: jax.Array) -> jax.Array:
-    """f(x), what the inner problem descends."""
+    """f(x), which the inner problem minimises."""
     bowl = jnp.sqrt(x0**2 + 5) - jnp.sqrt(5.0)
     ripple = jnp.sin(x1) ** 2 * jnp.exp(-5 * x0**2)
     return bowl + ripple + 0.25 * jnp.abs(x1 - 100)

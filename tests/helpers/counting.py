@@ -1,16 +1,17 @@
-"""One counting environment written twice: for the device driver and for the host's.
+"""A counting environment, written once for the device driver and once for the host.
 
 Every number in it is a small multiple of one half, so float32 arithmetic is exact and
 the two must agree bit by bit.
 
-An episode starts with a tide and some fuel, both read off its key. Each step
+An episode starts with a tide and some fuel, both taken from its key. Each step
 
 - rounds the action down to a push, a multiple of a half in [-4, 4];
 - adds the push to the drift, so that losses depend on all actions of the episode;
 - rewards push * (1 + (tide + step) mod 3) + drift;
 - burns one unit of fuel, two if the push is positive; out of fuel, the episode ends.
 
-So a particle pushed the other way than its pair's other member ends at another step.
+So the two members of a pair, which are pushed in opposite directions, end at different
+steps.
 """
 
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ DIVERGING_PUSH = 1.0
 
 
 def act(theta: Any, observation: Any) -> Any:
-    """theta[0] on even steps and theta[1] on odd ones, on JAX and NumPy arrays."""
+    """A policy: theta[0] at even steps and theta[1] at odd ones, in JAX or NumPy."""
     xp = theta.__array_namespace__()
     even = observation[..., :1] % 2 == 0
     return xp.where(even, theta[..., :1], theta[..., 1:])
@@ -82,10 +83,10 @@ class DeviceCounting:
 
 
 class HostCounting:
-    """The same in NumPy, a batch at a time.
+    """The environment in NumPy, for a batch of simulations.
 
     Attributes:
-        steps_taken: Simulated steps of all simulations since the last time it was set.
+        steps_taken: Steps of all simulations; tests may set it back to 0.
     """
 
     on_device = False
@@ -150,7 +151,7 @@ class HostCounting:
 
 
 class CountingSystem:
-    """The environment one simulation at a time, for the loops of `reference`."""
+    """The environment for one simulation, used by the loops of `reference`."""
 
     def __init__(self, environment: HostCounting, pair_keys: jax.Array) -> None:
         self.environment, self.pair_keys = environment, pair_keys
@@ -175,7 +176,7 @@ class CountingSystem:
 
 @dataclass(frozen=True)
 class CompiledRollout(DeviceRollout):
-    """A device rollout whose methods are jitted; equal ones share compilations."""
+    """A device rollout with jitted methods; equal rollouts share compilations."""
 
     @partial(jax.jit, static_argnames=("self", "num_pairs", "members", "stagger"))
     def reset(self, key, num_pairs, *, members=2, stagger=False):
@@ -186,7 +187,7 @@ class CompiledRollout(DeviceRollout):
         return super().unroll(particles, thetas, length, single_episode=single_episode)
 
     def normalized(self, moments):
-        """For the caller to compile: moments are data, and cannot be static."""
+        """A rollout that is not jitted: moments are arrays, which cannot be static."""
         plain = DeviceRollout(self.problem, self.horizon, self.diverged_loss)
         return plain.normalized(moments)
 
@@ -215,6 +216,6 @@ ROLLOUTS = {"device": device_rollout, "host": host_rollout}
 
 
 def observation_of(particles: Any) -> np.ndarray:
-    """What the policies see next, on either driver. # shape=(N, 2)"""
+    """Observations before the next step, of either driver. # shape=(N, 2)"""
     state = particles.state
     return np.asarray(state[1] if isinstance(state, tuple) else state.observation)

@@ -1,6 +1,6 @@
-"""The counting environment of counting.py for Gymnasium, in plain Python.
+"""The counting environment of counting.py as a Gymnasium environment.
 
-It imports no JAX, so that worker processes start fast.
+It does not import JAX, so that worker processes start fast.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 
 class GymnasiumCounting(gymnasium.Env):
-    """Observes (step number, tide); reward and end as in counting.py.
+    """Its observation is (step number, tide); rewards and ends are as in counting.py.
 
     Args:
         time_limit: Steps after which an episode is truncated, or None.
@@ -34,7 +34,7 @@ class GymnasiumCounting(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
-        # Without a seed, as in an autoreset, an episode that no test expects.
+        # Without a seed, as in an autoreset: an episode that no test expects.
         seed = 999 if seed is None else seed
         self.steps = 0
         self.tide = seed % 2**32 % 1024

@@ -1,4 +1,4 @@
-"""Unrolled problems run step by step, for tests."""
+"""A loop over the steps of an unrolled problem, for tests."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jax import lax
 
 
 def unroll(problem: Any, theta: Any, length: int, seed: int = 0) -> tuple[Any, Any]:
-    """The first state of an episode and the losses of its first steps."""
+    """The initial state of an episode and the losses of its first `length` steps."""
     key = jax.random.key(seed)
     theta = jnp.asarray(theta)
 

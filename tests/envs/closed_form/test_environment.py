@@ -16,7 +16,7 @@ from jax import lax
 
 from pes_rl.envs import DeviceRollout, HostRollout, PolicyProblem, make
 from pes_rl.envs.closed_form.environment import ClosedFormEnvironment
-from pes_rl.envs.closed_form.joint_limits import least_torques
+from pes_rl.envs.closed_form.joint_limits import limit_torques
 from pes_rl.envs.closed_form.swimmer_model import read_chain
 from pes_rl.envs.mujoco.environment import MujocoEnvironment
 from pes_rl.envs.mujoco.tasks import ASSETS, TASKS, load_model
@@ -205,7 +205,7 @@ def test_two_limits_that_cannot_both_push_are_answered_by_one():
     on, idle = jnp.array(True), jnp.array(False)
 
     def torques(short: list[float], acting: list[Any]) -> list[float]:
-        answer = least_torques([2.0, 4.0], 1.0, short, acting)
+        answer = limit_torques([2.0, 4.0], 1.0, short, acting)
         return [float(torque) for torque in answer]
 
     assert torques([3.0, 5.0], [on, on]) == pytest.approx([1.0, 1.0])

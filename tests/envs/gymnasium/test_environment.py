@@ -113,12 +113,12 @@ def test_keyword_arguments_reach_the_environment():
         make("swimmer", env_kwargs={"g": 1.0})
 
 
-def test_simulations_that_have_gone_on_cannot_be_taken_back():
+def test_simulations_that_were_stepped_since_cannot_be_set_back():
     rollout = rollout_of(GymnasiumCounting)
     start = rollout.reset(jax.random.key(0), 2)
     thetas = jnp.ones((4, counting.NUM_PARAMETERS))
     rollout.unroll(start, thetas, 2)
-    with pytest.raises(ValueError, match="have gone on since"):
+    with pytest.raises(ValueError, match="were stepped since"):
         rollout.unroll(start, thetas, 2)
     with pytest.raises(ValueError, match="cannot be copied; use pes or es"):
         TruncatedES(2, 2, 0.1).init(rollout, thetas[0], jax.random.key(0))

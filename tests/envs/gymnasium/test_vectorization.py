@@ -103,7 +103,7 @@ def test_what_diverges_with_the_last_step_is_seen(mode):
     assert sum(segment.diverged.sum() for segment, _, _ in ours) > 4
 
 
-def test_simulations_that_a_vector_env_drags_along_are_counted():
+def test_idle_steps_of_a_vector_env_are_counted():
     """Each of its steps is a step of all; those that a segment has not are counted."""
     batch = environment("SyncVectorEnv NEXT_STEP")
     rollout = HostRollout(batch, counting.act, LONG)
@@ -162,7 +162,7 @@ def test_a_killed_worker_costs_its_own_episodes_and_no_others(caplog):
     )
     # Both members of pair 0 have lost an episode; the next is the same for both.
     assert segment.loss[1, 0] == segment.loss[1, 1]
-    assert "another takes over, and 3 of its 3 simulations" in caplog.text
+    assert "is replaced; 3 of its 3 simulations" in caplog.text
 
 
 def test_workers_that_die_one_after_another_are_a_lost_engine():
@@ -171,9 +171,11 @@ def test_workers_that_die_one_after_another_are_a_lost_engine():
     particles = rollout.reset(jax.random.key(3), NUM_PAIRS)
     workers: Any = batch._simulations
     dies = partial(os._exit, 3)
-    workers._made_of = [(dies, {}, count) for *_, count in workers._made_of]
+    workers._make_arguments = [
+        (dies, {}, count) for *_, count in workers._make_arguments
+    ]
     kill_a_worker(batch)
-    with pytest.raises(EngineLost, match="the one in its place before it had made"):
+    with pytest.raises(EngineLost, match="so did its replacement before it had made"):
         rollout.unroll(particles, jnp.ones((N, counting.NUM_PARAMETERS)), 2)
     with pytest.raises(ValueError, match="the process died"):
         Workers(dies, {}, 2, 1, 2)
@@ -234,7 +236,7 @@ class Whole(gymnasium.vector.VectorEnv):
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
-        (Whole(), {}, "this Whole does not begin chosen simulations again"),
+        (Whole(), {}, "this Whole does not reset chosen simulations with chosen seeds"),
         (Whole(), {"vectorization": "sync"}, "no meaning for a VectorEnv"),
         (GymnasiumCounting, {"vectorization": "envpool"}, "EnvPool has no <class"),
         ("Nothing-v3", {"vectorization": "envpool"}, "EnvPool has no 'Nothing-v3'"),

@@ -143,8 +143,8 @@ def test_members_begin_their_jth_episodes_alike_though_at_different_steps(driver
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
-def test_a_step_is_booked_as_the_rules_say(namespace):
-    """Nothing, terminated, time limit, both, NaN, infinite, and one that stands."""
+def test_a_step_is_recorded_by_the_rules(namespace):
+    """No end, terminated, time limit, both, NaN, infinite, and one not running."""
     asarray = NAMESPACES[namespace]
     before = jax.tree.map(asarray, clock([0, 1, 4, 4, 2, 2, 3], [5] * 7, episode=6))
     loss = asarray(np.array([1, 2, 3, 4, np.nan, -np.inf, 9], np.float32))
@@ -182,8 +182,8 @@ def test_an_endless_episode_outlives_its_counter(namespace):
     assert now.limit[0] == NO_LIMIT
 
 
-def test_quiet_steps_at_once_are_the_same_steps_one_by_one():
-    """Three running particles, one that stands at its limit, one that never ends."""
+def test_advancing_by_several_steps_is_recording_them_one_by_one():
+    """Three running particles, one that has stopped, and one without a time limit."""
     now = clock([0, 3, 7, 0], [9, 9, 9, NO_LIMIT], episode=2)
     for running in ([1, 1, 0, 1], [1, 1, 1, 1]):
         running = np.array(running, bool)

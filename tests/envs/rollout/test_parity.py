@@ -70,25 +70,6 @@ def run(driver: str, name: str) -> list[tuple[Particles, Segment]]:
     return history
 
 
-@pytest.mark.parametrize("driver", counting.ROLLOUTS)
-def test_a_reward_shift_is_a_loss_of_every_simulated_step(driver):
-    """Of those only: not of steps that a particle stands, nor of one that diverges."""
-    segments = []
-    for shift in (0.0, 1.5):
-        rollout = counting.ROLLOUTS[driver](
-            20, diverged_loss=2.5, diverges_at=3, reward_shift=shift
-        )
-        particles = rollout.reset(jax.random.key(3), NUM_PAIRS)
-        thetas = all_thetas(1)[0]
-        segments.append(rollout.unroll(particles, thetas, 20, single_episode=True)[1])
-    plain, shifted = segments
-    counted = np.asarray(plain.simulated & ~plain.diverged)
-    np.testing.assert_array_equal(shifted.loss - plain.loss, 1.5 * counted)
-    np.testing.assert_array_equal(shifted.ended, plain.ended)
-    assert plain.diverged.any()
-    assert not plain.simulated.all()
-
-
 def assert_same_particles(one: Particles, other: Particles) -> None:
     jax.tree.map(np.testing.assert_array_equal, one.clock, other.clock)
     np.testing.assert_array_equal(one.loss, other.loss)

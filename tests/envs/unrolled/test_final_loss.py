@@ -1,4 +1,4 @@
-"""Telescoping: losses of steps that sum to an episode's last loss."""
+"""`FinalLoss`: losses of steps that sum to the last loss of the episode."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -65,8 +65,10 @@ def _other(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        pytest.param(_torn, "torn or not gzipped", id="torn"),
-        pytest.param(lambda content: content, "torn or not gzipped", id="not gzipped"),
+        pytest.param(_torn, "damaged or not gzipped", id="torn"),
+        pytest.param(
+            lambda content: content, "damaged or not gzipped", id="not gzipped"
+        ),
         pytest.param(_other, "has the checksum", id="another file"),
     ],
 )

@@ -92,7 +92,7 @@ def test_the_folder_is_that_of_the_command_and_always_a_new_one(tmp_path, monkey
         ("swimer", {}, "unknown environment 'swimer'"),
         ("swimmer", {"sigmaa": 1.0}, "unknown option 'sigmaa'; use one of: sigma"),
         ("swimmer", {"vectorization": "async"}, "is for gym:ID; drop it for swimmer"),
-        ("python:MyEnv", {}, "was handed over from Python"),
+        ("python:MyEnv", {}, "was passed as a Python object"),
         (GymnasiumCounting, {"horizon": None}, "set horizon"),
         (counting_vector(3), {}, "make one of 4"),
         (counting_vector(), {"num_pairs": 3}, "use num_pairs=2"),
