@@ -102,15 +102,9 @@ class PES(PartialUnrollEstimator):
 
         def estimate_pairs(first: Any, rows: Any) -> tuple[jax.Array, Any, Report]:
             before, stored = rows
-            count = len(stored) // 2
+            n = len(stored) // 2
             e, thetas = perturb_antithetic(
-                rollout,
-                theta,
-                key,
-                self.num_pairs,
-                self.sigma,
-                first=first,
-                count=count,
+                rollout, theta, key, self.num_pairs, self.sigma, first=first, count=n
             )
             after, segment = rollout.unroll(
                 before,

@@ -66,19 +66,13 @@ class TruncatedES(PartialUnrollEstimator):
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: Particles, key: jax.Array
     ) -> tuple[jax.Array, Particles, Report]:
-        count = chunk_size(self, rollout, theta)
+        n = chunk_size(self, rollout, theta)
 
         def estimate_pairs(first: Any, rows: Any) -> tuple[jax.Array, Any, Report]:
             e, thetas = perturb_antithetic(
-                rollout,
-                theta,
-                key,
-                self.num_pairs,
-                self.sigma,
-                first=first,
-                count=count,
+                rollout, theta, key, self.num_pairs, self.sigma, first=first, count=n
             )
-            start = rollout.take(state, jnp.zeros(2 * count, jnp.int32))
+            start = rollout.take(state, jnp.zeros(2 * n, jnp.int32))
             end, segment = rollout.unroll(
                 start, thetas, self.truncation_length, single_episode=True
             )
