@@ -1,4 +1,4 @@
-"""Policies, and the estimators of their gradients.
+"""Policies and gradient estimators.
 
 Names are imported when they are first used (PEP 562; the table is `__init__.pyi`), so
 that a trained policy also works where JAX is not installed.

@@ -3,12 +3,12 @@ from .bptt import BPTT as BPTT
 from .core.estimator import (
     Estimator as Estimator,
     PerturbingEstimator as PerturbingEstimator,
-    Report as Report,
 )
 from .core.perturbations import (
     antithetic_perturbations as antithetic_perturbations,
     orthogonal_rows as orthogonal_rows,
 )
+from .core.report import Report as Report
 from .core.shaping import (
     normalize_by_return_std as normalize_by_return_std,
 )

@@ -7,8 +7,8 @@
         direction = 1 / (b std) sum_k (L+_k - L-_k) epsilon_k, over the kept ones,
                     std that of their 2b losses
 
-descended by plain SGD at the learning rate that the paper calls alpha. With normalised
-observations it is the paper's V2, without them V1; with b < P, V2-t or V1-t.
+The paper's step is plain SGD along this direction, with the learning rate alpha. With
+normalised observations it is the paper's V2, without them V1; with b < P, V2-t or V1-t.
 """
 
 from dataclasses import dataclass
@@ -18,28 +18,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pes_rl.agents.core.estimator import (
-    Report,
-    check_population,
-    check_whole_episodes,
-    describe,
-)
-from pes_rl.agents.core.perturbations import draw_antithetic, perturb
+from pes_rl.agents.core.estimator import check_population, check_whole_episodes
+from pes_rl.agents.core.perturbations import perturb_antithetic
+from pes_rl.agents.core.report import Report, describe
 from pes_rl.agents.es import play_episodes
 from pes_rl.envs.rollout.base import Particles, Rollout
 
 
 @dataclass(frozen=True)
 class ARS:
-    """One whole episode a particle and update; the best directions alone count.
+    """Augmented random search: whole episodes, of which the best pairs are used.
 
-    The direction is no unbiased estimate of a gradient: it is in units of the losses'
-    spread, and it prefers perturbations that do well. With b = P it is that of `es`
-    with normalised returns.
+    The direction is not an unbiased estimate of a gradient: it is divided by the
+    standard deviation of the losses, and pairs are selected by their losses. With b = P
+    it is that of `es` with normalised returns.
 
     Attributes:
         num_pairs: Antithetic pairs P (the paper's N); 2P particles.
-        num_top_pairs: Pairs b that count, at most P.
+        num_top_pairs: Pairs b that are used, at most P.
         sigma: Standard deviation of the perturbations (the paper's nu).
     """
 
@@ -67,15 +63,8 @@ class ARS:
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: Particles, key: jax.Array
     ) -> tuple[jax.Array, Particles, Report]:
-        perturbation, thetas = perturb(
-            rollout,
-            theta,
-            self.num_pairs,
-            draw_antithetic,
-            key,
-            self.num_pairs,
-            theta.size,
-            self.sigma,
+        perturbation, thetas = perturb_antithetic(
+            rollout, theta, key, self.num_pairs, self.sigma
         )
         particles, segment = play_episodes(rollout, state, thetas)
         contributions = ars_direction(
@@ -89,9 +78,9 @@ class ARS:
 def ars_direction(
     loss: jax.Array, perturbation: jax.Array, num_top_pairs: int, sigma: Any
 ) -> jax.Array:
-    """Each particle's part: (e_i / sigma) L_i / (b std), or 0 if its pair is left out.
+    """Each particle's part: (e_i / sigma) L_i / (b std), or 0 if its pair is not used.
 
-    Losses that are all equal, whose std is 0, give 0.
+    If the losses of the used pairs are all equal, their std is 0 and all parts are 0.
 
     Args:
         loss: L of each particle. # shape=(N,)

@@ -15,18 +15,20 @@ from pes_rl.agents.core.derivatives import (
     check_reverse_mode,
     unroll_gradient,
 )
-from pes_rl.agents.core.estimator import Report, check_whole_episodes, describe
+from pes_rl.agents.core.estimator import check_whole_episodes
+from pes_rl.agents.core.report import Report, describe
 from pes_rl.envs.rollout.base import Particles, Rollout
 
 
 @dataclass(frozen=True)
 class BPTT:
-    """Reverse-mode gradients of whole episodes.
+    """BPTT: reverse-mode gradients of whole episodes.
 
-    Unbiased for the loss itself, with memory that grows with T.
+    Unbiased for the loss itself where theta does not decide when episodes end. Memory
+    grows with T.
 
     Attributes:
-        num_particles: Particles N, all under the mean theta.
+        num_particles: Particles N, all with the mean theta.
     """
 
     num_particles: int

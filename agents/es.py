@@ -1,7 +1,7 @@
-"""Full-episode evolution strategies with antithetic pairs.
+"""Full-episode evolution strategies (Salimans et al. 2017, Algorithm 1), antithetic.
 
-The smoothed objective's gradient by the score function, as in Salimans et al. 2017
-(arXiv 1703.03864, Algorithm 1), without their rank shaping and weight decay:
+The gradient of the smoothed loss by its score function, without the rank shaping and
+weight decay of the paper (arXiv 1703.03864):
 
     repeat:
         draw antithetic perturbations e_i ~ N(0, sigma^2 I)
@@ -10,34 +10,29 @@ The smoothed objective's gradient by the score function, as in Salimans et al. 2
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 
-from pes_rl.agents.core.chunks import in_chunks, pairs_at_once
-from pes_rl.agents.core.estimator import (
-    Report,
-    check_population,
-    check_whole_episodes,
-    describe,
-)
-from pes_rl.agents.core.perturbations import draw_antithetic, perturb
+from pes_rl.agents.core.chunks import chunk_size, in_chunks
+from pes_rl.agents.core.estimator import check_population, check_whole_episodes
+from pes_rl.agents.core.perturbations import perturb_antithetic
+from pes_rl.agents.core.report import Report, describe
 from pes_rl.envs.rollout.base import Particles, Rollout, Thetas
 from pes_rl.envs.rollout.episodes import Segment
 
 
 @dataclass(frozen=True)
 class ES:
-    """One whole episode a particle and update.
+    """Full-episode ES: in each update every particle runs one whole episode.
 
     Attributes:
         num_pairs: Antithetic pairs P; N = 2P particles.
         sigma: Standard deviation of the perturbations.
         orthogonal: Make the perturbations of an update orthogonal, which leaves the
             estimate's mean and lowers its variance; see `orthogonal_rows`.
-        pairs_per_chunk: Pairs whose perturbations are held at once; None takes all, or
-            as many as fit. See `chunks`.
+        pairs_per_chunk: Pairs whose perturbations are in memory at once; None takes
+            all, or as many as fit.
     """
 
     num_pairs: int
@@ -54,61 +49,40 @@ class ES:
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> Particles:
         check_whole_episodes("es", rollout.horizon)
-        self._pairs_at_once(rollout, theta)
+        chunk_size(self, rollout, theta)  # Raises if the population cannot be cut.
         return rollout.reset(key, self.num_pairs)
 
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: Particles, key: jax.Array
     ) -> tuple[jax.Array, Particles, Report]:
-        return in_chunks(
-            partial(self._estimate_pairs, rollout, theta, key),
-            state,
-            rollout,
-            self.num_pairs,
-            self._pairs_at_once(rollout, theta),
-        )
+        def estimate_pairs(
+            first: Any, before: Particles
+        ) -> tuple[jax.Array, Particles, Report]:
+            e, thetas = perturb_antithetic(
+                rollout,
+                theta,
+                key,
+                self.num_pairs,
+                self.sigma,
+                orthogonal=self.orthogonal,
+                first=first,
+                count=len(before.loss) // 2,
+            )
+            after, segment = play_episodes(rollout, before, thetas)
+            contributions = es_gradient(segment.loss.sum(0), e, self.sigma)
+            independent = not self.orthogonal
+            report = describe(
+                before, after, segment, contributions, independent_pairs=independent
+            )
+            return contributions, after, report
 
-    def _estimate_pairs(
-        self,
-        rollout: Rollout,
-        theta: jax.Array,
-        key: jax.Array,
-        first: Any,
-        state: Particles,
-    ) -> tuple[jax.Array, Particles, Report]:
-        perturbation, thetas = perturb(
-            rollout,
-            theta,
-            len(state.loss) // 2,
-            draw_antithetic,
-            key,
-            self.num_pairs,
-            theta.size,
-            self.sigma,
-            orthogonal=self.orthogonal,
-            first=first,
-        )
-        particles, segment = play_episodes(rollout, state, thetas)
-        contributions = es_gradient(segment.loss.sum(0), perturbation, self.sigma)
-        report = describe(
-            state,
-            particles,
-            segment,
-            contributions,
-            independent_pairs=not self.orthogonal,
-        )
-        return contributions, particles, report
-
-    def _pairs_at_once(self, rollout: Rollout, theta: jax.Array) -> int:
-        return pairs_at_once(
-            rollout, self.pairs_per_chunk, self.num_pairs, theta.size, self.orthogonal
-        )
+        return in_chunks(self, rollout, theta, estimate_pairs, state)
 
 
 def play_episodes(
     rollout: Rollout, particles: Particles, thetas: jax.Array | Thetas
 ) -> tuple[Particles, Segment]:
-    """One whole episode of each particle, under its own row of thetas [N, D]."""
+    """Run one whole episode of each particle, under its own row of thetas [N, D]."""
     assert rollout.horizon is not None  # the estimators' init refuses such a rollout
     return rollout.unroll(particles, thetas, rollout.horizon, single_episode=True)
 

@@ -8,9 +8,9 @@
         s_i, L_i = unroll(s_i, theta + e_i, K steps)
         gradient = 1 / (N sigma^2) sum_i xi_i L_i
 
-A perturbation lasts M steps, M a multiple of K. M = K is PES, whose noise is new in
-every unroll; M >= T is NRES (ES-Single), whose noise lasts the episode. (NeurIPS 2023,
-arXiv 2304.12180, Algorithm 2.)
+A perturbation lasts M steps, a multiple of K. M = K is PES, with new noise in every
+unroll; M >= T is NRES (ES-Single), with one noise for the episode. (NeurIPS 2023, arXiv
+2304.12180, Algorithm 2.)
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pes_rl.agents.core.estimator import (
-    Report,
-    check_population,
-    check_truncation_length,
-    describe,
-)
+from pes_rl.agents.core.estimator import check_population, check_truncation_length
 from pes_rl.agents.core.perturbations import perturb
+from pes_rl.agents.core.report import Report, describe
 from pes_rl.agents.nres import episode_perturbations
 from pes_rl.agents.pes import pes_gradient
 from pes_rl.envs.rollout.base import Particles, Rollout
@@ -34,15 +30,15 @@ from pes_rl.envs.rollout.base import Particles, Rollout
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class GPESState:
-    """Particles, where their noise comes from, and what their episodes lived under.
+    """State of GPES between two updates: particles, their noise and accumulators.
 
     Attributes:
         particles: N particles.
-        key: Key data; with the pair, the episode and the period in it, it decides a
-            perturbation. # shape=(2,), dtype=uint32
-        period_sigma: Standard deviation that each particle's running perturbation was
-            drawn with. # shape=(N,), dtype=float32
-        accumulator: Sum of the perturbations since each running episode began.
+        key: Key data; a perturbation is decided by it, the pair, the episode and the
+            period in the episode. # shape=(2,), dtype=uint32
+        period_sigma: Standard deviation of each particle's running perturbation.
+            # shape=(N,), dtype=float32
+        accumulator: Sum of the perturbations of each running episode.
             # shape=(N, D), dtype=float32
         sigma: Standard deviation that the accumulator refers to.
             # shape=(), dtype=float32
@@ -57,18 +53,18 @@ class GPESState:
 
 @dataclass(frozen=True)
 class GPES:
-    """Unbiased estimates from partial unrolls, new noise every M steps of an episode.
+    """GPES: an unbiased estimate from partial unrolls, with new noise every M steps.
 
     Unbiased for the loss smoothed by one perturbation in each M steps.
 
     Differences from the paper: episodes may end at any step of an unroll. Periods are
     counted from the beginning of the particle's own episode. A particle whose episode
     ends waits for the next unroll, in which a new episode, a new period and an empty
-    accumulator begin; a period that the end cuts short is dropped. So are those of the
+    accumulator begin; the rest of the old period is dropped. The same holds for the
     shorter first episodes of staggered particles. The members' j-th episodes have
-    opposite perturbations in the same period, whenever they come to it. Sigma may
-    change between two updates: a running perturbation keeps its own, and the
-    accumulator is rescaled as that of PES.
+    opposite perturbations in the same period, whenever each of them reaches it. Sigma
+    may change between two updates: a running perturbation keeps its own, and the
+    accumulator is rescaled as in PES.
 
     Attributes:
         num_pairs: Antithetic pairs P; N = 2P particles.
@@ -78,7 +74,7 @@ class GPES:
         stagger: Spread the particles over the episode, so that every update sees all
             phases of it; needs a finite horizon.
         orthogonal: Make the perturbations of the pairs' j-th episodes orthogonal, in
-            each period, as NRES can; see `orthogonal_rows`.
+            each period; see `orthogonal_rows`.
     """
 
     num_pairs: int
@@ -118,9 +114,9 @@ class GPES:
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: GPESState, key: jax.Array
     ) -> tuple[jax.Array, GPESState, Report]:
-        del key  # Every perturbation is decided by the state.
+        del key  # The state decides every perturbation.
         clock = state.particles.clock
-        # Episodes begin with an unroll, so unrolls begin at multiples of K steps.
+        # Episodes begin with an unroll, so each unroll begins at a multiple of K.
         period, since = jnp.divmod(jnp.asarray(clock.elapsed), self.noise_period)
         is_new = since == 0
         period_sigma = jnp.where(is_new, self.sigma, state.period_sigma)

@@ -6,9 +6,9 @@
         s_i, L_i = unroll(s_i, theta + e_i, K steps)
         gradient = 1 / (N sigma^2) sum_i e_i L_i
 
-One perturbation lasts a whole episode, so what PES accumulates is the perturbation
-itself, however many unrolls it has lived through. Vicol, Kolter and Swersky (ICML 2023)
-call the same estimator ES-Single. (NeurIPS 2023, arXiv 2304.12180, Algorithm 3.)
+One perturbation lasts a whole episode, so the perturbation itself takes the place of
+PES's accumulator. Vicol, Kolter and Swersky (ICML 2023) call the same estimator
+ES-Single. (NeurIPS 2023, arXiv 2304.12180, Algorithm 3.)
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pes_rl.agents.core.chunks import in_chunks, pairs_at_once
+from pes_rl.agents.core.chunks import chunk_size, in_chunks
 from pes_rl.agents.core.estimator import (
-    Report,
-    check_population,
+    PartialUnrollEstimator,
     check_truncation_length,
-    describe,
 )
 from pes_rl.agents.core.noise import normal_rows
 from pes_rl.agents.core.perturbations import draw_in_blocks, draw_orthogonal, perturb
+from pes_rl.agents.core.report import Report, describe
 from pes_rl.agents.es import es_gradient
 from pes_rl.envs.rollout.base import Particles, Rollout
 from pes_rl.envs.rollout.episodes import Array
@@ -35,14 +34,14 @@ from pes_rl.envs.rollout.episodes import Array
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NRESState:
-    """Particles, and where their perturbations come from.
+    """State of NRES between two updates: particles, and the key of their noise.
 
     Attributes:
         particles: N particles.
-        key: Key data; with the pair and the episode it decides a perturbation.
+        key: Key data; a perturbation is decided by it, the pair and the episode.
             # shape=(2,), dtype=uint32
-        sigma: Standard deviation that each running episode's perturbation was drawn
-            with. # shape=(N,), dtype=float32
+        sigma: Standard deviation of each running episode's perturbation.
+            # shape=(N,), dtype=float32
     """
 
     particles: Particles
@@ -51,12 +50,12 @@ class NRESState:
 
 
 @dataclass(frozen=True)
-class NRES:
-    """Estimates from partial unrolls, one perturbation an episode.
+class NRES(PartialUnrollEstimator):
+    """NRES: a gradient estimate from partial unrolls, with one perturbation an episode.
 
-    Unbiased for the objective that full-episode ES has, the loss smoothed by one
-    perturbation an episode: each of the episode's losses is weighted by the score
-    function of that one. PES smooths by a new one in each unroll.
+    Unbiased for the objective of full-episode ES, the loss smoothed by one perturbation
+    an episode: each of the episode's losses is weighted by that perturbation's score
+    function. PES smooths by a new perturbation in each unroll.
 
     Differences from the paper: episodes may end at any step of an unroll. The particle
     then waits for the next unroll, in which its new episode begins with a new
@@ -70,31 +69,20 @@ class NRES:
         stagger: Spread the particles over the episode, so that every update sees all
             phases of it, and new perturbations; needs a finite horizon.
         orthogonal: Make the perturbations of the pairs' j-th episodes orthogonal, for
-            each j, which leaves the estimate's mean (for a theta that is held) and
-            lowers its variance; see `orthogonal_rows`. A particle finds its own by
-            decomposing those of all, so an update costs N decompositions.
-        pairs_per_chunk: Pairs whose perturbations are held at once; None takes all, or
-            as many as fit. See `chunks`.
+            each j, which leaves the estimate's mean (for a constant theta) and lowers
+            its variance; see `orthogonal_rows`. The perturbation of one particle needs
+            a decomposition of those of all, so an update costs N decompositions.
+        pairs_per_chunk: Pairs whose perturbations are in memory at once; None takes
+            all, or as many as fit.
     """
 
-    num_pairs: int
-    truncation_length: int
-    sigma: Any
     stagger: bool = False
     orthogonal: bool = False
     pairs_per_chunk: int | None = None
 
-    def __post_init__(self) -> None:
-        check_population(self.num_pairs, self.sigma)
-        check_truncation_length(self.truncation_length, None)
-
-    def max_steps(self, horizon: int | None) -> int:
-        del horizon
-        return 2 * self.num_pairs * self.truncation_length
-
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> NRESState:
         check_truncation_length(self.truncation_length, rollout.horizon)
-        self._pairs_at_once(rollout, theta)
+        chunk_size(self, rollout, theta)  # Raises if the population cannot be cut.
         reset_key, key = jax.random.split(key)
         particles = rollout.reset(reset_key, self.num_pairs, stagger=self.stagger)
         sigma = jnp.full(2 * self.num_pairs, self.sigma, jnp.float32)
@@ -103,58 +91,45 @@ class NRES:
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: NRESState, key: jax.Array
     ) -> tuple[jax.Array, NRESState, Report]:
-        del key  # Every perturbation is decided by the state.
-        sigma = jnp.where(state.particles.clock.elapsed == 0, self.sigma, state.sigma)
+        del key  # The state decides every perturbation.
+
+        def estimate_pairs(first: Any, rows: Any) -> tuple[jax.Array, Any, Report]:
+            before, sigma = rows
+            e, thetas = perturb(
+                rollout,
+                theta,
+                len(sigma) // 2,
+                episode_perturbations,
+                sigma,
+                state.key,
+                before.clock.episode,
+                theta.size,
+                num_pairs=self.num_pairs,
+                orthogonal=self.orthogonal,
+                first=first,
+            )
+            after, segment = rollout.unroll(
+                before, thetas, self.truncation_length, single_episode=True
+            )
+            contributions = es_gradient(segment.loss.sum(0), e, sigma[:, None])
+            independent = not self.orthogonal
+            report = describe(
+                before, after, segment, contributions, independent_pairs=independent
+            )
+            return contributions, (after, sigma), report
+
+        begins = state.particles.clock.elapsed == 0
+        sigma = jnp.where(begins, self.sigma, state.sigma)
         gradient, (particles, sigma), report = in_chunks(
-            partial(self._estimate_pairs, rollout, theta, state.key),
-            (state.particles, sigma),
-            rollout,
-            self.num_pairs,
-            self._pairs_at_once(rollout, theta),
+            self, rollout, theta, estimate_pairs, (state.particles, sigma)
         )
         return gradient, NRESState(particles, state.key, sigma), report
-
-    def _estimate_pairs(
-        self, rollout: Rollout, theta: jax.Array, key: Array, first: Any, state: Any
-    ) -> tuple[jax.Array, Any, Report]:
-        before, sigma = state
-        perturbation, thetas = perturb(
-            rollout,
-            theta,
-            len(sigma) // 2,
-            episode_perturbations,
-            sigma,
-            key,
-            before.clock.episode,
-            theta.size,
-            num_pairs=self.num_pairs,
-            orthogonal=self.orthogonal,
-            first=first,
-        )
-        particles, segment = rollout.unroll(
-            before, thetas, self.truncation_length, single_episode=True
-        )
-        loss = segment.loss.sum(0)
-        contributions = es_gradient(loss, perturbation, sigma[:, None])
-        report = describe(
-            before,
-            particles,
-            segment,
-            contributions,
-            independent_pairs=not self.orthogonal,
-        )
-        return contributions, (particles, sigma), report
-
-    def _pairs_at_once(self, rollout: Rollout, theta: jax.Array) -> int:
-        return pairs_at_once(
-            rollout, self.pairs_per_chunk, self.num_pairs, theta.size, self.orthogonal
-        )
 
 
 def episode_perturbations(
     sigma: jax.Array, *which: Any, rows: slice, **options: Any
 ) -> jax.Array:
-    """Rows of sigma_i times `episode_noise(*which, **options)`, for `perturb`."""
+    """The given rows of sigma_i `episode_noise(*which, **options)`, for `perturb`."""
     count = rows.stop - rows.start
     noise = episode_noise(*which, begin=rows.start, count=count, **options)
     return sigma[rows, None] * noise
@@ -185,12 +160,12 @@ def episode_noise(
         num_parameters: D.
         period: Index of the noise period in the episode, where it has several (GPES);
             period 0 has the noise of an episode that has one. # shape=(N,)
-        num_pairs: P of the population; None where the particles are all of it.
+        num_pairs: Pairs of the population; None where these particles are all of it.
         orthogonal: Make the noise of the population's episodes of the same index, in
             the same period, orthogonal; see `orthogonal_rows`.
         first: The pair that the first of these particles belongs to.
-        begin: First of the particles whose noise is drawn.
-        count: How many they are; None for all.
+        begin: First of these particles whose noise is drawn.
+        count: Number of particles whose noise is drawn; None for all.
         blocks: See `draw_in_blocks`.
 
     Returns:
@@ -223,7 +198,7 @@ def episode_noise(
         return jnp.where(member % 2 == 0, own, -own)
 
     def draw_members(first: Any, count: int) -> jax.Array:
-        if count == num_particles:  # None is to be looked up on another device.
+        if count == num_particles:  # No indexing, which would gather across devices.
             return jax.vmap(noise)(jnp.arange(count), episodes, periods)
         members = jnp.minimum(first + jnp.arange(count), num_particles - 1)
         return jax.vmap(noise)(members, episodes[members], periods[members])

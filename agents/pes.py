@@ -7,26 +7,24 @@
         xi_i = xi_i + e_i
         gradient = 1 / (N sigma^2) sum_i xi_i L_i
 
-An episode of m unrolls lives under m perturbations; the loss of its t-th unroll depends
-on the first t of them, and their sum is what the score function of that loss needs.
+An episode of m unrolls has m perturbations. The loss of its t-th unroll depends on the
+first t of them, and the score function of that loss is their sum over sigma^2.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from pes_rl.agents.core.accumulators import UpdateHistory, recompute_accumulators
-from pes_rl.agents.core.chunks import in_chunks, pairs_at_once
+from pes_rl.agents.core.accumulators import Accumulators, UpdateHistory, accumulate
+from pes_rl.agents.core.chunks import chunk_size, in_chunks
 from pes_rl.agents.core.estimator import (
-    Report,
-    check_population,
+    PartialUnrollEstimator,
     check_truncation_length,
-    describe,
 )
-from pes_rl.agents.core.perturbations import draw_antithetic, perturb
+from pes_rl.agents.core.perturbations import perturb_antithetic
+from pes_rl.agents.core.report import Report, describe
 from pes_rl.envs.rollout.base import Particles, Rollout
 from pes_rl.envs.rollout.episodes import Segment, split_loss
 
@@ -34,16 +32,16 @@ from pes_rl.envs.rollout.episodes import Segment, split_loss
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PESState:
-    """Particles and what their running episodes have lived under.
+    """State of PES between two updates: particles and their accumulators.
 
     Attributes:
         particles: N particles.
-        accumulator: Sum of the perturbations since each running episode began. Where it
-            is drawn again from the past, their number alone.
+        accumulator: Sum of the perturbations of each running episode. With a `past`,
+            the number of these perturbations instead; see `Accumulators`.
             # shape=(N, D) or (N, 1), dtype=float32
         sigma: Standard deviation that the accumulator refers to.
             # shape=(), dtype=float32
-        past: What accumulators are drawn again from; None where they are kept.
+        past: Updates from which accumulators are recomputed; None if they are kept.
     """
 
     particles: Particles
@@ -53,24 +51,21 @@ class PESState:
 
 
 @dataclass(frozen=True)
-class PES:
-    """Unbiased gradient estimates from partial unrolls.
+class PES(PartialUnrollEstimator):
+    """PES: an unbiased gradient estimate from partial unrolls.
+
+    Unbiased for the loss smoothed by one perturbation in each unroll of the episode.
 
     Differences from the paper: episodes may end at any step of an unroll, the members
     of a pair end independently (so the accumulator is per particle), the particles'
-    phases can be staggered over the episode, and sigma may change between two updates.
-    The score function of a perturbation e drawn with sigma is e / sigma^2, so a sum of
-    perturbations counts for a new sigma' once it is scaled by (sigma' / sigma)^2; the
-    estimate stays an unbiased one of the objective smoothed by the sigmas lived under.
+    phases can be staggered over the episode, and sigma may change between two updates
+    (the accumulator is then rescaled, see `Accumulators.rescale`).
 
-    When an episode ends inside an unroll, its particle waits for the next unroll to
-    begin the next episode. Then each episode brings the score function times its own
-    losses and nothing else, K = T is full-episode ES, and the estimate is unbiased
-    however ends depend on theta. With `restart_at_once` the next episode begins in the
-    same unroll, and no step is idle. Where ends do not depend on theta that is unbiased
-    too; where they do, it is not: how much of the new episode falls into this unroll
-    then depends on the perturbation, and that is credited to it. With a reward of 1 a
-    step, say, a particle's unroll would bring K whatever it did.
+    A particle whose episode ends inside an unroll waits, and begins its next episode
+    with the next unroll. Each episode then contributes its own losses alone: K = T is
+    full-episode ES, and the estimate is unbiased even where theta decides when episodes
+    end. With `restart_at_once` the next episode begins in the same unroll and no step
+    is idle; that is unbiased only where ends do not depend on theta.
 
     Attributes:
         num_pairs: Antithetic pairs P; N = 2P particles.
@@ -80,96 +75,55 @@ class PES:
         stagger: Spread the particles over the episode, so that every update sees all
             phases of it; needs a finite horizon.
         restart_at_once: Begin the next episode inside the unroll in which one ended.
-        pairs_per_chunk: Pairs whose perturbations are held at once; None takes all, or
-            as many as fit (`chunks`). In chunks accumulators are not held at all but
-            drawn again (`redrawn`), where episodes have a longest length.
+        pairs_per_chunk: Pairs whose perturbations are in memory at once; None takes
+            all, or as many as fit. With chunks and a finite horizon, accumulators are
+            recomputed in each update instead of kept.
     """
 
-    num_pairs: int
-    truncation_length: int
-    sigma: Any
     stagger: bool = False
     restart_at_once: bool = False
     pairs_per_chunk: int | None = None
 
-    def __post_init__(self) -> None:
-        check_population(self.num_pairs, self.sigma)
-        check_truncation_length(self.truncation_length, None)
-
-    def max_steps(self, horizon: int | None) -> int:
-        del horizon
-        return 2 * self.num_pairs * self.truncation_length
-
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> PESState:
         check_truncation_length(self.truncation_length, rollout.horizon)
         particles = rollout.reset(key, self.num_pairs, stagger=self.stagger)
-        size, past = theta.size, None
-        in_parts = self._pairs_at_once(rollout, theta) < self.num_pairs
-        if in_parts and rollout.horizon is not None:
-            size, past = 1, UpdateHistory.empty(rollout.horizon, self.truncation_length)
-        accumulator = jnp.zeros((2 * self.num_pairs, size))
-        return PESState(particles, accumulator, jnp.float32(self.sigma), past)
+        past = None
+        is_cut = chunk_size(self, rollout, theta) < self.num_pairs
+        if is_cut and rollout.horizon is not None:
+            # The most unrolls that an episode can have.
+            past = UpdateHistory.empty(-(-rollout.horizon // self.truncation_length))
+        stored = Accumulators(past, self.num_pairs, theta.size, self.sigma).zeros()
+        return PESState(particles, stored, jnp.float32(self.sigma), past)
 
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: PESState, key: jax.Array
     ) -> tuple[jax.Array, PESState, Report]:
-        accumulator, past = state.accumulator, state.past
-        if past is None:
-            accumulator = accumulator * (self.sigma / state.sigma) ** 2
-        gradient, (particles, accumulator), report = in_chunks(
-            partial(self._estimate_pairs, rollout, theta, past, key),
-            (state.particles, accumulator),
-            rollout,
-            self.num_pairs,
-            self._pairs_at_once(rollout, theta),
-        )
-        if past is not None:
-            past = past.after(key, self.sigma)
-        after = PESState(particles, accumulator, jnp.float32(self.sigma), past)
-        return gradient, after, report
+        accumulators = Accumulators(state.past, self.num_pairs, theta.size, self.sigma)
 
-    def _estimate_pairs(
-        self,
-        rollout: Rollout,
-        theta: jax.Array,
-        past: UpdateHistory | None,
-        key: jax.Array,
-        first: Any,
-        state: Any,
-    ) -> tuple[jax.Array, Any, Report]:
-        before, kept = state
-        perturbation, thetas = perturb(
-            rollout,
-            theta,
-            len(kept) // 2,
-            draw_antithetic,
-            key,
-            self.num_pairs,
-            theta.size,
-            self.sigma,
-            first=first,
-        )
-        particles, segment = rollout.unroll(
-            before,
-            thetas,
-            self.truncation_length,
-            single_episode=not self.restart_at_once,
-        )
-        accumulator = kept
-        if past is not None:
-            accumulator = recompute_accumulators(
-                past, kept, self.num_pairs, theta.size, self.sigma, first
+        def estimate_pairs(first: Any, rows: Any) -> tuple[jax.Array, Any, Report]:
+            before, stored = rows
+            n = len(stored) // 2
+            e, thetas = perturb_antithetic(
+                rollout, theta, key, self.num_pairs, self.sigma, first=first, count=n
             )
-        contributions, accumulator = pes_gradient(
-            segment, accumulator, perturbation, self.sigma
-        )
-        report = describe(before, particles, segment, contributions, accumulator)
-        if past is not None:
-            accumulator = accumulate(segment, kept, jnp.ones_like(kept))
-        return contributions, (particles, accumulator), report
+            after, segment = rollout.unroll(
+                before,
+                thetas,
+                self.truncation_length,
+                single_episode=not self.restart_at_once,
+            )
+            xi = accumulators.load(stored, first)
+            contributions, xi = pes_gradient(segment, xi, e, self.sigma)
+            report = describe(before, after, segment, contributions, xi)
+            stored = accumulators.store(stored, segment, xi)
+            return contributions, (after, stored), report
 
-    def _pairs_at_once(self, rollout: Rollout, theta: jax.Array) -> int:
-        return pairs_at_once(rollout, self.pairs_per_chunk, self.num_pairs, theta.size)
+        stored = accumulators.rescale(state.accumulator, state.sigma)
+        gradient, (particles, stored), report = in_chunks(
+            self, rollout, theta, estimate_pairs, (state.particles, stored)
+        )
+        past, sigma = accumulators.push(key), jnp.float32(self.sigma)
+        return gradient, PESState(particles, stored, sigma, past), report
 
 
 @jax.jit
@@ -184,9 +138,8 @@ def pes_gradient(
         part_i = ((xi_i + e_i) L_old_i + e_i L_new_i) / (N sigma^2)
 
     The gradient is the sum of the parts. Without an end in the unroll this is
-    Algorithm 2. A new episode has lived under e alone, so that is what its losses are
-    weighted by and what its accumulator holds. One that has not begun, because the old
-    one ended with the unroll's last step or waits since, has lived under nothing yet.
+    Algorithm 2. The perturbation of a new episode is e alone, so e is the weight of its
+    losses and its accumulator. The accumulator of an episode that has not begun is 0.
 
     Args:
         segment: An unroll of K steps by N particles.
@@ -197,21 +150,8 @@ def pes_gradient(
     Returns:
         (parts [N, D], accumulator after the unroll [N, D]).
     """
-    lived_under = accumulator + perturbation
+    summed = accumulator + perturbation
     old, new = split_loss(segment)
-    weighted = lived_under * old[:, None] + perturbation * new[:, None]
+    weighted = summed * old[:, None] + perturbation * new[:, None]
     parts = weighted / (perturbation.shape[0] * sigma**2)
     return parts, accumulate(segment, accumulator, perturbation)
-
-
-def accumulate(
-    segment: Segment, accumulator: jax.Array, perturbation: jax.Array
-) -> jax.Array:
-    """What each particle's episode running after the unroll has lived under.
-
-    Arguments as of `pes_gradient`. # shape=(N, D)
-    """
-    ended = segment.ended.any(0)[:, None]
-    after = jnp.where(ended, perturbation, accumulator + perturbation)
-    not_begun = jnp.logical_or(segment.ended[-1], ~segment.simulated[-1])
-    return jnp.where(not_begun[:, None], 0.0, after)

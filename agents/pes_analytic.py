@@ -9,10 +9,10 @@
         gradient = mean p + 1 / (N sigma^2) sum_i xi_i (L_i - e_i . p_i)
         xi_i = xi_i + e_i
 
-p_i is that of the particle's pair. PES weights L_i by xi_i + e_i. What e_i estimates
-there, the gradient by the running unroll's theta, is taken from p instead; what the old
-xi_i estimates, the gradient by earlier unrolls' thetas, has the part of L_i that e_i
-explains taken off, which xi_i, being independent of e_i, does not see in the mean.
+p_i is the p of the particle's pair. PES weights L_i by xi_i + e_i. Here p replaces the
+term with e_i, which estimates the gradient by the running unroll's theta. In the term
+with xi_i, which estimates the gradient by earlier unrolls' thetas, e_i . p_i is a
+control variate: xi_i and e_i are independent, so its mean is 0.
 """
 
 from dataclasses import dataclass, replace
@@ -21,19 +21,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pes_rl.agents.core.accumulators import accumulate
 from pes_rl.agents.core.derivatives import (
     check_differentiable,
     check_reverse_mode,
     unroll_gradient,
 )
 from pes_rl.agents.core.estimator import (
-    Report,
-    check_population,
+    PartialUnrollEstimator,
     check_truncation_length,
-    describe,
 )
 from pes_rl.agents.core.perturbations import antithetic_perturbations
-from pes_rl.agents.pes import PESState, accumulate
+from pes_rl.agents.core.report import Report, describe
+from pes_rl.agents.pes import PESState
 from pes_rl.envs.rollout.base import Particles, Rollout
 from pes_rl.envs.rollout.episodes import Segment
 
@@ -41,11 +41,11 @@ from pes_rl.envs.rollout.episodes import Segment
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PESAnalyticState:
-    """State of PES, and particles that the mean theta runs.
+    """State of PES+Analytic: that of PES, and particles under the mean theta.
 
     Attributes:
         pes: State of PES.
-        mean: A particle a pair, on the same episodes as the pair. # P particles
+        mean: One particle for each pair, with the pair's randomness. # P particles
     """
 
     pes: PESState
@@ -53,20 +53,24 @@ class PESAnalyticState:
 
 
 @dataclass(frozen=True)
-class PESAnalytic:
+class PESAnalytic(PartialUnrollEstimator):
     """PES whose gradient by the running unroll's theta comes from backpropagation.
 
-    Exact: the control variate, for any p; where an unroll's loss is linear in its own
-    perturbation and in nothing before, the estimate is the gradient without noise.
-    Approximate: p stands in for the mean of the particles' own gradients. The two are
-    equal where the loss is linear or quadratic in all perturbations of the episode and
-    the pair's members and its mean particle end their episodes together; else the
-    estimate is biased by their difference, of order sigma^2 for smooth losses.
+    The control variate has mean 0 for any p. Where an unroll's loss is linear in its
+    own perturbation and depends on nothing before, the estimate is the gradient without
+    noise.
+
+    The bias comes from p, which replaces the mean of the particles' own gradients. The
+    two are equal where the loss is linear or quadratic in all perturbations of the
+    episode and the pair's members and its mean particle end their episodes together.
+    Where the ends of episodes do not depend on theta, the bias is of order sigma^2 for
+    smooth losses. Where they do depend on theta, it does not vanish with sigma: p is a
+    derivative and leaves out the effect of theta on when an episode ends.
 
     Differences from the paper: there a single mean state serves all particles, which
-    live the same episodes. Here pairs have their own randomness and phase, so each has
-    a mean particle, and an update simulates 3 P K steps, all counted. Particles wait
-    for the next unroll where their episodes end, as those of PES do.
+    have the same episodes. Here pairs have their own randomness and phase, so each has
+    a mean particle, and an update simulates 3 P K steps, all counted. A particle whose
+    episode ends waits for the next unroll, as in PES.
 
     Attributes:
         num_pairs: Antithetic pairs P; N = 2P particles.
@@ -76,14 +80,7 @@ class PESAnalytic:
             phases of it; needs a finite horizon.
     """
 
-    num_pairs: int
-    truncation_length: int
-    sigma: Any
     stagger: bool = False
-
-    def __post_init__(self) -> None:
-        check_population(self.num_pairs, self.sigma)
-        check_truncation_length(self.truncation_length, None)
 
     def max_steps(self, horizon: int | None) -> int:
         del horizon
@@ -96,7 +93,7 @@ class PESAnalytic:
         check_truncation_length(self.truncation_length, rollout.horizon)
         particles = rollout.reset(key, self.num_pairs, stagger=self.stagger)
         accumulator = jnp.zeros((2 * self.num_pairs, theta.size))
-        # The same key, so each mean particle lives the episodes of its pair.
+        # The same key, so each mean particle has the first states of its pair.
         mean = rollout.reset(key, self.num_pairs, members=1, stagger=self.stagger)
         check_reverse_mode(rollout, mean, theta, "pes-analytic")
         pes = PESState(particles, accumulator, jnp.float32(self.sigma))

@@ -7,9 +7,9 @@
         best, best loss = the lowest of these and the best so far
         gradient = theta - best
 
-What an optimiser descends here is no gradient of the loss: the "gradient" is the way
-from theta to the best parameters, so that plain SGD of learning rate 1 goes there, and
-theta is the best so far. No other step has a meaning.
+The "gradient" is not one of the loss. It is the difference from the best parameters to
+theta, so plain SGD of learning rate 1 makes theta the best so far. Other steps have no
+meaning.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,10 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from pes_rl.agents.core.derivatives import check_num_particles
-from pes_rl.agents.core.estimator import Report, check_whole_episodes, describe
+from pes_rl.agents.core.estimator import check_whole_episodes
 from pes_rl.agents.core.noise import uniform_rows
 from pes_rl.agents.core.perturbations import draw_in_blocks
+from pes_rl.agents.core.report import Report, describe
 from pes_rl.agents.es import play_episodes
 from pes_rl.envs.rollout.base import Particles, Rollout, Thetas
 from pes_rl.envs.rollout.episodes import Segment
@@ -32,13 +33,14 @@ from pes_rl.envs.rollout.episodes import Segment
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RandomSearchState:
-    """Particles, and what the search has found.
+    """State of random search: particles, the range searched, and the best so far.
 
     Attributes:
         particles: N particles.
         centre: Middle of the range searched. # shape=(D,), dtype=float32
         best: Parameters with the lowest loss so far. # shape=(D,), dtype=float32
-        best_loss: Their loss; infinity before the first. # shape=(), dtype=float32
+        best_loss: Their loss; infinity before the first estimate.
+            # shape=(), dtype=float32
     """
 
     particles: Particles
@@ -49,16 +51,16 @@ class RandomSearchState:
 
 @dataclass(frozen=True)
 class RandomSearch:
-    """One whole episode for each of N new parameters an update.
+    """Random search: one whole episode for each of N new parameter vectors an update.
 
-    Each is judged by a single episode, so where episodes are random the best loss so
-    far is lucky as well as good. Parameters whose simulation diverged are never best.
-    A resumed run whose simulations could not be saved searches anew, around the best.
+    Each vector has a single episode, so where episodes are random the best loss so far
+    is partly luck. Parameters whose simulation diverged are never the best. A resumed
+    run whose simulations could not be saved starts a new search, around the best.
 
     Attributes:
-        num_particles: Parameters N drawn in an update.
-        search_radius: How far each coordinate may lie from where theta began; for
-            ranges of different widths an array. # shape=() or (D,)
+        num_particles: Parameter vectors N drawn in an update.
+        search_radius: Largest distance of each coordinate from its first value; an
+            array for ranges of different widths. # shape=() or (D,)
     """
 
     num_particles: int
@@ -104,7 +106,7 @@ class RandomSearch:
         )
         best, best_loss, winner = choose(segment, thetas, state.best, state.best_loss)
         gradient = theta - best
-        # One particle's doing, if any's: nothing of it averages over the population.
+        # The report sums parts; the whole "gradient" is the best particle's part.
         contributions = jnp.zeros_like(thetas).at[winner].set(gradient)
         report = describe(state.particles, particles, segment, contributions)
         after = RandomSearchState(particles, state.centre, best, best_loss)
@@ -112,7 +114,7 @@ class RandomSearch:
 
 
 def _draw(*arguments: Any, rows: slice, blocks: bool) -> jax.Array:
-    """Rows of `draw_uniformly`, but sent by its name; see `perturb`."""
+    """The given rows of `draw_uniformly`; not jitted itself, as `perturb` requires."""
     count = rows.stop - rows.start
     return draw_uniformly(*arguments, first=rows.start, count=count, blocks=blocks)
 
@@ -128,9 +130,9 @@ def draw_uniformly(
     count: int | None = None,
     blocks: bool = False,
 ) -> jax.Array:
-    """Uniform draws from the box centre +- radius, or `count` of them from one on.
+    """Uniform draws from the box centre +- radius, `count` of them from `first` on.
 
-    Shape (num_draws, D) or (count, D).
+    Without `count`, all. # shape=(count, D)
     """
     low, high = (
         jnp.broadcast_to(c, centre.shape)[None]
@@ -145,7 +147,7 @@ def draw_uniformly(
 def choose(
     segment: Segment, thetas: jax.Array, best: jax.Array, best_loss: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The best parameters after the segment's episodes, their loss, and the winner.
+    """The best parameters after these episodes, their loss, and the best particle.
 
     Args:
         segment: One whole episode of each particle.

@@ -1,4 +1,4 @@
-"""Estimators by the names that users give them."""
+"""Table of the estimators by their command-line names."""
 
 from pes_rl.agents.ars import ARS
 from pes_rl.agents.bptt import BPTT

@@ -8,8 +8,8 @@
         s_i = s'_i
 
 J_i, the derivative of the particle's state by the theta of all steps of its episode, is
-carried forwards, so that nothing is truncated. K = 1 is the paper's algorithm; a larger
-K takes a step along theta less often and changes nothing else.
+carried forward, so the gradient is not truncated. K = 1 is the paper's algorithm; with
+a larger K theta is updated less often, and nothing else changes.
 """
 
 from dataclasses import dataclass, replace
@@ -23,19 +23,19 @@ from pes_rl.agents.core.derivatives import (
     drop_diverged,
     split_floats,
 )
-from pes_rl.agents.core.estimator import Report, describe
+from pes_rl.agents.core.report import Report, describe
 from pes_rl.envs.rollout.base import Particles, Rollout
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RTRLState:
-    """Particles and how their states depend on theta.
+    """State of RTRL: particles and the derivatives of their states by theta.
 
     Attributes:
         particles: N particles.
-        sensitivity: Derivatives J of each of the state's leaves that have any, by each
-            parameter. # shape=(D, N, ...)
+        sensitivity: Derivatives J by each parameter, one array for each leaf of the
+            state that has derivatives. # shape=(D, N, ...)
     """
 
     particles: Particles
@@ -44,11 +44,12 @@ class RTRLState:
 
 @dataclass(frozen=True)
 class RTRL(MeanUnrolls):
-    """Exact gradients from partial unrolls, by forward mode.
+    """RTRL: exact gradients from partial unrolls, by forward mode.
 
-    Unbiased for the loss itself, at D forward derivatives and a memory of D states a
-    particle. As PES it looks back on older thetas while theta moves. Where an episode
-    ends inside an unroll, the next begins in it, with J = 0.
+    Unbiased for the loss itself where theta does not decide when episodes end. It costs
+    D forward derivatives, and memory for D states a particle. While theta changes, J
+    holds derivatives by older thetas, as PES's accumulator holds their perturbations.
+    Where an episode ends inside an unroll, the next begins in it, with J = 0.
     """
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> RTRLState:

@@ -6,8 +6,8 @@
         gradient = 1 / N sum_i dL_i / dtheta, with the s_i that the unroll began in
                    held constant
 
-The estimate is biased: it sees what theta does to the running unroll's states and
-nothing of what it did to the states before.
+The estimate is biased: it contains the effect of theta on the running unroll's states,
+and not its effect on the states before.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from pes_rl.agents.core.derivatives import (
     check_reverse_mode,
     unroll_gradient,
 )
-from pes_rl.agents.core.estimator import Report, describe
+from pes_rl.agents.core.report import Report, describe
 from pes_rl.envs.rollout.base import Particles, Rollout
 
 
 @dataclass(frozen=True)
 class TBPTT(MeanUnrolls):
-    """Reverse-mode gradients of partial unrolls, states carried on.
+    """TBPTT: reverse-mode gradients of partial unrolls, one after another.
 
     Where an episode ends inside an unroll, the next begins in it, and the gradient
     stops there: a first state does not depend on theta. Memory grows with K.

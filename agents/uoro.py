@@ -27,21 +27,21 @@ from pes_rl.agents.core.derivatives import (
     drop_diverged,
     split_floats,
 )
-from pes_rl.agents.core.estimator import Report, describe
+from pes_rl.agents.core.report import Report, describe
 from pes_rl.envs.rollout.base import Particles, Rollout
 
 EPSILON = 1e-7
-"""Keeps the balance finite where a norm is 0, as in the published code for PES."""
+"""Added to norms so that r0 and r1 are finite, as in the published code for PES."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class UOROState:
-    """Particles, and a product whose mean says how their states depend on theta.
+    """State of UORO: particles, and a rank-one estimate of RTRL's sensitivity.
 
     Attributes:
         particles: N particles.
-        state_vector: u, as those of the state's leaves that have derivatives.
+        state_vector: u, one array for each leaf of the state that has derivatives.
             # shape=(N, ...)
         theta_vector: v. # shape=(N, D), dtype=float32
     """
@@ -53,16 +53,17 @@ class UOROState:
 
 @dataclass(frozen=True)
 class UORO(MeanUnrolls):
-    """Unbiased gradients from partial unrolls, RTRL's sensitivity at rank one.
+    """UORO: unbiased gradients from partial unrolls, with a sensitivity of rank one.
 
-    Unbiased for the loss itself, at the cost and memory of backpropagation through one
-    unroll; the price is noise.
+    Unbiased for the loss itself where theta does not decide when episodes end. It costs
+    the time and memory of backpropagation through one unroll, and has more noise than
+    RTRL.
 
     Differences from the paper: a partial unroll takes the place of a step of the
     system, and K = 1 is the paper's. The gradient by the running unroll's theta is
     exact, so a larger K has less noise. Derivatives along u are exact, not finite
-    differences. Where an episode ends inside an unroll, the next begins in it, and u
-    and v forget the old one.
+    differences. Where an episode ends inside an unroll, the next begins in it, with
+    u = 0 and v = 0.
     """
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> UOROState:
@@ -127,10 +128,10 @@ def balanced_sum(
     signs: list[jax.Array],
     pulled: jax.Array,
 ) -> tuple[list[jax.Array], jax.Array]:
-    """(u, v) whose product has the mean of the two products given, for each particle.
+    """(u, v) of each particle, with E[u v] = u' v' + E[n d].
 
-    u = r0 u' + r1 n and v = v' / r0 + d / r1: multiplied out, the two products stand
-    there, and the terms u' d and n v', odd in the signs n, vanish in the mean.
+    u = r0 u' + r1 n and v = v' / r0 + d / r1. Their product is u' v' + n d plus the
+    terms u' d and n v', which are odd in the signs n and so have mean 0.
 
     Args:
         state_vector: u'. # shape=(N, ...)

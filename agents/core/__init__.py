@@ -1,1 +1,1 @@
-"""What the estimators share: their protocol, perturbations, chunks and reports."""
+"""Modules that several estimators share: protocol, perturbations, chunks, reports."""

@@ -1,9 +1,9 @@
-"""Accumulators that are drawn again instead of kept.
+"""Accumulators of PES: the sum of the perturbations of each particle's running episode.
 
-PES's accumulator is the sum of the perturbations of the unrolls that an episode has
-lived through, and each of these is decided by its update's key: for N particles it is
-N D floats, or the keys of at most ceil(T / K) updates, and each particle's age. Drawing
-them again costs so many draws an update.
+For N particles they are N D floats. Either these are kept, or they are recomputed in
+each update: every perturbation is decided by the key of its update, so the keys of the
+at most ceil(T / K) updates of an episode, and each particle's age, are enough. This
+costs as many draws as the oldest episode has unrolls.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from pes_rl.agents.core.perturbations import antithetic_perturbations
+from pes_rl.envs.rollout.episodes import Segment
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class UpdateHistory:
-    """What the last U updates drew by, newest first.
+    """Keys and standard deviations of the last U updates, newest first.
 
     Attributes:
         key: Key data. # shape=(U, 2), dtype=uint32
@@ -31,13 +32,12 @@ class UpdateHistory:
     sigma: jax.Array
 
     @classmethod
-    def empty(cls, horizon: int, truncation_length: int) -> "UpdateHistory":
-        """Of no updates yet, with room for all that an episode can live through."""
-        size = -(-horizon // truncation_length)
+    def empty(cls, size: int) -> "UpdateHistory":
+        """History with room for `size` updates, before the first."""
         return cls(jnp.zeros((size, 2), jnp.uint32), jnp.ones(size))
 
-    def after(self, key: jax.Array, sigma: Any) -> "UpdateHistory":
-        """With the update that drew by this key and sigma."""
+    def push(self, key: jax.Array, sigma: Any) -> "UpdateHistory":
+        """History after one more update, without its oldest entry."""
         newest = jax.random.key_data(key), jnp.float32(sigma)
         return UpdateHistory(*map(_push, newest, (self.key, self.sigma)))
 
@@ -46,24 +46,80 @@ def _push(newest: jax.Array, others: jax.Array) -> jax.Array:
     return jnp.concatenate([newest[None], others[:-1]])
 
 
+@dataclass(frozen=True)
+class Accumulators:
+    """How accumulators are stored between updates: as they are, or as ages.
+
+    Without a history the stored rows are the accumulators [N, D]. With one they are the
+    numbers of unrolls that each running episode has had [N, 1], from which `load`
+    recomputes the accumulators.
+
+    Attributes:
+        history: The updates before, or None.
+        num_pairs: P.
+        num_parameters: D.
+        sigma: Standard deviation of this update, which loaded accumulators refer to.
+    """
+
+    history: UpdateHistory | None
+    num_pairs: int
+    num_parameters: int
+    sigma: Any
+
+    def zeros(self) -> jax.Array:
+        """Stored rows before the first update."""
+        size = self.num_parameters if self.history is None else 1
+        return jnp.zeros((2 * self.num_pairs, size))
+
+    def rescale(self, stored: jax.Array, sigma: jax.Array) -> jax.Array:
+        """Stored rows that referred to `sigma`, for the sigma of this update.
+
+        The score function of a perturbation e drawn with sigma is e / sigma^2, so e
+        counts for another sigma' once it is scaled by (sigma' / sigma)^2.
+        """
+        if self.history is None:
+            return stored * (self.sigma / sigma) ** 2
+        return stored
+
+    def load(self, stored: jax.Array, first: int | jax.Array) -> jax.Array:
+        """Accumulators of the consecutive pairs from `first` on. # shape=(2n, D)."""
+        if self.history is None:
+            return stored
+        size = self.num_parameters
+        return recompute_accumulators(
+            self.history, stored, self.num_pairs, size, self.sigma, first
+        )
+
+    def store(
+        self, stored: jax.Array, segment: Segment, accumulator: jax.Array
+    ) -> jax.Array:
+        """Rows to store after the unroll that gave this segment and accumulator."""
+        if self.history is None:
+            return accumulator
+        return accumulate(segment, stored, jnp.ones_like(stored))
+
+    def push(self, key: jax.Array) -> UpdateHistory | None:
+        """The history after this update, which drew by `key`."""
+        return None if self.history is None else self.history.push(key, self.sigma)
+
+
 @partial(jax.jit, static_argnames=("num_pairs", "num_parameters"))
 def recompute_accumulators(
-    past: UpdateHistory,
+    history: UpdateHistory,
     age: jax.Array,
     num_pairs: int,
     num_parameters: int,
     sigma: Any,
     first: int | jax.Array,
 ) -> jax.Array:
-    """The accumulators of the particles of consecutive pairs.
+    """The accumulators of the particles of n consecutive pairs, from the updates' keys.
 
     Args:
-        past: The updates before.
-        age: Unrolls that each particle's episode has lived through. # shape=(2n, 1)
+        history: The updates before.
+        age: Unrolls that each particle's running episode has had. # shape=(2n, 1)
         num_pairs: P.
         num_parameters: D.
-        sigma: Standard deviation that the accumulators are to refer to, as those of
-            `PESState` do.
+        sigma: Standard deviation that the accumulators are to refer to.
         first: The first of these pairs.
 
     Returns:
@@ -74,14 +130,37 @@ def recompute_accumulators(
     def add(step: jax.Array, total: jax.Array) -> jax.Array:
         u = oldest - 1 - step
         perturbation = antithetic_perturbations(
-            jax.random.wrap_key_data(past.key[u]),
+            jax.random.wrap_key_data(history.key[u]),
             num_pairs,
             num_parameters,
-            past.sigma[u],
+            history.sigma[u],
             first=first,
             count=age.shape[0] // 2,
         )
-        scale = (sigma / past.sigma[u]) ** 2
+        scale = (sigma / history.sigma[u]) ** 2
         return total + jnp.where(age > u.astype(age.dtype), scale * perturbation, 0.0)
 
     return lax.fori_loop(0, oldest, add, jnp.zeros((age.shape[0], num_parameters)))
+
+
+def accumulate(
+    segment: Segment, accumulator: jax.Array, perturbation: jax.Array
+) -> jax.Array:
+    """Each particle's accumulator after an unroll of K steps.
+
+    With xi the accumulator before and e the perturbation of the unroll, it is xi + e if
+    the episode runs on, e if a new episode began in the unroll, and 0 if the next
+    episode has not begun: the old one ended with the last step, or the particle waits.
+
+    Args:
+        segment: The unroll.
+        accumulator: xi. # shape=(N, D)
+        perturbation: e. # shape=(N, D)
+
+    Returns:
+        # shape=(N, D)
+    """
+    ended = segment.ended.any(0)[:, None]
+    after = jnp.where(ended, perturbation, accumulator + perturbation)
+    not_begun = jnp.logical_or(segment.ended[-1], ~segment.simulated[-1])
+    return jnp.where(not_begun[:, None], 0.0, after)

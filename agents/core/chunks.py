@@ -1,33 +1,57 @@
-"""Estimates of large policies: the population some pairs at a time.
+"""Gradient estimates of large policies, from one chunk of the population at a time.
 
-The perturbations of N particles are N D floats. Where these are too many to be held at
-once, the population is cut into chunks of whole pairs, one after another drawn,
-unrolled and reduced to D floats: pairs have nothing to do with one another but that
-their parts of the gradient are added up. Draws and simulations are those of the whole
-population; only the order in which floats are added differs.
+The perturbations of N particles are N D floats. Where these do not fit into memory, the
+population is cut into chunks of whole pairs. One chunk after another is drawn, unrolled
+and reduced to D floats: pairs share nothing but the sum of their parts of the gradient.
+Draws and simulations are those of the whole population; only the order in which floats
+are added differs.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pes_rl.agents.core.estimator import Report
+from pes_rl.agents.core.report import Report
 from pes_rl.envs.rollout.base import Rollout
 
 CHUNK_FLOATS = 2**28
-"""Perturbations held at once, unless the user says how many pairs: 1 GiB of floats.
+"""Most perturbation floats of a chunk, where the user sets no size: 1 GiB.
 
 An update holds three to six arrays of this size (results/scaling).
 """
 
 EstimatePairs = Callable[[Any, Any], tuple[jax.Array, Any, Report]]
-"""(first pair, state of a chunk) -> (parts of the chunk's own mean [2n, D], its state
-after, report)."""
+"""(first pair, rows of a chunk) -> (contributions, rows after, report).
+
+The contributions [2n, D] are the parts of the gradient estimate that a population of
+these n pairs alone would give.
+"""
+
+
+class ChunkedEstimator(Protocol):
+    """An estimator whose population can be cut into chunks."""
+
+    @property
+    def num_pairs(self) -> int: ...
+
+    @property
+    def pairs_per_chunk(self) -> int | None: ...
+
+
+def chunk_size(estimator: ChunkedEstimator, rollout: Rollout, theta: jax.Array) -> int:
+    """Pairs of a chunk of this estimator; errors as `pairs_at_once`."""
+    return pairs_at_once(
+        rollout,
+        estimator.pairs_per_chunk,
+        estimator.num_pairs,
+        theta.size,
+        getattr(estimator, "orthogonal", False),
+    )
 
 
 def pairs_at_once(
@@ -37,18 +61,18 @@ def pairs_at_once(
     num_parameters: int,
     orthogonal: bool = False,
 ) -> int:
-    """Pairs n of a chunk, a divisor of P.
+    """Number n of pairs in a chunk, a divisor of P.
 
     Args:
-        rollout: Where particles live; it must be able to copy them.
-        pairs_per_chunk: n, if the user has chosen; None takes the largest that fits in
+        rollout: Its simulation states must be copyable where n < P.
+        pairs_per_chunk: n, if the user set it; None takes the largest that fits in
             `CHUNK_FLOATS`, and P where the rollout cannot copy.
         num_pairs: P.
         num_parameters: D.
-        orthogonal: Whether pairs are orthogonal to others, which takes all at once.
+        orthogonal: Whether perturbations are orthogonal, which needs n = P.
 
     Raises:
-        ValueError: If the population cannot be cut so.
+        ValueError: If n does not divide P, or the population cannot be cut.
     """
     divisors = [n for n in range(1, num_pairs + 1) if num_pairs % n == 0]
     if pairs_per_chunk is not None:
@@ -76,41 +100,46 @@ def pairs_at_once(
 
 
 def in_chunks(
-    estimate: EstimatePairs, state: Any, rollout: Rollout, num_pairs: int, size: int
+    estimator: ChunkedEstimator,
+    rollout: Rollout,
+    theta: jax.Array,
+    estimate: EstimatePairs,
+    rows: Any,
 ) -> tuple[jax.Array, Any, Report]:
-    """The estimate of all pairs from those of chunks of them: their mean.
+    """The estimate of all pairs, as the mean of those of the chunks.
 
     Args:
-        estimate: That of the pairs from the given one on.
-        state: Tree of what belongs to particles, leading axis N.
-        rollout: Where the estimates are made.
-        num_pairs: P.
-        size: Pairs n of a chunk, a divisor of P.
+        estimator: Decides the number of pairs and their chunks.
+        rollout: The rollout that `estimate` uses.
+        theta: Mean parameters. # shape=(D,)
+        estimate: Makes the estimate of one chunk.
+        rows: Tree of what belongs to particles, leading axis N.
 
     Returns:
-        (gradient [D], state, report of all).
+        (gradient [D], rows after, report of all).
     """
+    num_pairs, size = estimator.num_pairs, chunk_size(estimator, rollout, theta)
     count = num_pairs // size
     if count == 1:
-        contributions, state, report = estimate(0, state)
-        return contributions.sum(0), state, report
+        contributions, after, report = estimate(0, rows)
+        return contributions.sum(0), after, report
 
     def one(first: Any, part: Any) -> tuple[jax.Array, tuple[Any, Report]]:
         contributions, after, report = estimate(first, part)
         return _sums(contributions, first, num_pairs), (after, report)
 
     if rollout.on_device:
-        sums, after, reports = _scan(one, state, count, size)
+        sums, after, reports = _scan(one, rows, count, size)
     else:
-        sums, after, reports = _loop(one, state, count, size)
+        sums, after, reports = _loop(one, rows, count, size)
     sums = sums / count
     return sums.sum(0), after, _merge(reports, sums)
 
 
-def _scan(one: Any, state: Any, count: int, size: int) -> tuple[Any, Any, Any]:
-    """Chunks one after another in a program of JAX."""
+def _scan(one: Any, rows: Any, count: int, size: int) -> tuple[Any, Any, Any]:
+    """(sums, rows after, stacked reports) of the chunks, by `lax.scan`."""
     firsts = size * jnp.arange(count)
-    parts = jax.tree.map(lambda x: x.reshape(count, 2 * size, *x.shape[1:]), state)
+    parts = jax.tree.map(lambda x: x.reshape(count, 2 * size, *x.shape[1:]), rows)
     shape = jax.eval_shape(one, *jax.tree.map(lambda x: x[0], (firsts, parts)))[0]
 
     def add(total: jax.Array, chunk: Any) -> tuple[jax.Array, Any]:
@@ -123,17 +152,17 @@ def _scan(one: Any, state: Any, count: int, size: int) -> tuple[Any, Any, Any]:
     return total, whole, reports
 
 
-def _loop(one: Any, state: Any, count: int, size: int) -> tuple[Any, Any, Any]:
-    """Chunks one after another, of simulations in NumPy."""
+def _loop(one: Any, rows: Any, count: int, size: int) -> tuple[Any, Any, Any]:
+    """(sums, rows after, stacked reports) of the chunks, by a Python loop."""
     total, done = None, []
     for first in range(0, size * count, size):
-        rows = slice(2 * first, 2 * (first + size))
-        part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], state)
+        own = slice(2 * first, 2 * (first + size))
+        part = jax.tree.map(lambda leaf, own=own: leaf[own], rows)
         sums, rest = one(first, part)
         total = sums if total is None else total + sums
         done.append(rest)
-    states, reports = zip(*done, strict=True)
-    whole = jax.tree.map(lambda *leaves: _module(leaves).concatenate(leaves), *states)
+    parts, reports = zip(*done, strict=True)
+    whole = jax.tree.map(lambda *leaves: _module(leaves).concatenate(leaves), *parts)
     return total, whole, jax.tree.map(lambda *leaves: jnp.stack(leaves), *reports)
 
 
@@ -143,9 +172,9 @@ def _module(leaves: Any) -> Any:
 
 @jax.jit
 def _sums(contributions: jax.Array, first: Any, num_pairs: Any) -> jax.Array:
-    """Sums over pairs of even and of odd places, and over the last, if P is odd.
+    """Sums over pairs at even places, at odd places, and over the last if P is odd.
 
-    As `estimator.signal_to_noise` takes them. # shape=(3, D)
+    These are the halves that `signal_to_noise` compares. # shape=(3, D)
     """
     count = contributions.shape[0] // 2
     pairs = contributions.reshape(count, 2, -1).sum(1)
@@ -157,7 +186,7 @@ def _sums(contributions: jax.Array, first: Any, num_pairs: Any) -> jax.Array:
 
 @jax.jit
 def _merge(reports: Report, sums: jax.Array) -> Report:
-    """The report of all from those of the chunks, stacked."""
+    """The report of all pairs from the stacked reports of the chunks."""
     first, second = sums[0], sums[1]
     observations = reports.observations
     if observations is not None:

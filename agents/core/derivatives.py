@@ -1,9 +1,9 @@
-"""What the estimators share that differentiate through the simulation.
+"""Functions and options of the estimators that differentiate through the simulation.
 
 They run the mean theta itself: nothing is perturbed, so they have no sigma and no
-pairs, and their N particles differ in their episodes' randomness alone. Unbiased means
-for the loss itself, not the smoothed one, and holds where theta does not decide when
-episodes end: a derivative does not see that another theta would have lived longer.
+pairs, and their N particles differ only in the randomness of their episodes. They are
+unbiased for the loss itself, not the smoothed one, and only where theta does not decide
+when episodes end: a derivative leaves out that another theta would have ended later.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class MeanUnrolls:
     Where an episode ends inside an unroll, the next begins in it.
 
     Attributes:
-        num_particles: Particles N, all under the mean theta.
+        num_particles: Particles N, all with the mean theta.
         truncation_length: Steps K of a partial unroll, at most the horizon T.
         stagger: Spread the particles over the episode, so that every update sees all
             phases of it; needs a finite horizon.
@@ -79,7 +79,7 @@ def check_reverse_mode(
 ) -> None:
     """Raise `ValueError` unless JAX has a reverse mode of a step.
 
-    It has none of a `lax.while_loop`, which solvers of contacts are made of.
+    It has none of a `lax.while_loop`, which contact solvers use.
     """
     try:
         jax.eval_shape(lambda: unroll_gradient(rollout, particles, theta, length=1))
@@ -131,9 +131,9 @@ def drop_diverged(gradients: jax.Array, segment: Segment) -> jax.Array:
 
 
 def split_floats(state: Any) -> tuple[list[jax.Array], Callable[[Any], Any]]:
-    """The leaves of a state that have derivatives, and what puts others in their place.
+    """The leaves of a state that have derivatives, and a function that replaces them.
 
-    Counters and keys have none; they stay in the state.
+    Counters and keys have no derivatives; the function keeps those of the state.
     """
     leaves, structure = jax.tree.flatten(state)
     is_float = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]

@@ -1,9 +1,9 @@
-"""JAX's random numbers, from any place on, at the speed of the CPU's vector units.
+"""Any part of JAX's arrays of random numbers, drawn at the speed of vector units.
 
-JAX draws place n of an array by a Threefry of n, so that any part of it can be drawn
-without the rest. Its own functions draw from place 0, and on a CPU take three to four
-times as long: there XLA's Threefry is a loop that passes over memory ten times, and
-the normals are computed anew for each use that is made of them.
+JAX draws element n of an array by a Threefry of n, so any part can be drawn without
+the rest. JAX's own functions draw from element 0, and take three to four times as long
+on a CPU: there XLA's Threefry is a loop that passes over memory ten times, and XLA
+computes the normals again for each use of them.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def normal_rows(
         # shape=(count, size), dtype=float32
 
     Raises:
-        ValueError: If 2^32 numbers or more are asked for at once.
+        ValueError: If count * size is 2^32 or more.
     """
     least = np.nextafter(np.float32(-1), np.float32(0))
     unit = _unit_rows(key, size, first, count)
@@ -39,19 +39,19 @@ def uniform_rows(
 ) -> jax.Array:
     """Rows of `jax.random.uniform(key, (any, size), minval=low, maxval=high)`.
 
-    Arguments otherwise, shape and errors as of `normal_rows`.
+    Other arguments, shape and errors are as in `normal_rows`.
     """
     unit = _unit_rows(key, size, first, count)
     return jnp.maximum(low, unit * (high - low) + low)
 
 
 def stored(compute: Callable[[], jax.Array]) -> jax.Array:
-    """`compute()`, and in a compiled program an array of its own.
+    """`compute()`, kept by XLA as an array of its own in a compiled program.
 
-    XLA may compile what becomes of a value into its computation. That changes its last
-    bits, and on a CPU, where `lax.optimization_barrier` does not hinder it, computes it
-    once for each use, and without vector units where that makes the loop a long one.
-    There only a branch whose condition XLA does not know keeps the two apart.
+    Otherwise XLA may fuse the computation of a value with its uses. That changes the
+    value's last bits. On a CPU it also computes the value once for each use, and
+    without vector units where the fused loop is long. `lax.optimization_barrier` does
+    not prevent this on a CPU; a branch on a condition that XLA does not know does.
     """
     like = jax.eval_shape(compute)
 
@@ -68,7 +68,7 @@ def stored(compute: Callable[[], jax.Array]) -> jax.Array:
 def _unit_rows(
     key: jax.Array, size: int, first: int | jax.Array, count: int
 ) -> jax.Array:
-    """Uniform on [0, 1), on a grid of 2^-23."""
+    """Uniform numbers on [0, 1), multiples of 2^-23."""
     if count * size >= 2**32:
         raise ValueError(
             f"{count} rows of {size} random numbers at once are too many; "
@@ -78,16 +78,16 @@ def _unit_rows(
     place = low + jnp.arange(count * size, dtype=jnp.uint32)
     high = high + (place < low).astype(jnp.uint32)
     bits = stored(lambda: _threefry_bits(jax.random.key_data(key), high, place))
-    one = np.float32(1).view(np.uint32)  # a float of [1, 2) but for its fraction
+    one = np.float32(1).view(np.uint32)  # with 23 random bits, a float of [1, 2)
     unit = lax.bitcast_convert_type(bits >> np.uint32(9) | one, jnp.float32) - 1
     return unit.reshape(count, size)
 
 
 def _threefry_bits(words: jax.Array, high: jax.Array, low: jax.Array) -> jax.Array:
-    """The 32 random bits that JAX makes of a key's two words at a place of 64 bits.
+    """The 32 random bits of JAX for a key's two words and a 64-bit element number.
 
-    The exclusive or of both words of Threefry-2x32 with 20 rounds (Salmon et al. 2011,
-    Parallel random numbers: as easy as 1, 2, 3, section 3.3).
+    The exclusive or of the two words of Threefry-2x32 with 20 rounds (Salmon et al.
+    2011, Parallel random numbers: as easy as 1, 2, 3, section 3.3).
     """
     schedule = words[0], words[1], words[0] ^ words[1] ^ np.uint32(0x1BD11BDA)
     x, y = high + schedule[0], low + schedule[1]
@@ -102,7 +102,7 @@ def _threefry_bits(words: jax.Array, high: jax.Array, low: jax.Array) -> jax.Arr
 
 
 def _product(factor: jax.Array, other: int) -> tuple[jax.Array, jax.Array]:
-    """Upper and lower 32 bits of products of two numbers of 32 bits."""
+    """Upper and lower 32 bits of the products of 32-bit numbers."""
     half, low = np.uint32(16), np.uint32(0xFFFF)
     a, b = factor >> half, factor & low
     c, d = np.uint32(other >> 16), np.uint32(other & 0xFFFF)

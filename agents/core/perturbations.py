@@ -1,7 +1,6 @@
-"""The perturbations of a population, each pair's decided by a key and its own index.
+"""Perturbations of a population; each pair's is decided by a key and the pair's index.
 
-So whoever simulates some of the pairs draws theirs and no others, whatever is drawn
-beside them.
+So a process that simulates some of the pairs draws only theirs.
 """
 
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pes_rl.agents.core.noise import normal_rows, stored
 from pes_rl.envs.rollout.base import Rollout, Thetas
 
 BLOCK_FLOATS = 2**18
-"""Noise is drawn in blocks of so many floats, or of one row that has more."""
+"""Floats in a block of noise; a longer row is a block of its own."""
 
 DrawRows = Callable[[Any, int], jax.Array]
 """(first row, number of rows n) -> the rows [n, D]."""
@@ -41,13 +40,13 @@ def antithetic_perturbations(
     """Perturbations +sigma epsilon and -sigma epsilon, the members of a pair adjacent.
 
     Args:
-        key: With a pair's index it decides the pair's.
+        key: With a pair's index it decides the pair's perturbation.
         num_pairs: P.
         num_parameters: D.
         sigma: Standard deviation.
         orthogonal: Make the pairs' perturbations orthogonal; see `orthogonal_rows`.
-        first: First of the pairs that are drawn.
-        count: How many are drawn; None for all P.
+        first: First of the pairs to draw.
+        count: Number of pairs to draw; None for all P.
         blocks: See `draw_in_blocks`.
 
     Returns:
@@ -75,10 +74,42 @@ def antithetic_perturbations(
 def draw_antithetic(
     *arguments: Any, rows: slice, first: int | jax.Array = 0, **options: Any
 ) -> jax.Array:
-    """Rows, of whole pairs, of `antithetic_perturbations` from pair `first` on."""
+    """The given rows of `antithetic_perturbations`, counted from pair `first` on.
+
+    The slice holds whole pairs.
+    """
     begin, end = rows.start // 2, rows.stop // 2
     return antithetic_perturbations(
         *arguments, first=first + begin, count=end - begin, **options
+    )
+
+
+def perturb_antithetic(
+    rollout: Rollout,
+    theta: jax.Array,
+    key: jax.Array,
+    num_pairs: int,
+    sigma: Any,
+    *,
+    orthogonal: bool = False,
+    first: int | jax.Array = 0,
+    count: int | None = None,
+) -> tuple[jax.Array, Thetas]:
+    """New antithetic perturbations of `count` pairs, and theta under each.
+
+    Arguments as `antithetic_perturbations`; returns as `perturb`.
+    """
+    return perturb(
+        rollout,
+        theta,
+        num_pairs if count is None else count,
+        draw_antithetic,
+        key,
+        num_pairs,
+        theta.size,
+        sigma,
+        orthogonal=orthogonal,
+        first=first,
     )
 
 
@@ -91,15 +122,23 @@ def perturb(
     *arguments: Any,
     **options: Any,
 ) -> tuple[jax.Array, Thetas]:
-    """The perturbations of so many pairs, and theta under each.
+    """Perturbations of n pairs by a drawing function, and theta under each.
 
-    They are `draw(*arguments, rows=slice(0, N), **options)`. On a host rollout any
-    other slice of whole pairs is drawn the same to the bit, so that a distant engine
-    draws those that it simulates. `draw` is no jitted function itself, which is sent by
-    value, and so would be compiled anew at each arrival.
+    The perturbations are `draw(*arguments, rows=slice(0, 2 * n), **options)`. On a host
+    rollout any other slice of whole pairs is drawn identical to the bit, so that a
+    remote worker can draw those that it simulates.
+
+    Args:
+        rollout: The rollout that the parameters are for.
+        theta: Mean parameters. # shape=(D,)
+        num_pairs: n.
+        draw: Must be no jitted function itself: one is sent to workers by value, and
+            would be compiled again with each message.
+        arguments: Of `draw`.
+        options: Of `draw`.
 
     Returns:
-        (perturbations [N, D], the particles' parameters).
+        (perturbations [2n, D], the particles' parameters).
     """
     options["blocks"] = not rollout.on_device
     perturbation = draw(*arguments, rows=slice(0, 2 * num_pairs), **options)
@@ -121,18 +160,19 @@ def draw_in_blocks(
     count: int,
     blocks: bool,
 ) -> jax.Array:
-    """Rows that, with `blocks`, are the same to the bit whatever others are drawn.
+    """Rows of noise that, with `blocks`, do not depend on which other rows are drawn.
 
-    XLA compiles the same arithmetic differently for other shapes, and the last bit of a
-    logarithm with it. So everybody draws the whole blocks that their rows lie in, and
-    all blocks have one shape. Devices, which would all draw all blocks, do without.
+    XLA compiles the same arithmetic differently for different shapes, which can change
+    the last bit of a logarithm. So each process draws the whole blocks that contain its
+    rows, and all blocks have one shape. Devices, each of which would draw all blocks,
+    draw without blocks.
 
     Args:
         draw: Draws rows.
-        num_rows: Rows of all there are.
+        num_rows: Number of all rows.
         size: D.
-        first: First of the rows that are wanted.
-        count: How many are wanted.
+        first: First of the rows to return.
+        count: Number of rows to return.
         blocks: Whether to draw in blocks.
 
     Returns:
@@ -158,7 +198,7 @@ def draw_in_blocks(
 def _blocks(
     block: int, num_rows: int, first: int | jax.Array, count: int
 ) -> tuple[int, jax.Array]:
-    """(how many blocks hold any `count` rows, the first of those that hold these)."""
+    """(number of blocks that suffice for any `count` rows, first block to draw)."""
     num_blocks = -(-num_rows // block)
     needed = min(num_blocks, (count + block - 2) // block + 1)
     return needed, jnp.minimum(jnp.asarray(first) // block, num_blocks - needed)
@@ -171,9 +211,10 @@ def draw_orthogonal(
     first: int | jax.Array,
     count: int,
 ) -> jax.Array:
-    """Rows of `orthogonal_rows` of all rows, by the blocks that they lie in.
+    """The given rows of `orthogonal_rows` of all rows.
 
-    These are of min(rows, D) rows: up to D rows, one needs all of them.
+    Only the blocks that contain them are decomposed. A block has min(num_rows, D) rows,
+    so of up to D rows, all are drawn.
 
     Returns:
         # shape=(count, size)
@@ -188,15 +229,15 @@ def draw_orthogonal(
 
 
 def orthogonal_rows(noise: jax.Array) -> jax.Array:
-    """Rows of independent normal noise, made orthogonal in blocks of D, lengths kept.
+    """Independent normal rows, made orthogonal in blocks of D; lengths are kept.
 
-    Each row loses its components along the rows of its block before it, and is scaled
-    back to its length. The directions come from the rows' directions alone, which are
-    independent of their lengths, and turning all rows turns them alike: so each row by
-    itself is N(0, I) again, and whatever is an expectation over a single perturbation,
-    as that of a gradient estimate is, keeps its value. What shrinks is the variance:
-    for a linear loss and P <= D pairs from (D + 1) / P to (D + 2) / P - 1 times the
-    squared gradient, so much where P is near D and little where it is far below.
+    Gram-Schmidt: each row loses its components along the rows of its block before it,
+    and is scaled back to its length. Each row by itself is N(0, I) again, because the
+    directions are independent of the lengths and their distribution is invariant under
+    rotations. So an expectation over a single perturbation, such as that of a gradient
+    estimate, keeps its value. The variance falls: for a linear loss and P <= D pairs
+    from (D + 1) / P to (D + 2) / P - 1 times the squared gradient, which is much where
+    P is near D and little where P is far below D.
 
     (Choromanski et al. 2018, Structured Evolution, arXiv 1804.02395, "Gaussian
     orthogonal" directions.)
@@ -205,15 +246,15 @@ def orthogonal_rows(noise: jax.Array) -> jax.Array:
         noise: Independent unit normal. # shape=(P, D)
 
     Returns:
-        The noise, of which rows 0 to D - 1, D to 2 D - 1 and so on are orthogonal
-        among themselves. # shape=(P, D)
+        The noise; rows 0 to D - 1 are orthogonal to one another, and so are rows D to
+        2 D - 1, and so on. # shape=(P, D)
     """
     num_rows, size = noise.shape
     block = min(num_rows, size)
     whole = jnp.pad(noise, ((0, -num_rows % block), (0, 0)))
     columns = jnp.swapaxes(whole.reshape(-1, block, size), 1, 2)
     basis, triangle = jnp.linalg.qr(columns)
-    # A decomposition is unique but for these signs; positive ones are Gram-Schmidt's.
+    # A decomposition is unique up to these signs; Gram-Schmidt's are positive.
     sign = jnp.sign(jnp.diagonal(triangle, axis1=1, axis2=2))
     scaled = basis * (sign * jnp.linalg.norm(columns, axis=1))[:, None]
     return jnp.swapaxes(scaled, 1, 2).reshape(-1, size)[:num_rows]

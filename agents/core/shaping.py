@@ -1,4 +1,4 @@
-"""Changes to an estimate that trade its unbiasedness for robustness; all opt-in."""
+"""Optional changes of a gradient estimate that make it biased but more robust."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 def normalize_by_return_std(
     gradient: jax.Array, particle_loss: jax.Array, sigma: Any
 ) -> jax.Array:
-    """Gradient in units of the particles' spread of returns, as ARS V1 steps by it.
+    """Gradient divided by the standard deviation of the returns, the step of ARS V1.
 
         2 sigma / std(L) * gradient  =  1 / (P std(L)) sum_i (xi_i / sigma) L_i
 
@@ -18,10 +18,10 @@ def normalize_by_return_std(
     Mania, Guy, Recht 2018 (Algorithm 1, V1) and of the PES paper's Swimmer code: P is
     the number of pairs, and std the population's.
 
-    What it does to the bias: std(L) is a positive random number that depends on the
-    same losses, so the result is not an unbiased estimate of any gradient. In a single
-    update its direction is that of the estimate; over many updates those in which
-    returns differ little weigh more. A population with equal returns gives zero.
+    Effect on the bias: std(L) is a positive random number that depends on the same
+    losses, so the result is not an unbiased estimate of any gradient. In one update the
+    direction is that of the estimate; over many updates, those in which returns differ
+    little have more weight. A population with equal returns gives zero.
 
     Args:
         gradient: An estimate. # shape=(D,)

@@ -1,4 +1,4 @@
-"""The steps of the derivation in `agents/README.md`, each as an identity.
+"""The steps of the derivation in `docs/estimators.md`, each as an identity.
 
 Three unrolls of two steps on the recurrent system: L_u is the loss of unroll u, theta_v
 the copy of theta that unroll v runs under.
@@ -111,7 +111,7 @@ def test_the_expectation_of_pes_is_the_sum_of_the_smoothed_derivatives(name):
 
 @dataclass(frozen=True)
 class Slopes:
-    """Loss slope_t . theta at step t, whatever was before."""
+    """Loss slope_t . theta at step t, whatever the state."""
 
     slope: Any
 
@@ -124,17 +124,17 @@ class Slopes:
 
 
 @pytest.mark.parametrize("kind", [PES, NRES])
-@pytest.mark.parametrize(("num_unrolls", "alike"), [(1, True), (4, True), (4, False)])
+@pytest.mark.parametrize(("num_unrolls", "same"), [(1, True), (4, True), (4, False)])
 def test_the_variance_falls_grows_or_stays_with_the_number_of_unrolls(
-    kind, num_unrolls, alike
+    kind, num_unrolls, same
 ):
-    """Of one pair, over the squared gradient, with U unrolls that forget.
+    """Of one pair, over the squared gradient, with U unrolls of independent losses.
 
     PES: D (U + 1) / (2 U) + 1 / U if their gradients are the same, D (U + 1) / 2 + 1 if
     they are orthogonal and as long. Noise reuse: D + 1. Within 5 standard errors.
     """
     size = 4
-    slope = jnp.eye(size)[jnp.zeros(size, int) if alike else jnp.arange(size)]
+    slope = jnp.eye(size)[jnp.zeros(size, int) if same else jnp.arange(size)]
     rollout, theta = DeviceRollout(Slopes(slope), num_unrolls), jnp.ones(size)
     estimator: Any = kind(1, 1, SIGMA)
 
@@ -152,5 +152,5 @@ def test_the_variance_falls_grows_or_stays_with_the_number_of_unrolls(
     variance = size + 1.0
     if kind is PES:
         variance = size * (num_unrolls + 1) / 2 + 1
-        variance /= num_unrolls if alike else 1
+        variance /= num_unrolls if same else 1
     assert_mean(squares[:, None], np.array([variance]))

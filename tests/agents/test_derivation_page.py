@@ -1,4 +1,4 @@
-"""`agents/README.md`: the tests that it names exist, and its code does what it says."""
+"""`docs/estimators.md`: the tests that it names exist, and its code is correct."""
 
 import re
 from functools import cache
@@ -13,7 +13,7 @@ from pes_rl.agents import PES
 from pes_rl.envs import DeviceRollout
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "agents/README.md").read_text()
+PAGE = (ROOT / "docs/estimators.md").read_text()
 
 
 @cache

@@ -1,6 +1,6 @@
 """The differentiating estimators against closed forms; z-scores as in `sampling.py`.
 
-They see the loss under the mean theta: of their draws, the first states are random.
+They use the loss of the mean theta, so only first states are random in their draws.
 """
 
 from dataclasses import dataclass
@@ -87,8 +87,8 @@ def test_pes_analytic_has_the_mean_of_its_two_parts(
     assert np.allclose(mean, pes, rtol=1e-9) == (name != "cubic")
     estimator = PESAnalytic(NUM_PARTICLES, truncation_length, SIGMA)
     draws = draw_estimates(estimator, SYSTEMS[name], horizon, num_unrolls, num_blocks=2)
-    # With nothing lived under yet, an unroll has no noise but that of first states,
-    # which do not show in the gradient of a linear loss.
+    # With an accumulator of 0, an unroll has no noise but that of first states, which
+    # do not enter the gradient of a linear loss.
     is_first = np.arange(num_unrolls) % -(-horizon // truncation_length) == 0
     first = draws[:, 0]
     if name == "linear":

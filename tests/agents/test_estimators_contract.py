@@ -183,7 +183,7 @@ def test_env_steps_are_what_the_environment_counted(name):
 
 
 def test_pes_that_restarts_at_once_is_not_es_where_episodes_end_early():
-    """It goes on with the next episode, as ES and PES that waits do not."""
+    """It begins the next episode in the unroll; ES, and PES that waits, do not."""
     pes = PES(NUM_PAIRS, HORIZON, SIGMA, restart_at_once=True)
     rollout = make_rollout("host")
     state = pes.init(rollout, THETA, jax.random.key(1))
@@ -194,7 +194,7 @@ def test_pes_that_restarts_at_once_is_not_es_where_episodes_end_early():
 
 
 def test_truncated_es_keeps_the_state_that_the_mean_reached():
-    """As of a single particle that the mean theta runs, on the same episodes."""
+    """The state equals that of a single particle under the mean theta."""
     rollout = make_rollout("host")
     mean = rollout.reset(jax.random.key(1), 1, members=1)
     for _, state, _ in run("truncated-es", "host"):
@@ -206,7 +206,7 @@ def test_truncated_es_keeps_the_state_that_the_mean_reached():
 
 @pytest.mark.parametrize("name", [n for n in ON_HOST if n != "random-search"])
 def test_antithetic_parts_of_equal_losses_cancel(name):
-    """Where both members lose the same, whatever theta, nothing is learned."""
+    """If the loss does not depend on theta, each pair contributes 0."""
 
     class Constant(counting.HostCounting):
         def step(self, actions, ids):

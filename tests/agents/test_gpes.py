@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pes_rl.agents import GPES, NRES, PES, Estimator, episode_noise, pes as pes_module
+from pes_rl.agents import GPES, NRES, PES, Estimator, episode_noise
 
 NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, HORIZON, NUM_UPDATES = 4, 2, 0.7, 6, 8
 THETA = jnp.array([0.25, -0.5])
@@ -58,7 +58,7 @@ def test_a_period_of_a_whole_episode_is_nres(driver, stagger):
 @pytest.mark.parametrize("driver", counting.ROLLOUTS)
 @pytest.mark.parametrize("stagger", [False, True])
 def test_a_period_of_one_unroll_is_pes(driver, stagger, monkeypatch):
-    """Once PES is given the draws of GPES, in place of its own."""
+    """If PES is given the draws of GPES in place of its own."""
     gpes = run_gpes(TRUNCATION_LENGTH, stagger, driver)
     reset_key, key = jax.random.split(START)
     rollout = counting.ROLLOUTS[driver](HORIZON)
@@ -75,7 +75,9 @@ def test_a_period_of_one_unroll_is_pes(driver, stagger, monkeypatch):
         for clock in clocks
     ]
     draws = iter(perturbations)
-    monkeypatch.setattr(pes_module, "draw_antithetic", lambda *_, **__: next(draws))
+    monkeypatch.setattr(
+        perturbations_module, "draw_antithetic", lambda *_, **__: next(draws)
+    )
     estimator = PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger)
     assert_same(gpes, run(estimator, driver, reset_key))
 

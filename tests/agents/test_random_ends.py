@@ -3,7 +3,7 @@
 One problem, written for each engine: an action a, which is theta itself, earns a and
 ends the episode with probability 1 - Phi(a), Phi the normal cdf; after HORIZON steps it
 is cut. The members of a pair meet the same chances with opposite perturbations, so they
-end at different steps, and go on to different numbers of episodes.
+end at different steps, and have different numbers of episodes.
 
 The mean of many estimates is within 5 standard errors of the exact gradient of the
 smoothed loss, which a right estimator misses with probability 6e-6 a case (t
@@ -126,34 +126,34 @@ def loss(steps: int) -> np.ndarray:
 def expected(truncation_length: int, reuse: bool) -> float:
     """Expected sum of the estimates of UPDATES unrolls, all begun at a first step.
 
-    The k-th unroll of an episode brings the gradient `brings[k]`; `begins[u]`, the
-    chance that an episode begins with unroll u, follows from how many are still alive
-    after k unrolls. Under one perturbation an unroll, the chance to live through some
-    is a product; under one an episode, all of them have it in common.
+    The k-th unroll of an episode contributes the gradient `parts[k]`. `begins[u]`, the
+    probability that an episode begins with unroll u, follows from the probabilities
+    `alive` that it lasts beyond k unrolls. With one perturbation an unroll these are
+    products; with one an episode, all unrolls have the same perturbation.
     """
     whole, rest = divmod(HORIZON, truncation_length)
     lengths = [truncation_length] * whole + [rest] * (rest > 0)
-    brings, alive = [], [1.0]
+    parts, alive = [], [1.0]
     for k, steps in enumerate(lengths):
         before = k * truncation_length
         if reuse:
-            brings.append(smoothed(survive(before) * loss(steps))[1])
+            parts.append(smoothed(survive(before) * loss(steps))[1])
             alive.append(smoothed(survive(before + steps))[0])
             continue
-        lived, d_lived = smoothed(survive(truncation_length))
+        survival, d_survival = smoothed(survive(truncation_length))
         own, d_own = smoothed(loss(steps))
-        d_before = k * lived ** (k - 1) * d_lived
-        brings.append(d_before * own + lived**k * d_own)
-        alive.append(lived ** (k + 1))
+        d_before = k * survival ** (k - 1) * d_survival
+        parts.append(d_before * own + survival**k * d_own)
+        alive.append(survival ** (k + 1))
     lasts = -np.diff([*alive[:-1], 0.0])  # The horizon ends the last unroll.
     begins = [1.0]
     for update in range(1, UPDATES):
         ages = range(1, min(update, len(lasts)) + 1)
         begins.append(sum(lasts[k - 1] * begins[update - k] for k in ages))
     return sum(
-        begins[update - k] * brings[k]
+        begins[update - k] * parts[k]
         for update in range(UPDATES)
-        for k in range(min(update + 1, len(brings)))
+        for k in range(min(update + 1, len(parts)))
     )
 
 

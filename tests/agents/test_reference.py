@@ -94,7 +94,7 @@ def assert_same_gradients(gradients, expected) -> None:
     np.testing.assert_allclose(gradients, expected, rtol=1e-5, atol=tolerance)
 
 
-def assert_same_books(reports, particles) -> None:
+def assert_same_counts(reports, particles) -> None:
     """Counts and losses of whole episodes, over all updates."""
 
     def total(name):
@@ -120,7 +120,7 @@ def test_pes_is_its_transcription(world, stagger, at_once):
         particles, THETA, all_perturbations(), SIGMA, TRUNCATION_LENGTH, at_once
     )
     assert_same_gradients(gradients, expected)
-    assert_same_books(reports, particles)
+    assert_same_counts(reports, particles)
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -137,7 +137,7 @@ def test_nres_is_its_transcription(world, stagger):
         particles, THETA, noise, SIGMA, TRUNCATION_LENGTH, len(UPDATE_KEYS)
     )
     assert_same_gradients(gradients, expected)
-    assert_same_books(reports, particles)
+    assert_same_counts(reports, particles)
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -157,7 +157,7 @@ def test_gpes_is_its_transcription(world, stagger):
         particles, THETA, noise, SIGMA, length, period, len(UPDATE_KEYS)
     )
     assert_same_gradients(gradients, expected)
-    assert_same_books(reports, particles)
+    assert_same_counts(reports, particles)
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -166,7 +166,7 @@ def test_full_es_is_its_transcription(world):
     particles = make_particles(NUM_PAIRS, **WORLDS[world][1])
     expected = reference.full_es(particles, THETA, all_perturbations(), SIGMA)
     assert_same_gradients(gradients, expected)
-    assert_same_books(reports, particles)
+    assert_same_counts(reports, particles)
 
 
 @pytest.mark.parametrize("world", WORLDS)

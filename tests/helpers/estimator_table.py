@@ -1,4 +1,4 @@
-"""One table of every estimator, and what each can run on."""
+"""Table of all estimators, and the rollouts that each can run on."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ DIFFERENTIATING: dict[str, Estimator] = {
     "rtrl": RTRL(NUM_PARTICLES, TRUNCATION_LENGTH),
     "uoro": UORO(NUM_PARTICLES, TRUNCATION_LENGTH),
 }
-"""Those that run on device problems with derivatives alone."""
+"""Estimators that run only on device problems with derivatives."""
 
 ON_HOST = list(ESTIMATORS)
 ESTIMATORS.update(DIFFERENTIATING)

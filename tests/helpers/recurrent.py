@@ -49,7 +49,7 @@ class Recurrent:
 
 @dataclass(frozen=True)
 class Ending(Recurrent):
-    """The same, whose episodes end by themselves after 3 to 5 steps."""
+    """`Recurrent` with episodes that terminate after 3 to 5 steps."""
 
     def init(self, key: jax.Array) -> Any:
         last = 2 + (jax.random.key_data(key)[0] // 3 % 3).astype(jnp.int32)
@@ -69,7 +69,7 @@ SYSTEMS = {
 
 
 def influence(age: int) -> np.ndarray:
-    """Of a step's theta on the state that many steps later. # shape=(2, D)"""
+    """Derivative of the state by the theta of `age` steps before. # shape=(2, D)"""
     return np.linalg.matrix_power(A, age) @ B
 
 
@@ -121,11 +121,11 @@ def expected(
 ) -> np.ndarray:
     """Expected estimate of each unroll. # shape=(num_unrolls, D)
 
-    A step's loss depends on the thetas since its episode began. PES sees them all, the
-    truncated estimate those in the same unroll. An unroll goes on after the end of an
-    episode if the next begins `at_once`. A perturbation lasts `noise_period` steps of
-    an episode, or one unroll. An `analytic` gradient by the running unroll's theta is
-    that of the mean theta's episode.
+    A step's loss depends on the thetas since its episode began. PES contains the
+    gradients by all of these, the truncated estimate by those in the same unroll. With
+    `at_once`, the next episode begins in the unroll in which one ends. A perturbation
+    lasts `noise_period` steps of an episode, or one unroll. An `analytic` gradient by
+    the running unroll's theta is that of the mean theta's episode.
     """
     estimates = np.zeros((num_unrolls, THETA.size))
     unroll_of_step: list[int | None] = []

@@ -1,7 +1,7 @@
 """Loops-only NumPy transcriptions of the estimators' algorithm boxes.
 
-They share nothing with the package: a `System` is stepped one simulation and one step
-at a time, and every particle keeps its own books.
+They share no code with the package: a `System` is stepped one simulation and one step
+at a time, and every particle has its own counters.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ class System(Protocol):
         ...
 
     def step(self, state: Any, theta: np.ndarray) -> tuple[Any, float, bool]:
-        """(state, loss, terminated); a loss of NaN says that the system diverged."""
+        """(state, loss, terminated); a loss of NaN means that the system diverged."""
         ...
 
 
 @dataclass
 class Particle:
-    """One simulation and its books."""
+    """One simulation and the counters of its episodes."""
 
     system: System
     pair: int
@@ -76,7 +76,7 @@ def pes(
         perturbations: One set for each update. # shape=(updates, N, D)
         sigma: Standard deviation of the perturbations.
         truncation_length: K.
-        restart_at_once: Whether the unroll goes on with the next episode after an end.
+        restart_at_once: Whether the next episode begins in the unroll of an end.
 
     Returns:
         The gradient of each update.
@@ -92,9 +92,9 @@ def pes(
                 gradient += accumulator[i] * loss
                 if ended and not restart_at_once:
                     break
-                if ended:  # The new episode lives under this perturbation alone.
+                if ended:  # The new episode has this perturbation alone.
                     accumulator[i] = perturbation[i]
-            if particle.elapsed == 0:  # It has lived under nothing yet.
+            if particle.elapsed == 0:  # The next episode has not begun.
                 accumulator[i] = 0.0
         gradients.append(gradient / (len(particles) * sigma**2))
     return gradients
@@ -108,7 +108,7 @@ def nres(
     truncation_length: int,
     num_updates: int,
 ) -> list[np.ndarray]:
-    """NRES, where episodes may end at any step; arguments as in `pes`, and:
+    """NRES, where episodes may end at any step; same arguments as `pes`, and:
 
     Args:
         noise: Unit normal noise [N, D] of the particles' episodes of a given index.
@@ -136,7 +136,7 @@ def gpes(
     noise_period: int,
     num_updates: int,
 ) -> list[np.ndarray]:
-    """GPES, where episodes may end at any step; arguments as in `pes`, and:
+    """GPES, where episodes may end at any step; same arguments as `pes`, and:
 
     Args:
         noise: Unit normal noise [N, D] of the particles' episodes of a given index, in
@@ -169,7 +169,7 @@ def full_es(
     perturbations: np.ndarray,
     sigma: float,
 ) -> list[np.ndarray]:
-    """ES on one whole episode a particle and update; arguments as in `pes`."""
+    """ES on one whole episode a particle and update; same arguments as `pes`."""
     gradients = []
     for perturbation in perturbations:
         gradient = np.zeros(theta.size)
@@ -189,12 +189,12 @@ def truncated_es(
     sigma: float,
     truncation_length: int,
 ) -> list[np.ndarray]:
-    """Truncated ES, Algorithm 1: all start from the state that the mean reached."""
+    """Truncated ES, Algorithm 1: all start from the state of the mean particle."""
     gradients = []
     for perturbation in perturbations:
         gradient = np.zeros(theta.size)
         for e in perturbation:
-            # Everything that a particle is made of is replaced, not changed in place.
+            # A shallow copy: fields are replaced, not changed in place.
             particle = Particle(mean.system, mean.pair, mean.horizon, mean.limit)
             particle.__dict__.update(mean.__dict__, finished=[])
             for _ in range(truncation_length):
@@ -216,7 +216,7 @@ def ars(
     sigma: float,
     num_top_pairs: int,
 ) -> list[np.ndarray]:
-    """ARS, Algorithm 1, without its normaliser; arguments as in `full_es`."""
+    """ARS, Algorithm 1, without its normaliser; same arguments as `full_es`."""
     directions = []
     for perturbation in perturbations:
         pairs = []

@@ -1,7 +1,7 @@
 """Loops-only NumPy transcriptions of the estimators that differentiate.
 
-As in `reference.py`, one simulation and one step at a time; the systems say their own
-derivatives, and the chain rule stands here in so many words.
+As in `reference.py`, one simulation and one step at a time. The systems give the
+derivatives of a step, and the chain rule is written out here.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Slopes:
 
 
 class SmoothSystem(System, Protocol):
-    """A system that knows its derivatives."""
+    """A system that gives the derivatives of its steps."""
 
     state_size: int
 
@@ -51,10 +51,10 @@ class Traced:
         self.sensitivity = by.state_by_state @ self.sensitivity + by.state_by_theta
         _, ended = self.particle.step(theta)
         if ended:  # A first state does not depend on theta.
-            self.forget()
+            self.reset_sensitivity()
         return gradient, ended
 
-    def forget(self) -> None:
+    def reset_sensitivity(self) -> None:
         self.sensitivity = np.zeros_like(self.sensitivity)
 
 
@@ -65,14 +65,14 @@ def rtrl(
     num_updates: int,
     truncated: bool = False,
 ) -> list[np.ndarray]:
-    """RTRL; `truncated`, TBPTT, which forgets where an unroll begins."""
+    """RTRL, or if `truncated` TBPTT, which resets the sensitivity in each unroll."""
     traced = [Traced(particle, theta.size) for particle in particles]
     gradients = []
     for _ in range(num_updates):
         gradient = np.zeros(theta.size)
         for one in traced:
             if truncated:
-                one.forget()
+                one.reset_sensitivity()
             for _ in range(truncation_length):
                 gradient += one.step(theta)[0]
         gradients.append(gradient / len(traced))
@@ -120,7 +120,7 @@ def uoro(
         gradient = np.zeros(theta.size)
         for i, one in enumerate(traced):
             old_v = v[i].copy()
-            one.forget()
+            one.reset_sensitivity()
             for _ in range(truncation_length):
                 by = one.system.slopes(one.particle.state, theta)
                 gradient += (by.loss_by_state @ u[i]) * old_v
@@ -147,7 +147,7 @@ def pes_analytic(
     sigma: float,
     truncation_length: int,
 ) -> list[np.ndarray]:
-    """PES+Analytic; arguments as of `reference.pes`, and a mean particle a pair."""
+    """PES+Analytic; arguments as in `reference.pes`, and a mean particle a pair."""
     traced = [Traced(mean, theta.size) for mean in means]
     accumulator = np.zeros(perturbations.shape[1:])
     gradients = []
@@ -155,7 +155,7 @@ def pes_analytic(
         gradient = np.zeros(theta.size)
         analytic = np.zeros((len(means), theta.size))
         for pair, mean in enumerate(traced):
-            mean.forget()
+            mean.reset_sensitivity()
             for _ in range(truncation_length):
                 part, ended = mean.step(theta)
                 analytic[pair] += part

@@ -18,9 +18,9 @@ MAX_SIGMAS = 5.0
 
 @cache
 def compiled_draws(estimator: Any, horizon: int) -> Any:
-    """(keys [M, U + 1], sigmas [U], curvature, cubic) -> estimates [M, U, D].
+    """The function (keys [M, U + 1], sigmas [U], curvature, cubic) -> draws [M, U, D].
 
-    Compiled without the costliest optimisations, which take longer than they save.
+    Compiled without the slowest optimisations, which take longer than they save.
     """
     theta = float32(THETA)
 
@@ -53,7 +53,7 @@ def draw_estimates(
     num_blocks: int = 1,
     sigmas: tuple[float, ...] = (SIGMA,) * 9,
 ) -> np.ndarray:
-    """Independent draws of the estimates of an unroll after the other.
+    """Independent draws of the estimates of consecutive unrolls.
 
     Returns:
         # shape=(NUM_DRAWS * num_blocks, num_unrolls, D), dtype=float64
@@ -71,7 +71,10 @@ def standard_error(draws: np.ndarray) -> np.ndarray:
 
 
 def assert_mean(draws: np.ndarray, mean: np.ndarray, precision: float = 0.03) -> None:
-    """Within MAX_SIGMAS standard errors, these being a small part of the mean."""
+    """Assert that the draws' mean is `mean`, within MAX_SIGMAS standard errors.
+
+    The standard errors must be below `precision` times the mean.
+    """
     error = standard_error(draws)
     assert np.linalg.norm(error) < precision * np.linalg.norm(mean)
     z = (draws.mean(0) - mean) / error

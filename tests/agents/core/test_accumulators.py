@@ -1,4 +1,4 @@
-"""What holds exactly, draw by draw: PES with one unroll is ES; accumulators add up."""
+"""Exact identities of each draw: PES with one unroll is ES; accumulators add up."""
 
 from typing import Any
 
@@ -56,12 +56,12 @@ def test_the_accumulator_sums_the_perturbations_of_the_running_episode():
     estimator = PES(2, 2, SIGMA, restart_at_once=True)
     state = estimator.init(rollout, theta, jax.random.key(9))
     assert not state.accumulator.any()
-    for key, lived_under in zip(
+    for key, accumulated in zip(
         keys, [e[0], e[1], 0 * e[2], e[3], e[4], 0 * e[5]], strict=True
     ):
         _, state, report = estimator.estimate(rollout, theta, state, key)
-        np.testing.assert_array_equal(state.accumulator, lived_under)
-        norms = np.linalg.norm(lived_under, axis=1)
+        np.testing.assert_array_equal(state.accumulator, accumulated)
+        norms = np.linalg.norm(accumulated, axis=1)
         np.testing.assert_allclose(report.accumulator_norm, norms.mean(), rtol=1e-6)
 
 
@@ -71,11 +71,11 @@ def test_the_accumulator_adds_up_over_the_unrolls_of_an_episode():
     e = [np.asarray(antithetic_perturbations(key, 2, 2, SIGMA)) for key in keys]
     estimator = PES(2, 1, SIGMA)
     state = estimator.init(rollout, theta, jax.random.key(9))
-    for key, lived_under in zip(
+    for key, accumulated in zip(
         keys, [e[0], e[0] + e[1], 0 * e[2], e[3], e[3] + e[4]], strict=True
     ):
         _, state, _ = estimator.estimate(rollout, theta, state, key)
-        np.testing.assert_array_equal(state.accumulator, lived_under)
+        np.testing.assert_array_equal(state.accumulator, accumulated)
 
 
 XI, E = np.array([8.0, -2.0]), np.array([1.0, 3.0])
@@ -96,7 +96,7 @@ XI, E = np.array([8.0, -2.0]), np.array([1.0, 3.0])
 def test_pes_gradient_of_four_steps_with_losses_1_10_100_1000(
     ends, weighted, after, member
 ):
-    """One member ends as said, the other never; each is weighted by its own books."""
+    """One member's episode ends at the given steps, the other's never ends."""
     ended = np.zeros((4, 2), bool)
     ended[ends, member] = True
     loss = np.repeat([[1.0], [10.0], [100.0], [1000.0]], 2, axis=1)
@@ -116,7 +116,7 @@ def test_pes_gradient_of_four_steps_with_losses_1_10_100_1000(
     np.testing.assert_array_equal(accumulator, expected_accumulator)
 
 
-def test_a_particle_that_waits_has_lived_under_nothing():
+def test_the_accumulator_of_a_waiting_particle_is_zero():
     """One member's episode ends with the second of four steps, and no other begins."""
     ended, simulated = np.zeros((4, 2), bool), np.ones((4, 2), bool)
     ended[1, 0] = True

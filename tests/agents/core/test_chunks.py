@@ -48,7 +48,7 @@ def run(rollout: Any, estimator: Any) -> list[Any]:
     + [("pes", 1, "host"), ("nres", 1, "device")],
 )
 def test_chunks_change_no_more_than_the_order_of_a_sum(name, size, driver):
-    """Draws, simulations and books are the same; PES's accumulators are drawn anew."""
+    """Draws, simulations and counts are the same; PES's accumulators are recomputed."""
     estimator = ESTIMATORS[name]
     moments = ObservationMoments(jnp.float32(1), jnp.zeros(2), jnp.ones(2))
     rollout = counting.ROLLOUTS[driver](HORIZON).normalized(moments)
@@ -74,7 +74,7 @@ def test_chunks_change_no_more_than_the_order_of_a_sum(name, size, driver):
         jax.tree.map(np.testing.assert_array_equal, state, expected_state)
 
 
-def test_of_accumulators_nothing_of_their_size_is_kept():
+def test_chunked_pes_keeps_nothing_of_the_accumulators_size():
     rollout = counting.ROLLOUTS["device"](HORIZON)
     estimator = PES(NUM_PAIRS, 4, SIGMA, pairs_per_chunk=2)
     state = estimator.init(rollout, jnp.zeros(10_000), jax.random.key(0))
