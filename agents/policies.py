@@ -1,9 +1,9 @@
 """Policies: deterministic functions of a flat parameter vector and an observation.
 
 The same code runs on JAX arrays (device environments, under vmap) and on NumPy arrays
-(host environments, a batch of particles at once), because the host loop cannot afford
-a JAX dispatch a step, and because a trained policy goes where JAX is not installed:
-only `Policy.init` imports it.
+(host environments, a batch of particles at once), because a JAX dispatch at each step
+is too slow for the host loop, and because a trained policy also runs where JAX is not
+installed: only `Policy.init` imports it.
 """
 
 import math
@@ -30,9 +30,10 @@ class Policy:
 
     The last layer's output is the action in the environment's own units. With `clip` it
     is clipped to [low, high], as users of Stable-Baselines3 and Gymnasium expect of a
-    continuous policy: an environment never sees an action outside its space, and pays
-    no cost for one. Without, it is passed on as it is, as ARS and the PES paper do;
-    MuJoCo clips the control itself but a control cost then counts the whole action.
+    continuous policy: an environment never gets an action outside its space, and
+    charges no cost for one. Without, it is passed on unchanged, as ARS and the PES
+    paper do; MuJoCo then clips the control itself, but a control cost is computed from
+    the whole action.
 
     Attributes:
         observation_size: O.
@@ -75,7 +76,7 @@ class Policy:
     def init(self, key: "jax.Array") -> "jax.Array":
         """First theta: hidden weights from N(0, 1 / fan-in), all else zero.
 
-        With a last layer of zeros the first policy answers everything with 0.
+        The last layer is zero, so its output is 0 for every observation.
 
         Returns:
             # shape=(D,), dtype=float32
@@ -121,7 +122,7 @@ class Policy:
 
     @staticmethod
     def _bound(bound: tuple[float, ...], x: Array) -> Any:
-        """The bound to hold against x; one number where the actions share it.
+        """The bound in a form that broadcasts with x; one number if actions share it.
 
         NumPy is four times as fast with a number as with a short row.
         """

@@ -70,7 +70,7 @@ class ClassifierProblem(UnrolledProblem):
 
     @property
     def diverged_loss(self) -> float:
-        """Loss of random guesses for a whole episode; for accuracy 0, its worst value."""
+        """Loss of random guesses for a whole episode; 0 where accuracy is measured."""
         if self.objective == "validation-accuracy":
             return 0.0
         steps = 1 if self.final_loss else self.evaluation_steps

@@ -43,7 +43,8 @@ class L2Regression(UnrolledProblem):
 
     The published table is UCI's yacht hydrodynamics, 308 rows of 6 inputs and a target,
     which is not part of this package. Without a file the table is a generated one of
-    the same size, in which a linear map of correlated inputs explains 65% of the target.
+    the same size, in which a linear map of correlated inputs explains 65% of the
+    target.
 
     Attributes:
         table_file: Text file with rows of numbers, the target in the last column.

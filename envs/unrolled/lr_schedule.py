@@ -1,7 +1,7 @@
 """The learning-rate schedule of the PES paper for training a network on images.
 
-The learning rate of step t = 0, ..., T - 1 is exp(theta0) / (1 + t / T)^exp(theta1). The
-optimiser is SGD with momentum 0.9 and weight decay 1e-10, defined as in PyTorch:
+The learning rate of step t = 0, ..., T - 1 is exp(theta0) / (1 + t / T)^exp(theta1).
+The optimiser is SGD with momentum 0.9 and weight decay 1e-10, defined as in PyTorch:
 
     m = 0.9 m + (gradient + 1e-10 w),    w = w - rate m
 """

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pes_rl.agents import GPES, NRES, PES, Estimator, episode_noise
+from pes_rl.agents.core import perturbations as perturbations_module
 
 NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, HORIZON, NUM_UPDATES = 4, 2, 0.7, 6, 8
 THETA = jnp.array([0.25, -0.5])

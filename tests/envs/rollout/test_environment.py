@@ -16,7 +16,7 @@ NUM_STEPS = 4
 @pytest.mark.parametrize("shift", [0.0, 1.5, -0.25])
 @pytest.mark.parametrize("asarray", [np.asarray, jnp.asarray])
 def test_the_return_undoes_the_sign_and_the_shift_of_the_losses(asarray, shift):
-    """On numbers that float32 adds exactly; the kind and dtype of array stay the same."""
+    """On numbers that float32 adds exactly; the kind and dtype of array are kept."""
     rewards: Any = asarray(np.arange(-6.0, 6.0, dtype=np.float32).reshape(NUM_STEPS, 3))
     losses = loss_from_reward(rewards, shift)
     np.testing.assert_array_equal(losses, shift - np.asarray(rewards))
