@@ -20,7 +20,7 @@ from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import Rollout, UnrolledProblem
 from pes_rl.learner.evaluation import make_evaluator
 from pes_rl.run_folder.policy_files import load_parameters, load_policy
-from pes_rl.run_folder.reader import read_settings
+from pes_rl.run_folder.reader import read_config
 from pes_rl.runtime.command_line import finish, read_options, run_command
 
 
@@ -75,7 +75,7 @@ def evaluate(
     """
     if options.episodes < 2:
         raise ValueError(f"episodes={options.episodes} must be at least 2; use 100")
-    config = TrainConfig(**read_settings(Path(options.run)))
+    config = read_config(Path(options.run))
     if options.env is not None:
         # What training was shared by may not go with that environment.
         config = dataclasses.replace(

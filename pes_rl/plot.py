@@ -11,7 +11,7 @@ import tyro
 
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.graphics.figures import Panel, against_mean_clock, draw_learning_curves
-from pes_rl.run_folder.reader import read_curve, read_settings
+from pes_rl.run_folder.reader import read_config, read_curve
 from pes_rl.runtime.command_line import finish, read_options, run_command
 from pes_rl.studies.figures import redraw_study
 from pes_rl.studies.study import settings_that_matter
@@ -85,7 +85,7 @@ def make_panels(folders: list[Path]) -> tuple[list[Panel], int]:
     folders = [folder for folder in folders if len(curves[folder][_RETURN])]
     if not folders:
         raise ValueError("none of the runs has an evaluation yet; wait for the first")
-    configs = [TrainConfig(**read_settings(folder)) for folder in folders]
+    configs = [read_config(folder) for folder in folders]
     rows: dict[str, list[tuple[str, TrainConfig, Path]]] = defaultdict(list)
     for name, config, folder in zip(name_arms(configs), configs, folders, strict=True):
         rows[config.env].append((name, config, folder))

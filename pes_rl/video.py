@@ -10,11 +10,10 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from pes_rl.config.train_config import TrainConfig
 from pes_rl.graphics.animations import write_gif, write_mp4
 from pes_rl.rendering.film import Film, make_film
 from pes_rl.run_folder.policy_files import TrainedPolicy, load_policy
-from pes_rl.run_folder.reader import read_settings
+from pes_rl.run_folder.reader import read_config
 from pes_rl.runtime.command_line import finish, read_options, run_command
 from pes_rl.runtime.progress import Progress
 
@@ -62,7 +61,7 @@ def film_run(options: VideoOptions) -> tuple[list[float], Path]:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
-    config = TrainConfig(**read_settings(Path(options.run)))
+    config = read_config(Path(options.run))
     policy = load_policy(options.run, options.which)
     out = _choose_file(options)
     film = make_film(config, options.size)

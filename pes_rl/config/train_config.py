@@ -1,12 +1,11 @@
-"""The settings of a training run, and their defaults for each task."""
+"""The settings of a training run, as documented options."""
 
-import json
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from pes_rl.agents import AGENT_NAMES, AGENTS
+from pes_rl.config.checks import check_config
 from pes_rl.config.defaults import task_defaults
-from pes_rl.envs.names import PYTHON_PREFIX, check_name, is_in_jax, unknown_name
+from pes_rl.envs.names import unknown_name
 
 
 @dataclass(frozen=True)
@@ -147,140 +146,7 @@ class TrainConfig:
     """Folder of the run; None makes runs/ENV/AGENT-sSEED-TIME."""
 
     def __post_init__(self) -> None:
-        for env in (self.env, self.final_eval_env or self.env):
-            check_name(env)
-        if self.agent not in AGENT_NAMES:
-            raise ValueError(unknown_name("agent", self.agent, list(AGENT_NAMES)))
-        for name in _POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}={value} must be above 0")
-        _check_json_object(self.env_kwargs)
-        if not 0 <= self.adam_b1 < 1:
-            raise ValueError(f"adam_b1={self.adam_b1} must be at least 0 and below 1")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay={self.weight_decay} must be 0 or more")
-        self._check_agent_options()
-        self._check_devices()
-        self._check_workers()
-        if self.stop_at_threshold and self.threshold is None:
-            raise ValueError(
-                f"stop_at_threshold needs a threshold, and {self.env} has none of its "
-                "own; set threshold"
-            )
-
-    def _check_devices(self) -> None:
-        if self.devices < 0:
-            raise ValueError(f"devices={self.devices} must be 0 (all) or more")
-        if self.devices != 1 and not is_in_jax(self.env):
-            raise ValueError(
-                f"devices={self.devices} are for environments written in JAX (jax:, "
-                f"brax:, unrolled:), and {self.env} is stepped on the host; use "
-                "num_threads for more of this machine's CPUs, workers (Ray) for more "
-                "machines"
-            )
-
-    def _check_workers(self) -> None:
-        if self.workers < 0:
-            raise ValueError(f"workers={self.workers} must be 0 (none) or more")
-        if self.ray_address is not None and not self.workers:
-            raise ValueError(
-                f"ray_address={self.ray_address!r} has no meaning without workers; "
-                "set workers"
-            )
-        if self.ray_address is not None and self.ray_address.startswith("ray://"):
-            raise ValueError(
-                f"ray_address={self.ray_address!r} is Ray Client's; start the training "
-                "on a machine of the cluster, with auto or HOST:PORT"
-            )
-        if self.workers and (is_in_jax(self.env) or self.env.startswith(PYTHON_PREFIX)):
-            raise ValueError(
-                f"workers={self.workers} are for environments that they can make by "
-                f"name on the host, native MuJoCo and gym:ID; drop it for {self.env}"
-            )
-
-    def _check_agent_options(self) -> None:
-        """Raise `ValueError` where an option is missing or unused by the agent."""
-        for option in fields(AGENTS[self.agent]):
-            if option.default is MISSING and getattr(self, option.name) is None:
-                raise ValueError(
-                    f"{option.name} is missing; {self.agent} needs one, "
-                    f"{_EXAMPLES[option.name]} for example"
-                )
-        for name, agents in _agents_with_option().items():
-            value = getattr(self, name)
-            if self.agent not in agents and value is not None and value is not False:
-                raise ValueError(
-                    f"{name}={value} has no meaning for {self.agent}; drop it, or use "
-                    f"{', '.join(agents)}"
-                )
-        if self.agent == "random-search":
-            self._check_step_of_random_search()
-
-    def _check_step_of_random_search(self) -> None:
-        goes_to_the_best = {
-            "optimizer": "sgd",
-            "learning_rate": 1.0,
-            "learning_rate_decay": "constant",
-            "weight_decay": 0.0,
-        }
-        for name, needed in goes_to_the_best.items():
-            if getattr(self, name) != needed:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} has no meaning for random-search, "
-                    f"whose step goes to the best parameters; use {needed}"
-                )
-
-
-def _agents_with_option() -> dict[str, list[str]]:
-    """Names of the agents that use each option; options of all agents are left out."""
-    agents: dict[str, list[str]] = {}
-    for agent, kind in AGENTS.items():
-        options = [field.name for field in fields(kind)]
-        if "sigma" in options:
-            options.append("final_sigma")
-        if "sigma" in options and agent != "ars":  # which does it by itself
-            options.append("normalize_returns")
-        for option in options:
-            agents.setdefault(option, []).append(agent)
-    return agents
-
-
-_EXAMPLES = {
-    "num_pairs": 10,
-    "num_particles": 8,
-    "truncation_length": 100,
-    "noise_period": 200,
-    "num_top_pairs": 5,
-    "search_radius": 1.0,
-    "sigma": 0.1,
-}
-
-_POSITIVE = (
-    "total_timesteps",
-    "learning_rate",
-    "horizon",
-    "eval_interval",
-    "eval_episodes",
-    "final_eval_episodes",
-    "log_interval",
-    "checkpoint_interval",
-    "video_interval",
-    "video_length",
-    "worker_timeout",
-)
-
-
-def _check_json_object(text: str) -> None:
-    try:
-        is_object = isinstance(json.loads(text), dict)
-    except ValueError:
-        is_object = False
-    if not is_object:
-        raise ValueError(
-            f"env_kwargs={text!r} is no JSON object; write for example "
-            "'{\"frame_skip\": 5}'"
-        )
+        check_config(self)
 
 
 def make_config(env: str, agent: str, **options: Any) -> TrainConfig:

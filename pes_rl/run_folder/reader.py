@@ -3,45 +3,105 @@
 import csv
 import json
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pes_rl.config.train_config import TrainConfig
+from pes_rl.envs.names import unknown_name
 from pes_rl.runtime.csv_table import whole_lines
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings of the run in `path`.
+def read_config(path: Path) -> TrainConfig:
+    """The settings of the run in the folder `path`.
+
+    Settings that the version which made the run did not have get today's defaults.
 
     Raises:
-        ValueError: If there is no run.
+        ValueError: If there is no run, or its settings are not those of this version.
     """
+    file = path / "config.json"
+    settings = _read_json(file).get("settings")
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file}: 'settings' is {settings!r} and must be an object")
+    known = [field.name for field in fields(TrainConfig)]
+    for name in settings:
+        if name not in known:
+            raise ValueError(
+                f"{file}: {unknown_name('setting', name, known)}; a newer pes_rl may "
+                "have made this run: read it with that version"
+            )
+    for name in ("env", "agent"):
+        if name not in settings:
+            raise ValueError(f"{file}: the setting {name!r} is missing")
+    # JSON has lists only.
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in settings.items()
+    }
     try:
-        settings = json.loads((path / "config.json").read_text())["settings"]
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a run folder (no readable config.json); use the folder "
-            "that --logdir named"
-        ) from error
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        return TrainConfig(**values)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """The summary of the run in `path`, which must have ended."""
-    return json.loads((path / "summary.json").read_text())
+    """The summary of the run in `path`, which must have ended.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    return _read_json(path / "summary.json")
 
 
 def read_versions(path: Path) -> list[str]:
     """The versions of pes_rl that made the run in `path`, with the commits if known.
 
     Several where the run was resumed with another version; none in old runs.
+
+    Raises:
+        ValueError: If there is no run.
     """
-    return json.loads((path / "config.json").read_text()).get("made_by", [])
+    versions = _read_json(path / "config.json").get("made_by", [])
+    return [str(version) for version in versions] if isinstance(versions, list) else []
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file of a run.
+
+    Raises:
+        ValueError: If it cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{file.parent} is not a run folder (no readable {file.name}: {error}); "
+            "use the folder that --logdir named"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{file} holds a {type(content).__name__} and must hold an object"
+        )
+    return content
 
 
 def read_curve(path: Path, columns: Iterable[str]) -> dict[str, np.ndarray]:
-    """Columns of a run's `progress.csv`, at the rows where all of them have a value."""
-    reader = csv.DictReader(whole_lines(path / "progress.csv"))
+    """Columns of a run's `progress.csv`, at the rows where all of them have a value.
+
+    Raises:
+        ValueError: If a column is missing, or a cell is not a number.
+        OSError: If there is no such file.
+    """
+    file, columns = path / "progress.csv", list(columns)
+    reader = csv.DictReader(whole_lines(file))
+    missing = [c for c in columns if c not in (reader.fieldnames or [])]
+    if missing:
+        raise ValueError(f"{file} has no column {', '.join(missing)}")
     rows = [row for row in reader if all(row[c] for c in columns)]
-    return {c: np.array([float(row[c]) for row in rows]) for c in columns}
+    try:
+        return {c: np.array([float(row[c]) for row in rows]) for c in columns}
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error

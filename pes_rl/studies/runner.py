@@ -17,7 +17,7 @@ import jax
 from pes_rl.assembly.assemble import Assembly, assemble
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs.names import is_in_jax
-from pes_rl.run_folder.reader import read_settings, read_summary
+from pes_rl.run_folder.reader import read_config, read_summary
 from pes_rl.runtime.progress import Progress
 from pes_rl.studies.report import short
 from pes_rl.studies.study import Study, StudyRun, settings_that_matter
@@ -80,7 +80,7 @@ def _is_complete(run: StudyRun, runs_folder: Path) -> bool:
     summary = read_summary(folder)
     if summary["interrupted"] or summary["final_return"] is None:
         return False
-    made_with = TrainConfig(**read_settings(folder))
+    made_with = read_config(folder)
     return settings_that_matter(made_with) == settings_that_matter(run.config)
 
 

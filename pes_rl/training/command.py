@@ -16,7 +16,7 @@ import jax
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs import EngineLost
 from pes_rl.envs.registry import native_equivalent
-from pes_rl.run_folder.reader import read_settings
+from pes_rl.run_folder.reader import read_config
 from pes_rl.run_folder.writer import choose_folder
 from pes_rl.runtime.command_line import read_options, run_command
 from pes_rl.runtime.multihost import Cluster, abort_process, is_first
@@ -120,11 +120,10 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
     first.add_argument("--resume", default=None)
     known, _ = first.parse_known_args(arguments)
     if known.resume is not None:
-        settings = read_settings(_find_checkpoint(known.resume)[0])
+        base = read_config(_find_checkpoint(known.resume)[0])
     else:
         base = make_config(known.env or "swimmer", known.agent or "pes")
-        settings = dataclasses.asdict(base)
-    default = _CommandLine(**{**settings, "resume": known.resume})
+    default = _CommandLine(**dataclasses.asdict(base), resume=known.resume)
     parsed = read_options(
         _CommandLine,
         arguments,

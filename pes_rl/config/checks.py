@@ -1,0 +1,220 @@
+"""Checks of the settings of a run: types, ranges, and settings that exclude others.
+
+Every error is a `ValueError` that names the setting, its value, the rule, and what to
+write instead.
+"""
+
+import json
+import math
+from dataclasses import MISSING, fields
+from functools import cache
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from pes_rl.agents import AGENT_NAMES, AGENTS
+from pes_rl.envs.names import PYTHON_PREFIX, check_name, is_in_jax, unknown_name
+
+if TYPE_CHECKING:
+    from pes_rl.config.train_config import TrainConfig
+
+
+def check_config(config: "TrainConfig") -> None:
+    """Raise `ValueError` at the first setting that is wrong."""
+    _check_types(config)
+    _check_names(config)
+    _check_ranges(config)
+    _check_json_object(config.env_kwargs)
+    _check_agent_options(config)
+    _check_devices(config)
+    _check_workers(config)
+    if config.stop_at_threshold and config.threshold is None:
+        raise ValueError(
+            f"stop_at_threshold needs a threshold, and {config.env} has none of its "
+            "own; set threshold"
+        )
+
+
+@cache
+def _type_hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _check_types(config: "TrainConfig") -> None:
+    """The type of every setting, and that every number is finite."""
+    for name, hint in _type_hints(type(config)).items():
+        value = getattr(config, name)
+        if isinstance(value, Real) and not math.isfinite(value):
+            raise ValueError(f"{name}={value} must be a finite number")
+        kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+        if not any(_is_of(value, kind) for kind in kinds):
+            expected = " or ".join(map(_describe, kinds))
+            raise ValueError(f"{name}={value!r} must be {expected}")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        of = get_args(kind)[0]
+        return isinstance(value, tuple) and all(_is_of(part, of) for part in value)
+    if kind in (int, float):
+        numbers = Integral if kind is int else Real
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _describe(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return ", ".join(map(repr, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return "a list of whole numbers, such as [32, 32]"
+    return _WORDS[kind]
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    NoneType: "None",
+}
+
+
+def _check_names(config: "TrainConfig") -> None:
+    for env in (config.env, config.final_eval_env or config.env):
+        check_name(env)
+    if config.agent not in AGENT_NAMES:
+        raise ValueError(unknown_name("agent", config.agent, list(AGENT_NAMES)))
+
+
+def _check_ranges(config: "TrainConfig") -> None:
+    for name in _POSITIVE:
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}={value} must be above 0")
+    if not 0 <= config.adam_b1 < 1:
+        raise ValueError(f"adam_b1={config.adam_b1} must be at least 0 and below 1")
+    if not config.weight_decay >= 0:
+        raise ValueError(f"weight_decay={config.weight_decay} must be 0 or more")
+    if any(size < 1 for size in config.hidden_sizes):
+        raise ValueError(f"hidden_sizes={config.hidden_sizes} must be above 0")
+
+
+def _check_devices(config: "TrainConfig") -> None:
+    if config.devices < 0:
+        raise ValueError(f"devices={config.devices} must be 0 (all) or more")
+    if config.devices != 1 and not is_in_jax(config.env):
+        raise ValueError(
+            f"devices={config.devices} are for environments written in JAX (jax:, "
+            f"brax:, unrolled:), and {config.env} is stepped on the host; use "
+            "num_threads for more of this machine's CPUs, workers (Ray) for more "
+            "machines"
+        )
+
+
+def _check_workers(config: "TrainConfig") -> None:
+    if config.workers < 0:
+        raise ValueError(f"workers={config.workers} must be 0 (none) or more")
+    if config.ray_address is not None and not config.workers:
+        raise ValueError(
+            f"ray_address={config.ray_address!r} has no meaning without workers; "
+            "set workers"
+        )
+    if config.ray_address is not None and config.ray_address.startswith("ray://"):
+        raise ValueError(
+            f"ray_address={config.ray_address!r} is Ray Client's; start the training "
+            "on a machine of the cluster, with auto or HOST:PORT"
+        )
+    if config.workers and (
+        is_in_jax(config.env) or config.env.startswith(PYTHON_PREFIX)
+    ):
+        raise ValueError(
+            f"workers={config.workers} are for environments that they can make by "
+            f"name on the host, native MuJoCo and gym:ID; drop it for {config.env}"
+        )
+
+
+def _check_agent_options(config: "TrainConfig") -> None:
+    """Raise `ValueError` where an option is missing or unused by the agent."""
+    for option in fields(AGENTS[config.agent]):
+        if option.default is MISSING and getattr(config, option.name) is None:
+            raise ValueError(
+                f"{option.name} is missing; {config.agent} needs one, "
+                f"{_EXAMPLES[option.name]} for example"
+            )
+    for name, agents in _agents_with_option().items():
+        value = getattr(config, name)
+        if config.agent not in agents and value is not None and value is not False:
+            raise ValueError(
+                f"{name}={value} has no meaning for {config.agent}; drop it, or use "
+                f"{', '.join(agents)}"
+            )
+    if config.agent == "random-search":
+        _check_step_of_random_search(config)
+
+
+def _check_step_of_random_search(config: "TrainConfig") -> None:
+    goes_to_the_best = {
+        "optimizer": "sgd",
+        "learning_rate": 1.0,
+        "learning_rate_decay": "constant",
+        "weight_decay": 0.0,
+    }
+    for name, needed in goes_to_the_best.items():
+        if getattr(config, name) != needed:
+            raise ValueError(
+                f"{name}={getattr(config, name)} has no meaning for random-search, "
+                f"whose step goes to the best parameters; use {needed}"
+            )
+
+
+def _agents_with_option() -> dict[str, list[str]]:
+    """Names of the agents that use each option; options of all agents are left out."""
+    agents: dict[str, list[str]] = {}
+    for agent, kind in AGENTS.items():
+        options = [field.name for field in fields(kind)]
+        if "sigma" in options:
+            options.append("final_sigma")
+        if "sigma" in options and agent != "ars":  # which does it by itself
+            options.append("normalize_returns")
+        for option in options:
+            agents.setdefault(option, []).append(agent)
+    return agents
+
+
+_EXAMPLES = {
+    "num_pairs": 10,
+    "num_particles": 8,
+    "truncation_length": 100,
+    "noise_period": 200,
+    "num_top_pairs": 5,
+    "search_radius": 1.0,
+    "sigma": 0.1,
+}
+
+_POSITIVE = (
+    "total_timesteps",
+    "learning_rate",
+    "horizon",
+    "eval_interval",
+    "eval_episodes",
+    "final_eval_episodes",
+    "log_interval",
+    "checkpoint_interval",
+    "video_interval",
+    "video_length",
+    "worker_timeout",
+)
+
+
+def _check_json_object(text: str) -> None:
+    try:
+        is_object = isinstance(json.loads(text), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
+        raise ValueError(
+            f"env_kwargs={text!r} is no JSON object; write for example "
+            "'{\"frame_skip\": 5}'"
+        )
