@@ -1,6 +1,7 @@
 """Evaluate what training found: `python -m pes_rl.evaluate RUN --episodes 100`."""
 
 import dataclasses
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ from pes_rl.assembly.factories import (
 )
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import Rollout, UnrolledProblem
-from pes_rl.learner.evaluation import make_evaluator
+from pes_rl.learner.evaluation import Evaluation, make_evaluator
 from pes_rl.run_folder.policy_files import load_parameters, load_policy
 from pes_rl.run_folder.reader import read_config
 from pes_rl.runtime.command_line import finish, read_options, run_command
@@ -50,9 +51,14 @@ def main(arguments: list[str] | None = None) -> int:
     return run_command(lambda: _print_evaluation(*evaluate(options)))
 
 
-def _print_evaluation(
-    config: TrainConfig, returns: np.ndarray, lengths: np.ndarray
-) -> None:
+def _print_evaluation(config: TrainConfig, evaluation: Evaluation) -> None:
+    returns, lengths = evaluation.returns, evaluation.lengths
+    if evaluation.diverged.any():
+        print(
+            f"warning: {evaluation.diverged.sum()} of {len(returns)} episodes "
+            "diverged; their returns say nothing",
+            file=sys.stderr,
+        )
     half_width = 1.96 * returns.std(ddof=1) / np.sqrt(len(returns))
     print(
         f"{config.env}: return {returns.mean():.5g} +- {half_width:.5g} (95% interval "
@@ -62,13 +68,11 @@ def _print_evaluation(
     )
 
 
-def evaluate(
-    options: EvaluateOptions,
-) -> tuple[TrainConfig, np.ndarray, np.ndarray]:
+def evaluate(options: EvaluateOptions) -> tuple[TrainConfig, Evaluation]:
     """Play the episodes.
 
     Returns:
-        (settings, returns, lengths); the last two of shape (episodes,).
+        (settings, evaluation), the latter in NumPy.
 
     Raises:
         ValueError: If the run cannot be read, or the environment does not fit it.
@@ -102,7 +106,7 @@ def evaluate(
         rollout = make_rollout(config, environment, trained.act)
         play = make_evaluator(rollout, options.episodes)
     evaluation = play(jnp.asarray(theta), None, jax.random.key(options.seed))
-    return config, np.asarray(evaluation.returns), np.asarray(evaluation.lengths)
+    return config, jax.tree.map(np.asarray, evaluation)
 
 
 if __name__ == "__main__":

@@ -102,6 +102,8 @@ class HostRollout:
         state = HostState(self.environment.save(), observation)
         return Particles(state, clock, np.zeros(num_particles, np.float32))
 
+    # What overflows, in the policy or as a loss in float32, is recorded as diverged.
+    @np.errstate(over="ignore", invalid="ignore")
     def unroll(
         self,
         particles: Particles,
@@ -129,9 +131,7 @@ class HostRollout:
             if sums is not None:
                 sums = add_observations(sums, observation, running)
             loss, terminated = self._step(parameters, observation, ids)
-            # A loss that overflows float32 counts as diverged.
-            with np.errstate(over="ignore"):
-                rows.loss[k] = loss
+            rows.loss[k] = loss
             rows.simulated[k] = running
             unrecorded += 1
             finite = np.isfinite(rows.loss[k]).all()

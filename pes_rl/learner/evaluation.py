@@ -29,10 +29,13 @@ class Evaluation:
     Attributes:
         returns: # shape=(episodes,); callbacks get NumPy arrays.
         lengths: In steps. # shape=(episodes,)
+        diverged: Whether the simulation diverged, so that the return contains the
+            setting `diverged_loss` and says nothing. # shape=(episodes,), dtype=bool
     """
 
     returns: Array
     lengths: Array
+    diverged: Array
 
 
 def make_evaluator(
@@ -61,10 +64,11 @@ def make_evaluator(
         thetas = _rows(theta, num_episodes, rollout.on_device)
         _, segment = normalized.unroll(particles, thetas, horizon, single_episode=True)
         lengths = segment.simulated.sum(0, dtype=jnp.int32)
+        diverged = jnp.asarray(segment.diverged).any(0)
+        loss = segment.loss.sum(0)
         if meta_loss == "last":
-            last = jnp.take_along_axis(segment.loss, lengths[None] - 1, 0)[0]
-            return Evaluation(return_from_loss(last), lengths)
-        return Evaluation(return_from_loss(segment.loss.sum(0)), lengths)
+            loss = jnp.take_along_axis(segment.loss, lengths[None] - 1, 0)[0]
+        return Evaluation(return_from_loss(loss), lengths, diverged)
 
     evaluate = jax.jit(evaluate) if rollout.on_device else evaluate
     if jax.process_count() == 1:
@@ -90,20 +94,25 @@ def _evaluated_by_process_0(evaluate: Evaluator, num_episodes: int) -> Evaluator
 
     def evaluate_once(*arguments: Any) -> Evaluation:
         problem = None
-        sent = np.zeros((3, num_episodes), np.float32)  # returns, lengths, success
+        sent = np.zeros((4, num_episodes), np.float32)  # the fields, then success
         try:
             if is_first():
                 evaluation = evaluate(*arguments)
                 sent = np.stack(
-                    [evaluation.returns, evaluation.lengths, np.ones(num_episodes)]
+                    [
+                        evaluation.returns,
+                        evaluation.lengths,
+                        evaluation.diverged,
+                        np.ones(num_episodes),
+                    ]
                 ).astype(np.float32)
         except Exception as error:
             problem = error
-        returns, lengths, success = broadcast_one_to_all(sent)
+        returns, lengths, diverged, success = broadcast_one_to_all(sent)
         if problem is not None:
             raise problem
         if not success.all():
             raise RuntimeError("it failed in process 0")
-        return Evaluation(returns, lengths.astype(np.int32))
+        return Evaluation(returns, lengths.astype(np.int32), diverged > 0)
 
     return evaluate_once

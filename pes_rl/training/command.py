@@ -175,15 +175,23 @@ def _print_result(result: "Result") -> None:
     summary: dict[str, Any] = result.summary
     if summary["interrupted"]:
         print(f"stopped; continue with --resume {result.folder}")
-    if summary["final_return"] is None:
-        print("no evaluation succeeded, so there is no return to show")
-        print(f"run folder: {result.folder}")
-        return
-    print(
-        f"return {summary['final_return']:.5g} +- {summary['final_return_std']:.3g} "
-        f"over {summary['final_episodes']} episodes after "
+    took = (
         f"{summary['total_timesteps']:,} environment steps in "
         f"{summary['wall_seconds']:.0f} s"
     )
+    if summary["final_return"] is not None:
+        print(
+            f"return {summary['final_return']:.5g} +- "
+            f"{summary['final_return_std']:.3g} over {summary['final_episodes']} "
+            f"episodes after {took}"
+        )
+    elif summary["last_return"] is not None:
+        print(
+            f"no final evaluation after {took}; the last one, at "
+            f"{summary['last_return_timesteps']:,} steps, had a return of "
+            f"{summary['last_return']:.5g}"
+        )
+    else:
+        print(f"no evaluation succeeded in {took}, so there is no return to show")
     print(f"run folder: {result.folder}")
     print(f"curves:     tensorboard --logdir {result.folder}")

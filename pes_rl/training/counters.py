@@ -26,6 +26,7 @@ class Counters:
     best_return: float | None = None
     last_return: float | None = None
     last_return_std: float | None = None
+    last_return_timesteps: int | None = None
     training_seconds: float = 0.0
     wall_seconds: float = 0.0
 
@@ -41,14 +42,20 @@ class Counters:
         self.iterations += len(reports.env_steps)
         self.dropped_simulations += int(reports.diverged.sum())
 
-    def add_evaluation(self, evaluation: Evaluation, threshold: float | None) -> float:
+    def add_evaluation(
+        self, evaluation: Evaluation, threshold: float | None
+    ) -> float | None:
         """Add an evaluation, and record whether it is the first at the threshold.
 
         Returns:
-            Its mean return. `best_return` changes only once the best policy is saved.
+            Its mean return; None if it counts for nothing, because an episode diverged.
+            `best_return` changes only once the best policy is saved.
         """
+        if evaluation.diverged.any():
+            return None
         mean = self.last_return = float(evaluation.returns.mean())
         self.last_return_std = float(evaluation.returns.std())
+        self.last_return_timesteps = self.timesteps
         solved = threshold is not None and mean >= threshold
         if solved and self.timesteps_to_threshold is None:
             self.timesteps_to_threshold = self.timesteps

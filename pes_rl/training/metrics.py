@@ -24,6 +24,7 @@ COLUMNS: tuple[str, ...] = (
     "eval/mean_reward",
     "eval/std_reward",
     "eval/mean_ep_length",
+    "eval/diverged_episodes",
     "train/learning_rate",
     "train/sigma",
     "train/theta_norm",
@@ -91,6 +92,7 @@ def evaluation_row(evaluation: Evaluation) -> dict[str, float]:
         "eval/mean_reward": float(evaluation.returns.mean()),
         "eval/std_reward": float(evaluation.returns.std()),
         "eval/mean_ep_length": float(evaluation.lengths.mean()),
+        "eval/diverged_episodes": int(evaluation.diverged.sum()),
     }
 
 
@@ -131,7 +133,9 @@ def summarize(
     Args:
         config: The settings.
         counters: At the end.
-        final: The final evaluation; None where there was none.
+        final: The final evaluation, of the last parameters. None where there was none,
+            or where it counts for nothing: then `final_return` is None too, and
+            `last_return` is that of the evaluation at `last_return_timesteps`.
         interrupted: Whether the run was interrupted.
         ended_by: Why it ended.
     """
@@ -142,11 +146,11 @@ def summarize(
         "total_timesteps": counters.timesteps,
         "wall_seconds": round(counters.wall_seconds, 3),
         "steps_per_second": round(counters.steps_per_second, 1),
-        "final_return": counters.last_return,
-        "final_return_std": counters.last_return_std,
-        "final_episodes": (
-            config.eval_episodes if final is None else config.final_eval_episodes
-        ),
+        "final_return": None if final is None else float(final.returns.mean()),
+        "final_return_std": None if final is None else float(final.returns.std()),
+        "final_episodes": 0 if final is None else len(final.returns),
+        "last_return": counters.last_return,
+        "last_return_timesteps": counters.last_return_timesteps,
         "best_return": counters.best_return,
         "threshold": config.threshold,
         "timesteps_to_threshold": counters.timesteps_to_threshold,

@@ -157,8 +157,15 @@ class Recorder:
         """Write the summary and close the folder."""
         try:
             self._folder.write_summary(summary)
-            self._folder.close()
         except OSError as error:
             self.report(f"summary not written: {error}")
-        self._checkpoints.close()
+        self.close()
         return Result(self._folder.path, summary, policy)
+
+    def close(self) -> None:
+        """Close all files; the second call does nothing."""
+        try:
+            self._folder.close()
+        except OSError as error:
+            self.report(f"log not closed: {error}")
+        self._checkpoints.close()

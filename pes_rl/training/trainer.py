@@ -16,7 +16,12 @@ from pes_rl.envs import EngineLost
 from pes_rl.envs.rollout.environment import return_from_loss
 from pes_rl.learner.evaluation import Evaluation, Evaluator
 from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
-from pes_rl.runtime.multihost import check_same, is_first, run_on_all_or_raise
+from pes_rl.runtime.multihost import (
+    check_same,
+    is_first,
+    on_host,
+    run_on_all_or_raise,
+)
 from pes_rl.runtime.progress import Progress
 from pes_rl.training.callbacks import Callback
 from pes_rl.training.lockstep import Steps, run_alone
@@ -144,6 +149,12 @@ class Trainer:
         sent its value; an error of the computation is to be thrown back. Progress goes
         to `output`, or to standard output.
         """
+        try:
+            return (yield from self._train(output))
+        finally:
+            self._recorder.close()
+
+    def _train(self, output: IO[str] | None) -> Steps[Result]:
         config = self._config
         label = f"{config.env} {config.agent} seed {config.seed}"
         budget, silent = config.total_timesteps, not is_first()
@@ -178,10 +189,14 @@ class Trainer:
         updates_left = -(-left // learner.max_steps_per_update())
         start = time.perf_counter()
         num_updates = min(config.log_interval, updates_left)
-        self._state, reports = yield partial(
+        state, reports = yield partial(
             learner.run, self._state, num_updates=num_updates
         )
         reports = jax.tree.map(np.asarray, reports)
+        if not np.isfinite(on_host(state.theta)).all():
+            self._stop_at_last_finite_theta(len(reports.env_steps))
+            return
+        self._state = state
         counters.add_updates(reports, time.perf_counter() - start)
         self._count_lost_workers()
         self._particle_returns = return_from_loss(reports.particle_loss[-1])
@@ -193,6 +208,15 @@ class Trainer:
         if counters.timesteps >= counters.next_checkpoint:
             counters.schedule_checkpoint(config.checkpoint_interval)
             self._save_checkpoint()
+
+    def _stop_at_last_finite_theta(self, num_updates: int) -> None:
+        """Stop with the state of the last row of the log; the updates are dropped."""
+        self.failure = (
+            f"the parameters are no longer finite after {num_updates} more updates; "
+            f"the run ends with those at {self.timesteps:,} environment steps. A "
+            "smaller learning_rate or weight_decay may help"
+        )
+        self.interrupt("parameters that are not finite")
 
     def _count_lost_workers(self) -> None:
         lost = self._parts.lost_workers()
@@ -207,7 +231,7 @@ class Trainer:
         if evaluation is None:
             self._log(row, progress)
             return
-        self._record_evaluation(evaluation)
+        self._record_evaluation(evaluation, progress)
         self._log(
             {**row, **evaluation_row(evaluation)},
             progress,
@@ -232,10 +256,21 @@ class Trainer:
         policy = jax.device_get((self._state.theta, self._state.observations))
         return partial(evaluate, *policy, key)
 
-    def _record_evaluation(self, evaluation: Evaluation) -> None:
-        """Update the best return and policy, and whether the task is solved."""
+    def _record_evaluation(self, evaluation: Evaluation, progress: Progress) -> bool:
+        """Update the best return and policy, and whether the task is solved.
+
+        Returns:
+            False if the evaluation counts for nothing, because episodes diverged.
+        """
         mean = self._counters.add_evaluation(evaluation, self._config.threshold)
+        if mean is None:
+            progress.say(
+                f"{evaluation.diverged.sum()} of {len(evaluation.diverged)} episodes "
+                "of the evaluation diverged, so it counts for nothing"
+            )
+            return False
         self._recorder.save_best(self.policy, mean)
+        return True
 
     def _log(
         self,
@@ -261,8 +296,8 @@ class Trainer:
         if not self._stop_requests.is_interruption:
             final = yield from self._try(self._parts.evaluate_finally, progress)
             self._is_over()
-        if final is not None:
-            self._record_evaluation(final)
+        if final is not None and not self._record_evaluation(final, progress):
+            final = None
         self._counters.wall_seconds = self._wall_seconds()
         summary = summarize(
             self._config,

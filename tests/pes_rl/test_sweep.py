@@ -110,9 +110,13 @@ def test_a_trial_reports_the_mean_over_its_seeds_and_stops_where_told(space_file
     config = space.config(space.example(), 100)
     trial, run = FakeTrial(prune_at=4), FakeRun()
     reporter = sweep_trials.Reporter(trial, config, (10.0,))
+
+    def evaluation(value):
+        return Evaluation(np.array([value]), np.ones(1), np.zeros(1, bool))
+
     for run.timesteps, value in ((0, 0.0), (45, 20.0)):
         assert not run.stopped
-        reporter.on_evaluation(run, Evaluation(np.array([value]), np.ones(1)))  # type: ignore
+        reporter.on_evaluation(run, evaluation(value))  # type: ignore
     # Three evaluations of the first seed come before: at 0, 40 and 80 steps.
     assert trial.reported == {3: 5.0, 4: 15.0}
     assert run.stopped
@@ -120,7 +124,7 @@ def test_a_trial_reports_the_mean_over_its_seeds_and_stops_where_told(space_file
     ended = sweep_trials.Reporter(trial, config, (10.0,))
     run = FakeRun()
     run.timesteps = 80
-    ended.on_evaluation(run, Evaluation(np.array([0.0]), np.ones(1)))  # type: ignore
+    ended.on_evaluation(run, evaluation(0.0))  # type: ignore
     assert not run.stopped
 
 

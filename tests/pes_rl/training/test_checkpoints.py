@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import pytest
 
 from pes_rl.assembly.assemble import assemble
-from pes_rl.config.train_config import TrainConfig
 from pes_rl.run_folder.policy_files import load_policy
-from pes_rl.run_folder.reader import read_settings
+from pes_rl.run_folder.reader import read_config
 from pes_rl.training import command as train
 from pes_rl.training.checkpoints import FORMAT, Checkpoints
 
@@ -119,7 +118,7 @@ def without(state, field):
 def test_a_checkpoint_from_before_a_field_of_the_state_is_refused(run, capsys, field):
     """Both are None in this run."""
     theta = jnp.asarray(load_policy(run, "last").theta)
-    settings = TrainConfig(**read_settings(run))
+    settings = read_config(run)
     like = assemble(settings).learner.init(theta, jax.random.key(0))
     checkpoints = Checkpoints(run / "checkpoints")
     state, counters = checkpoints.restore(240, like)

@@ -1,0 +1,56 @@
+"""Settings that are refused, each with what to write instead."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from pes_rl.config.train_config import TrainConfig, make_config
+
+FLOATS = [
+    field.name
+    for field in dataclasses.fields(TrainConfig)
+    if "float" in str(field.type)
+]
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("name", FLOATS)
+def test_every_number_must_be_finite(name, value):
+    assert len(FLOATS) >= 10
+    with pytest.raises(ValueError, match=f"{name}={value} must be a finite number"):
+        make_config("swimmer", "pes", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_pairs": 2.5}, "num_pairs=2.5 must be a whole number or None"),
+        ({"num_pairs": True}, "num_pairs=True must be a whole number or None"),
+        ({"num_pairs": "8"}, "num_pairs='8' must be a whole number or None"),
+        ({"sigma": "0.1"}, "sigma='0.1' must be a number or None"),
+        ({"sigma": [0.1]}, r"sigma=\[0.1\] must be a number or None"),
+        ({"seed": None}, "seed=None must be a whole number"),
+        ({"bias": "yes"}, "bias='yes' must be true or false"),
+        ({"bias": 1}, "bias=1 must be true or false"),
+        ({"env_kwargs": {"a": 1}}, "env_kwargs={'a': 1} must be a text"),
+        ({"optimizer": "rmsprop"}, "optimizer='rmsprop' must be 'sgd', 'adam'"),
+        ({"hidden_sizes": (8, 2.5)}, "must be a list of whole numbers"),
+        ({"hidden_sizes": (8, 0)}, r"hidden_sizes=\(8, 0\) must be above 0"),
+        ({"logdir": 3}, "logdir=3 must be a text or None"),
+    ],
+)
+def test_types_and_ranges(options: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        make_config("swimmer", "pes", **options)
+
+
+@pytest.mark.parametrize(("env", "agent"), [(3, "pes"), ("swimmer", ["pes"])])
+def test_names_must_be_texts(env, agent):
+    with pytest.raises(ValueError, match=r"must be a text|unknown"):
+        TrainConfig(env=env, agent=agent)
+
+
+def test_whole_numbers_are_numbers():
+    assert make_config("swimmer", "pes", sigma=1, threshold=-5).sigma == 1
