@@ -108,7 +108,7 @@ def import_envpool() -> Any:
 
 
 def _order(ids: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-    """Indices that bring the rows of EnvPool's results into the order of `ids`."""
+    """Indices that sort the rows of EnvPool's results into the order of `ids`."""
     row_of = np.empty(ids.max() + 1, int)
     row_of[info["env_id"]] = np.arange(len(ids))
     return row_of[ids]

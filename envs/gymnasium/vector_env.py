@@ -109,14 +109,14 @@ class VectorEnvSimulations:
                 "for another reset; use shared_memory=True, or "
                 "autoreset_mode=AutoresetMode.DISABLED"
             )
-        everyone = np.arange(self._envs.num_envs)
-        some = everyone[:1]
+        all_ids = np.arange(self._envs.num_envs)
+        first_id = all_ids[:1]
         try:
-            first = self.reset(everyone.astype(np.uint64), everyone)
-            stepped, _, ended = self.step(self._idle_actions, everyone)
-            again = self._start(some)
-            others = everyone[1:][~ended[1:]]
-            works = np.array_equal(again[some], first[some], equal_nan=True)
+            first = self.reset(all_ids.astype(np.uint64), all_ids)
+            stepped, _, ended = self.step(self._idle_actions, all_ids)
+            again = self._start(first_id)
+            others = all_ids[1:][~ended[1:]]
+            works = np.array_equal(again[first_id], first[first_id], equal_nan=True)
             works &= np.array_equal(again[others], stepped[others], equal_nan=True)
         except Exception as error:
             raise ValueError(_cannot_reset(self._envs, f" ({error})")) from error

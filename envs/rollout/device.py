@@ -1,6 +1,5 @@
 """The device driver: `lax.scan` over `vmap` of a problem written in JAX."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from pes_rl.envs.rollout.episodes import (
     start_clock,
     steps_to_limit,
 )
+from pes_rl.envs.rollout.loops import any_of_all_runs, apply_if, scan_while
 from pes_rl.envs.rollout.observations import (
     ObservationMoments,
     ObservationSums,
@@ -130,7 +130,7 @@ class DeviceRollout:
             steps = jnp.arange(length, dtype=jnp.int32)
             carry, (loss, simulated) = lax.scan(step, carry, steps)
         else:
-            carry, (loss, simulated) = _scan_while_running(step, carry, length)
+            carry, (loss, simulated) = scan_while(_has_running, step, carry, length)
         if simulated is None:
             simulated = jnp.ones_like(loss, bool)
         segment = Segment(
@@ -171,7 +171,7 @@ class DeviceRollout:
         self, particles: Particles, length: int, single_episode: bool
     ) -> _Carry:
         num_particles = particles.loss.shape[0]
-        everyone = jnp.ones(num_particles, bool)
+        all_true = jnp.ones(num_particles, bool)
         nowhere = jnp.zeros((length, num_particles), bool)
         # First states can take as long to draw as a step, and most steps end no
         # episode: none is drawn until an episode ends.
@@ -179,10 +179,10 @@ class DeviceRollout:
             state=particles.state,
             clock=particles.clock,
             recorded=jnp.int32(0),
-            limit=steps_to_limit(particles.clock, everyone),
-            running=everyone if single_episode else None,
+            limit=steps_to_limit(particles.clock, all_true),
+            running=all_true if single_episode else None,
             next_start=particles.state,
-            next_start_used=everyone,
+            next_start_used=all_true,
             observations=self._empty_sums(particles.state),
             ended=nowhere,
             diverged=nowhere,
@@ -212,7 +212,7 @@ class DeviceRollout:
         # A sum is finite only if all its terms are, and is cheaper than to test each.
         has_end = jnp.any(terminated) | ~jnp.isfinite(loss.sum())
         may_end = (k + 1 >= carry.limit) | has_end
-        after, loss = self._apply_if(may_end, record, (after, loss))
+        after, loss = apply_if(may_end, record, (after, loss), self.reverse_mode)
         return after, (loss, carry.running)
 
     def _record(
@@ -239,10 +239,11 @@ class DeviceRollout:
         must_draw = jnp.any(row.ended & carry.next_start_used)
         # Where an episode ended the clock is already at the next one.
         upcoming = jnp.where(row.ended, clock.episode, clock.episode + 1)
-        next_start = self._apply_if(
+        next_start = apply_if(
             must_draw,
             lambda _: self._first_states(clock.seed, upcoming),
             carry.next_start,
+            self.reverse_mode,
         )
         used = jnp.where(must_draw, False, carry.next_start_used) | row.ended
         if carry.running is not None:
@@ -261,14 +262,6 @@ class DeviceRollout:
         )
         return after, jnp.asarray(row.loss)
 
-    def _apply_if(
-        self, condition: jax.Array, change: Callable[[Any], Any], tree: Any
-    ) -> Any:
-        """`change(tree)` if the condition holds, else `tree`."""
-        if self.reverse_mode:
-            return lax.cond(condition, change, lambda tree: tree, tree)
-        return _apply_if_by_loop(condition, change, tree)
-
 
 def _running(carry: _Carry) -> Array:
     if carry.running is None:
@@ -276,37 +269,9 @@ def _running(carry: _Carry) -> Array:
     return carry.running
 
 
-@jax.custom_batching.custom_vmap
-def _any(mask: jax.Array) -> jax.Array:
-    """Whether any entry is set; under `vmap`, whether any entry of any run is set.
-
-    A vmapped loop then has one condition for all runs. With a condition for each run,
-    JAX would select between the old and the new carry of each run at every step.
-    """
-    return jnp.any(mask)
-
-
-@_any.def_vmap
-def _any_of_all(size: int, batched: list[bool], mask: jax.Array) -> tuple[Any, bool]:
-    del size, batched
-    return _any(mask), False
-
-
-def _apply_if_by_loop(
-    condition: jax.Array, change: Callable[[Any], Any], tree: Any
-) -> Any:
-    """`change(tree)` if the condition holds, else `tree`.
-
-    A loop of at most one step does not copy an unchanged tree, as `lax.cond` does at
-    the cost of a few percent of a step; but it has no reverse mode. Where several runs
-    are vmapped, the change is applied to all of them if the condition holds for any; so
-    `change` must not affect the results of a run whose condition does not hold.
-    """
-    return lax.while_loop(
-        lambda carry: carry[0],
-        lambda carry: (jnp.zeros((), bool), change(carry[1])),
-        (_any(condition), tree),
-    )[1]
+def _has_running(carry: _Carry) -> jax.Array | None:
+    """Whether any particle still runs; None where all run to the end."""
+    return None if carry.running is None else any_of_all_runs(carry.running)
 
 
 def _select(mask: jax.Array, yes: Any, no: Any) -> Any:
@@ -316,34 +281,3 @@ def _select(mask: jax.Array, yes: Any, no: Any) -> Any:
         return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)
 
     return jax.tree.map(choose, yes, no)
-
-
-def _scan_while_running(
-    step: Callable[[_Carry, jax.Array], tuple[_Carry, StepOutput]],
-    carry: _Carry,
-    length: int,
-) -> tuple[_Carry, StepOutput]:
-    """`lax.scan(step)` over steps 0 to `length` - 1 that stops with the last particle.
-
-    Rows of steps that were not taken stay zero, like those of a stopped particle.
-    """
-    row = jax.eval_shape(step, carry, jnp.int32(0))[1]
-    blank = jax.tree.map(lambda r: jnp.zeros((length, *r.shape), r.dtype), row)
-
-    def is_unfinished(loop: tuple[jax.Array, _Carry, StepOutput]) -> jax.Array:
-        k, carry, _ = loop
-        steps_left = k < length
-        if carry.running is None:
-            return steps_left
-        return steps_left & _any(carry.running)
-
-    def body(
-        loop: tuple[jax.Array, _Carry, StepOutput],
-    ) -> tuple[jax.Array, _Carry, StepOutput]:
-        k, carry, rows = loop
-        carry, row = step(carry, k)
-        rows = jax.tree.map(lambda all, one: all.at[k].set(one), rows, row)
-        return k + 1, carry, rows
-
-    _, carry, rows = lax.while_loop(is_unfinished, body, (jnp.int32(0), carry, blank))
-    return carry, rows
