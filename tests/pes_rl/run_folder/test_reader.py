@@ -1,4 +1,4 @@
-"""Files of a run that are damaged, or come from elsewhere: one line says what is wrong."""
+"""Damaged files of a run: one line says what is wrong."""
 
 import json
 
