@@ -12,26 +12,26 @@ from typing import Any
 import ray
 
 REACH_SECONDS = 10.0
-"""How long an address of a cluster may take to answer at all."""
+"""Seconds within which the address of a cluster must answer."""
 
 SILENT_SECONDS = 20.0
-"""How long the head may not answer before a run ends."""
+"""Seconds without an answer of the head after which a run ends."""
 
 _SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""HTTP/2's first frame of either side: no settings here, type 4."""
+"""First frame of an HTTP/2 connection: an empty SETTINGS frame (type 4)."""
 
 
 def connect(address: str | None, num_cpus: int) -> None:
     """Join the Ray cluster at an address, or start one on this machine.
 
-    A cluster that this process has joined already is the one that is used.
+    If this process has joined a cluster already, that one is used.
 
     Args:
-        address: As of `ray.init`, `auto` or `HOST:PORT`; None starts a local Ray.
-        num_cpus: CPUs that a local Ray counts; it does not look how many there are.
+        address: `auto` or `HOST:PORT`, as for `ray.init`; None starts a local Ray.
+        num_cpus: Number of CPUs that a local Ray offers, whatever the machine has.
 
     Raises:
-        ValueError: If there is no cluster at the address, or none starts here.
+        ValueError: If no cluster answers at the address, or no local one starts.
     """
     if ray.is_initialized():
         return
@@ -48,7 +48,7 @@ def connect(address: str | None, num_cpus: int) -> None:
             check_reachable(*_host_and_port(address), REACH_SECONDS)
         ray.init(**options)
     except Exception as error:
-        # Ray raises many kinds; a user can do the same about all of them.
+        # Ray raises many types, and a user can do the same about all of them.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if address is None:
             raise ValueError(
@@ -68,10 +68,10 @@ def connect(address: str | None, num_cpus: int) -> None:
 
 
 class Head:
-    """The head of the cluster that this process has joined, and whether it answers.
+    """Monitor of the cluster's head node: whether it still answers.
 
-    Ray ends a process, whatever it is doing, whose head has not answered for a minute;
-    a run must be over by then.
+    Ray terminates a process whose head has not answered for a minute; a run must save
+    and end before.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Head:
         self._silent_since: float | None = None
 
     def silence(self) -> str | None:
-        """What to say where it has not answered for `SILENT_SECONDS`; else None."""
+        """Error message if the head has not answered for `SILENT_SECONDS`, or None."""
         now = time.monotonic()
         if now < self._next:
             return None
@@ -105,9 +105,9 @@ def _host_and_port(address: str) -> tuple[str, str]:
 
 
 def check_reachable(host: str, port: str, seconds: float) -> None:
-    """Raise `OSError` if HOST:PORT does not answer as Ray does, which is in HTTP/2.
+    """Raise `OSError` unless HOST:PORT answers in HTTP/2, as Ray does.
 
-    Ray itself asks for minutes, in vain.
+    Ray itself would try for minutes.
     """
     if not host or not port.isdecimal():
         return

@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster, and what becomes of them."""
+"""A pool of Ray workers that replaces lost ones."""
 
 # Ray is an extra.
 # pyright: reportMissingImports=false
@@ -24,47 +24,47 @@ from pes_rl.envs.rollout.base import EngineLost
 _log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
-"""How long a worker may take to start.
+"""Seconds that a worker may take to start.
 
-So long the first unroll waits for all of them; then those that are there begin.
+The first unroll waits this long for all workers; then the started ones begin.
 """
 
 QUIET_SECONDS = 10.0
-"""How long that is waited without a word."""
+"""Seconds of waiting after which a line says what is waited for."""
 
 SMALL_BYTES = 2**15
-"""A value of so many bytes is sent with each call.
+"""Values up to this many bytes are sent with each call.
 
-Through Ray's object store it is 2 to 3 ms later where it is wanted.
+Ray's object store would deliver them 2 to 3 ms later.
 """
 
 _ATTEMPTS = 5
-"""Workers that may be lost in a row before the pool gives up.
+"""Number of workers that may be lost in a row before the pool gives up.
 
-In a row: over one share of one unroll, in one place before they had started and with no
-answer of any between them, or all of them in each unroll. So many are not chance.
+In a row means: on one share of one unroll; as one worker before it had started, with no
+answer of any worker in between; or all workers in each unroll. That is no coincidence.
 """
 
 
 class RayWorkerPool:
-    """Ray actors; a `WorkerPool` whose objects `build` makes, each in its own process.
+    """A pool of Ray actors, each a process with an object that `build` makes.
 
-    They are spread over the machines of the cluster. A worker that dies, or takes
-    longer than `timeout` over a call, is given up: the event is logged and counted, and
-    another is started in its place, on whatever machine has CPUs for it, or will have.
-    It joins when it has started. What is lost again and again ends that: the pool gives
-    up for good. So it does when the cluster's head is gone.
+    The actors are spread over the machines of the cluster. A worker that dies, or does
+    not answer a call within `timeout`, is replaced: the event is logged and counted,
+    and a new worker is started on any machine that has free CPUs, now or later. It is
+    used once it has started. The pool gives up for good when workers are lost again and
+    again, or when the head of the cluster does not answer.
 
     Args:
-        build: Makes the object; pickled.
-        num_workers: W.
-        num_threads: CPUs that a worker takes of the cluster's.
-        timeout: Seconds after which a call that is not answered is given up.
+        build: Makes the object of a worker; it is pickled.
+        num_workers: Number of workers W.
+        num_threads: CPUs of the cluster that a worker occupies.
+        timeout: Seconds after which a worker that does not answer is replaced.
 
     Attributes:
-        lost: Workers given up so far.
+        lost: Number of workers replaced so far.
         timeout: As given.
-        start_seconds: How long a worker may take to start.
+        start_seconds: Seconds that a worker may take to start.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class RayWorkerPool:
 
     @property
     def pids(self) -> list[int | None]:
-        """Process ids of the workers on their machines; None of one not there yet."""
+        """Process ids of the workers; None before a worker has started."""
         return [handle.known_pid() for handle in self.handles]
 
     def close(self) -> None:
-        """Let the workers go; no call is answered any more."""
+        """End the workers; no call is answered afterwards."""
         _kill_workers(self.handles)
 
     def share(self, value: Any) -> Any:
@@ -103,24 +103,24 @@ class RayWorkerPool:
     def work(
         self,
         calls: Sequence[Call],
-        instead: Callable[[int], Call | None] | None = None,
+        fallback: Callable[[int], Call | None] | None = None,
         *,
         allow_reassignment: bool = False,
     ) -> list[Any]:
-        """As of `WorkerPool`.
+        """Same as `WorkerPool.work`.
 
         Raises:
             ValueError: If a worker cannot start.
-            EngineLost: If workers are lost again and again, or the head; then so is
-                every later call.
-            Exception: What a call itself raised.
+            EngineLost: If workers are lost again and again, or the head is lost; every
+                later call raises it too.
+            Exception: Any exception that a call raised.
         """
         if self._failure is not None:
             raise self._failure
         self._wait_for_workers()
         self._wait_for_any_worker()
         answers = Dispatch(
-            self, calls, instead, allow_reassignment, _ATTEMPTS
+            self, calls, fallback, allow_reassignment, _ATTEMPTS
         ).answers()
         if any(answer is not None for answer in answers):
             self._failed_unrolls = 0
@@ -134,14 +134,14 @@ class RayWorkerPool:
         return answers
 
     def record_answer(self) -> None:
-        """Some worker has answered: those that are lost are not the same ones."""
+        """Reset the count of failed starts, because a worker has answered."""
         self._failed_starts.clear()
 
     def replace(self, w: int, why: str) -> None:
-        """Give worker w up and start another in its place.
+        """End worker w and start a new one in its place.
 
         Raises:
-            EngineLost: If that has been done too often.
+            EngineLost: If too many workers were lost in a row.
         """
         self.lost += 1
         if not self.handles[w].has_started():
@@ -157,25 +157,25 @@ class RayWorkerPool:
             )
 
     def give_up(self, why: str) -> NoReturn:
-        """End the pool.
+        """End the pool for good.
 
         Raises:
-            EngineLost: With this reason.
+            EngineLost: Always, with this reason.
         """
         self._failure = EngineLost(why)
         raise self._failure
 
     def check_head(self) -> None:
-        """Look after the cluster's head.
+        """Check that the head of the cluster answers.
 
         Raises:
-            EngineLost: If it is gone.
+            EngineLost: If it does not.
         """
         if (silence := self._head.silence()) is not None:
             self.give_up(silence)
 
     def _replace_failed(self) -> None:
-        """Replace workers that failed to start, whom nobody asks.
+        """Replace workers that failed to start; they get no calls that would show it.
 
         Raises:
             EngineLost: If starts fail again and again.
@@ -186,7 +186,7 @@ class RayWorkerPool:
                 self.replace(w, f"died{why}")
 
     def _wait_for_workers(self) -> None:
-        """Wait, once, until all workers are there or `START_SECONDS` have passed."""
+        """Wait, in the first call, until all workers have started or time is up."""
         if self._waited:
             return
         begun = time.monotonic()
@@ -212,10 +212,10 @@ class RayWorkerPool:
         self._waited = True
 
     def _wait_for_all(self, seconds: float) -> tuple[list[Any], list[Any]]:
-        """References to the ids of those that are there by then, and of the others.
+        """Wait for the starts; returns the references of the started and late workers.
 
         Raises:
-            ValueError: If one cannot start.
+            ValueError: If a worker cannot start.
         """
         pids = [handle.pid for handle in self.handles]
         ready, late = ray.wait(pids, num_returns=len(pids), timeout=seconds)
@@ -229,27 +229,27 @@ class RayWorkerPool:
     def _describe_started(self, ready: list[Any]) -> str:
         free = ray.available_resources().get("CPU", 0)
         return (
-            f"{len(ready)} of {len(self)} workers are there, and the cluster has "
+            f"{len(ready)} of {len(self)} workers have started, and the cluster has "
             f"{free:g} CPUs free, where each takes {self._num_threads}"
         )
 
     def _wait_for_any_worker(self) -> None:
-        """Wait until some worker is there.
+        """Wait until at least one worker has started.
 
         Raises:
-            EngineLost: If none comes.
+            EngineLost: If none does in time.
         """
-        patience, told = self.start_seconds + self.timeout, False
-        until = time.monotonic() + patience
+        limit, told = self.start_seconds + self.timeout, False
+        until = time.monotonic() + limit
         self.check_head()
         self._replace_failed()
         while not any(handle.has_started() for handle in self.handles):
             if not told:
-                _log.warning("no worker is there; waiting for up to %.0f s", patience)
+                _log.warning("no worker has started; waiting for up to %.0f s", limit)
                 told = True
             if time.monotonic() > until:
                 self.give_up(
-                    f"no Ray worker has started for {patience:.0f} s; the cluster may "
+                    f"no Ray worker has started for {limit:.0f} s; the cluster may "
                     "have no free CPUs"
                 )
             ray.wait([handle.pid for handle in self.handles], timeout=1.0)

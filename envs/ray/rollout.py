@@ -1,13 +1,13 @@
-"""The host driver spread over Ray workers, each with a slice of the antithetic pairs.
+"""The host rollout distributed over Ray workers, each with a share of the pairs.
 
-An update sends theta and a key to every worker, and to each its own particles; it draws
-their perturbations from the key, and sends the particles and its columns of the segment
-back. So the bytes of an update grow with the workers times the parameters, and with
-the particles, and never with the particles times the parameters.
+An update sends theta and a random key to every worker, and its own particles to each.
+The worker draws the perturbations from the key, unrolls, and returns the particles and
+its columns of the segment. So the traffic of an update grows with workers times
+parameters and with particles, but not with particles times parameters.
 
-Particles and segments are put together in the particles' order, whoever was first, and
-what is summed over particles is summed here: the result is the same to the bit for any
-number of workers and for none, on machines that compute alike.
+Particles and segments are joined in the order of the particles, and sums over particles
+are computed here: the result is the same to the bit for any number of workers, and for
+none, on machines with the same arithmetic.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,43 +40,43 @@ from pes_rl.envs.rollout.observations import (
 _running_loss = jax.jit(running_loss)
 
 Call = tuple[str, tuple[Any, ...]]
-"""A method of what a worker holds, and its arguments."""
+"""Name of a method of the object that a worker holds, and its arguments."""
 
 
 class WorkerPool(Protocol):
-    """Workers that each hold one object; `RayWorkerPool`, but for tests."""
+    """Workers that each hold one object; `RayWorkerPool`, or a local one in tests."""
 
     def __len__(self) -> int:
         """Number of workers W."""
         ...
 
     def share(self, value: Any) -> Any:
-        """A reference to a value, for calls, or the value itself if it is small.
+        """A reference to a value for use in calls, or the value itself if it is small.
 
-        So what is large goes to each machine once.
+        A large value is then sent to each machine once.
         """
         ...
 
     def work(
         self,
         calls: Sequence[Call],
-        instead: Callable[[int], Call | None] | None = None,
+        fallback: Callable[[int], Call | None] | None = None,
         *,
         allow_reassignment: bool = False,
     ) -> list[Any]:
-        """Have worker s answer call s, for each, and replace those that are lost.
+        """Let worker s answer call s, for all calls, and replace lost workers.
 
         Args:
-            calls: At most one a worker.
-            instead: None where any worker can answer any call. Else the call that is to
-                be answered in place of call s by a worker that has not answered those
-                before it, a new one for example; None if there is no such call.
-            allow_reassignment: Whether, where worker s is not there, another can answer
-                `instead(s)`, though not its own next call then.
+            calls: At most one call per worker.
+            fallback: None where any worker can answer any call. Otherwise a function of
+                s: the call to make in place of call s to a worker that has not answered
+                the calls before it, such as a new worker; None if there is none.
+            allow_reassignment: Whether another worker may answer `fallback(s)` while
+                worker s is missing. That worker then cannot answer its own next call.
 
         Returns:
-            The answers, in the calls' order; None where no worker was there for a call,
-            or was lost over it, and no other could answer.
+            The answers in the order of the calls; None where the worker was missing or
+            lost and no other worker could answer.
         """
         ...
 
@@ -85,25 +85,25 @@ class WorkerPool(Protocol):
 class RayRollout:
     """Rollout of host simulations by the workers of a `WorkerPool`.
 
-    When a worker is lost in an unroll, or is not there yet, what happens depends on the
-    simulations:
+    When a worker is lost in an unroll, or has not started yet, the result depends on
+    the simulations:
 
-    - Their states can be copied (native MuJoCo): they live here between unrolls, so
-      another worker does the slice, and nothing is lost but the time.
-    - They cannot (Gymnasium), and all are at the start of episodes that end within the
-      unroll, as they are for agents that play whole episodes: another worker begins
-      the slice's episodes and plays them.
-    - They cannot, and there are episodes under way: these are lost. All of the slice
-      sits the unroll out, so that pairs stay together, and stands before new episodes,
-      until its worker is there. Its losses are 0 and its first step is not `simulated`,
-      from which an estimator's own bookkeeping clears the accumulators: they wait for
-      an episode that has not begun. See `Learner` for what that does to the estimate.
+    - States can be copied (native MuJoCo): they are here between unrolls, so another
+      worker computes the share, and only time is lost.
+    - States cannot be copied (Gymnasium), and all particles are at the start of
+      episodes that end within the unroll, as for agents that play whole episodes:
+      another worker starts and plays these episodes.
+    - States cannot be copied, and episodes are running: these are lost. The whole share
+      skips the unroll, so that pairs stay together, and waits at the start of new
+      episodes until its worker has started. Its losses are 0 and its first step is not
+      `simulated`, so the estimator clears its accumulators. docs/lost_particles.md has
+      the effect on the estimate.
 
     Attributes:
         pool: The workers.
         horizon: Steps T after which an episode is cut.
         can_copy: Whether the simulations' states can be copied.
-        normalizer: As of `HostRollout`.
+        normalizer: Same as in `HostRollout`.
     """
 
     pool: WorkerPool
@@ -138,11 +138,13 @@ class RayRollout:
         calls = [
             ("begin", (_part(clock, s),)) for s in self._slices(members * num_pairs)
         ]
-        instead = None if self.can_copy else calls.__getitem__
-        answers = self.pool.work(calls, instead)
+        fallback = None if self.can_copy else calls.__getitem__
+        answers = self.pool.work(calls, fallback)
         return _join(
             [
-                _not_begun(_like(answers), call[1][0]) if answer is None else answer
+                _waiting_particles(_first_answer(answers), call[1][0])
+                if answer is None
+                else answer
                 for call, answer in zip(calls, answers, strict=True)
             ]
         )
@@ -167,7 +169,7 @@ class RayRollout:
             for part, order in zip(parts, orders, strict=True)
         ]
 
-        def anew(i: int) -> Call | None:
+        def restart(i: int) -> Call | None:
             if parts[i].clock.elapsed.any():
                 return None
             return "unroll_from_start", (parts[i].clock, *orders[i])
@@ -178,7 +180,7 @@ class RayRollout:
             and not particles.clock.elapsed.any()
         )
         answers = self.pool.work(
-            calls, None if self.can_copy else anew, allow_reassignment=whole_episodes
+            calls, None if self.can_copy else restart, allow_reassignment=whole_episodes
         )
         answers = [
             self._skip_unroll(part, length, sums_reference)
@@ -202,7 +204,7 @@ class RayRollout:
     def _send(
         self, thetas: jax.Array | Thetas, slices: list[slice]
     ) -> list[tuple[Any, slice | None]]:
-        """For each slice, what its thetas come from, and which rows of it they are."""
+        """For each share: the recipe or rows of its thetas, and the rows to draw."""
         if isinstance(thetas, Thetas):
             recipe = self.pool.share(pack(thetas.recipe))
             return [(recipe, s) for s in slices]
@@ -210,18 +212,18 @@ class RayRollout:
         return [(rows[s] if len(rows) > 1 else rows, None) for s in slices]
 
     def _slices(self, num_particles: int) -> list[slice]:
-        """Which particles each worker has: whole pairs, as equal as can be."""
-        together = 1 if num_particles % 2 else 2
-        units = num_particles // together
+        """The particles of each worker: whole pairs, in shares of nearly equal size."""
+        unit = 1 if num_particles % 2 else 2
+        units = num_particles // unit
         count = min(len(self.pool), units)
-        cuts = [together * (i * units // count) for i in range(count + 1)]
+        cuts = [unit * (i * units // count) for i in range(count + 1)]
         return [slice(*cut) for cut in pairwise(cuts)]
 
     def _skip_unroll(
         self, particles: Particles, length: int, sums_reference: np.ndarray | None
     ) -> tuple[Particles, Segment]:
-        """An unroll in which nothing is simulated, and the next episodes after it."""
-        after = _not_begun(particles, self._next_episodes(particles.clock))
+        """The result of an unroll in which nothing is simulated."""
+        after = _waiting_particles(particles, self._next_episodes(particles.clock))
         nothing = np.zeros((length, len(particles.loss)), bool)
         sums = None
         if sums_reference is not None:
@@ -231,7 +233,7 @@ class RayRollout:
         return after, Segment(loss, nothing, nothing, nothing, sums)
 
     def _next_episodes(self, clock: Clock) -> Clock:
-        """At the start of each particle's next episode, or of one not lived in yet."""
+        """The clock at the start of each particle's next episode without steps."""
         lost = clock.elapsed > 0
         limit = np.int32(self.horizon or NO_LIMIT)
         return Clock(
@@ -243,16 +245,16 @@ class RayRollout:
 
 
 def _part(tree: Any, rows: slice) -> Any:
-    """Particles, or what belongs to them, of a slice."""
+    """The rows of one share."""
     return jax.tree.map(lambda leaf: np.asarray(leaf[rows]), tree)
 
 
-def _not_begun(like: Particles, clock: Clock) -> Particles:
-    """Particles before the episodes that the clock names: no simulations, no losses.
+def _waiting_particles(like: Particles, clock: Clock) -> Particles:
+    """Particles without simulations, at the start of the episodes of the clock.
 
     Args:
-        like: Particles whose states are of the same kind.
-        clock: For M particles.
+        like: Particles with states of the same structure.
+        clock: Clock of M particles.
     """
     count = len(clock.episode)
     state = jax.tree.map(
@@ -261,16 +263,16 @@ def _not_begun(like: Particles, clock: Clock) -> Particles:
     return Particles(state, clock, np.zeros(count, np.float32))
 
 
-def _like(answers: list[Any]) -> Particles:
-    """Particles that some worker has begun.
+def _first_answer(answers: list[Any]) -> Particles:
+    """The first answer that is not None.
 
     Raises:
-        EngineLost: If none has.
+        EngineLost: If there is none.
     """
     for answer in answers:
         if answer is not None:
             return answer
-    raise EngineLost("all Ray workers were lost before any simulation had begun")
+    raise EngineLost("all Ray workers were lost before any simulation had started")
 
 
 def _join(parts: list[Particles]) -> Particles:

@@ -1,4 +1,4 @@
-"""A Ray worker: the place that it has in a pool, and what runs in its process."""
+"""A Ray worker: its handle in the pool, and the actor in its process."""
 
 # Ray is an extra.
 # pyright: reportMissingImports=false
@@ -12,15 +12,15 @@ from ray.exceptions import RayActorError
 
 
 class WorkerHandle:
-    """A worker's place: the actor in it, and whether that has started.
+    """Handle of a worker: the Ray actor, and whether it has started.
 
     Args:
-        build: Makes the object that the worker has_own_share; pickled.
-        num_cpus: CPUs that it takes of the cluster's.
+        build: Makes the object that the worker holds; it is pickled.
+        num_cpus: CPUs of the cluster that it occupies.
 
     Attributes:
         actor: Ray's handle.
-        pid: Ray's reference to its process id; answered when it has started.
+        pid: Ray's reference to its process id, available once it has started.
         has_own_share: Whether its last call was for its own share of the particles, so
             that its object still holds their simulations.
     """
@@ -36,7 +36,7 @@ class WorkerHandle:
         self._known_pid: int | None = None
 
     def known_pid(self) -> int | None:
-        """Its process id; None as long as it has not started."""
+        """Process id of the worker; None before it has started."""
         unknown = self._known_pid is None and self._failure is None
         if unknown and ray.wait([self.pid], timeout=0)[0]:
             try:
@@ -46,17 +46,17 @@ class WorkerHandle:
         return self._known_pid
 
     def has_started(self) -> bool:
-        """Whether it is there, or was."""
+        """Whether the worker has started, now or earlier."""
         return self.known_pid() is not None
 
     def failure(self) -> RayActorError | None:
-        """Why it has not started and never will; None while it may, or has."""
+        """The error of a failed start; None if it started or still may."""
         self.known_pid()
         return self._failure
 
 
 def cannot_start(error: RayActorError) -> str:
-    """What to say of a worker that could not start, or whose object cannot be made."""
+    """Error message for a worker that could not start or could not make its object."""
     reason = str(error).strip().splitlines()[-1].strip()
     message = f"a Ray worker cannot start: {reason}"
     if "No module named" in reason:
@@ -65,12 +65,12 @@ def cannot_start(error: RayActorError) -> str:
 
 
 class _Worker:
-    """What runs in a worker's process."""
+    """The actor in the process of a worker."""
 
     def __init__(self, build: Callable[[], Any]) -> None:
         import jax
 
-        # The cluster's accelerators are not the workers'.
+        # Workers do not use the accelerators of the cluster.
         jax.config.update("jax_platforms", "cpu")
         self._object = build()
 

@@ -1,4 +1,4 @@
-"""What a Ray worker holds: simulations of its share of the particles."""
+"""The object of a Ray worker: a host rollout of its share of the particles."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +15,7 @@ from pes_rl.envs.rollout.observations import ObservationMoments
 
 @dataclass(frozen=True)
 class WorkerRollout:
-    """What a worker holds: a host rollout of the particles that it is given.
+    """A host rollout of the particles that the worker is given.
 
     Attributes:
         rollout: Without a normaliser.
@@ -45,19 +45,19 @@ class WorkerRollout:
         return after, jax.tree.map(np.asarray, segment)
 
     def unroll_from_start(self, clock: Clock, *order: Any) -> tuple[Particles, Segment]:
-        """An unroll from the start of the particles' running episodes."""
+        """Unroll from the start of the running episodes of the particles."""
         return self.unroll(self.begin(clock), *order)
 
 
 @dataclass(frozen=True)
 class _KeyData:
-    """A JAX key on its way."""
+    """The data of a JAX key, in a form that can be pickled."""
 
     data: np.ndarray
 
 
 def pack(recipe: Any) -> Any:
-    """The recipe without JAX's arrays, which are bound to this process's devices."""
+    """The recipe with NumPy arrays: JAX arrays are bound to devices of a process."""
 
     def plain(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array):

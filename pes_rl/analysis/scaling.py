@@ -21,8 +21,8 @@ import numpy as np
 from pes_rl.agents import PES
 from pes_rl.analysis.output import Row, new_figure, print_table, write_csv
 from pes_rl.analysis.scaling_model import Model, predict
-from pes_rl.assembly.assemble import make_ray_rollout
 from pes_rl.assembly.factories import make_environment, make_policy, make_rollout
+from pes_rl.assembly.ray import make_ray_rollout
 from pes_rl.config.train_config import make_config
 from pes_rl.envs.ray.rollout import Call
 from pes_rl.learner.learner import Learner
@@ -51,13 +51,15 @@ class Counted:
     def work(
         self,
         calls: Sequence[Call],
-        instead: Callable[[int], Call | None] | None = None,
+        fallback: Callable[[int], Call | None] | None = None,
         *,
         allow_reassignment: bool = False,
     ) -> list[Any]:
         # What is shared goes as a reference, and has been counted.
         self.out += sum(_size((name, own[0], *own[2:])) for name, own in calls)
-        answers = self._pool.work(calls, instead, allow_reassignment=allow_reassignment)
+        answers = self._pool.work(
+            calls, fallback, allow_reassignment=allow_reassignment
+        )
         self.back += sum(map(_size, answers))
         return answers
 

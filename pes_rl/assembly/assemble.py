@@ -1,7 +1,7 @@
 """Assembly of a run from its settings: environments, policy, estimator, learner."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 from pes_rl.agents import Policy
 from pes_rl.assembly.factories import (
     diverged_loss,
-    episode_steps,
     fits,
     make_environment,
     make_estimator,
@@ -19,10 +18,10 @@ from pes_rl.assembly.factories import (
     make_policy,
     make_rollout,
 )
+from pes_rl.assembly.ray import make_ray_rollout, worker_config
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import (
     DeviceRollout,
-    HostRollout,
     ObservationMoments,
     Rollout,
     UnrolledProblem,
@@ -49,8 +48,8 @@ class Assembly:
 
     Attributes:
         init_theta: First parameters of the policy, or of the unrolled problem, by key.
-        describe: What is saved of the parameters, and of the moments that observations
-            are normalised by, None where they are not.
+        describe: Makes what is saved from theta and the moments of observations, which
+            are None where observations are not normalised.
         learner: Trains them.
         evaluate: Plays the episodes of an evaluation during training, on simulations of
             its own.
@@ -72,11 +71,11 @@ class Assembly:
     pool: Any = None
 
     def lost_workers(self) -> int:
-        """How many Ray workers have been given up so far."""
+        """Number of Ray workers that have been replaced so far."""
         return 0 if self.pool is None else self.pool.lost
 
     def close(self) -> None:
-        """Let the Ray workers go, for the CPUs that they hold; training is over."""
+        """End the Ray workers, which occupy CPUs of the cluster."""
         if self.pool is not None:
             self.pool.close()
 
@@ -88,7 +87,7 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
         ValueError: If the settings do not fit the environment.
     """
     if environments is None:
-        training = make_environment(_of_a_worker(config), config.env)
+        training = make_environment(worker_config(config), config.env)
         # Environments in JAX are pure functions, which hold no simulations.
         shared = isinstance(training, UnrolledProblem) or training.on_device
         evaluation = training if shared else make_environment(config, config.env)
@@ -224,48 +223,3 @@ def _make_learner(
         observations,
         idle_steps,
     )
-
-
-def make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> Any:
-    """The rollout of training by Ray workers, each of which makes such environments.
-
-    Raises:
-        ValueError: If Ray is not installed, or there is no cluster at the address.
-    """
-    try:
-        from pes_rl.envs.ray.cluster import connect
-        from pes_rl.envs.ray.pool import RayWorkerPool
-        from pes_rl.envs.ray.rollout import RayRollout
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise ValueError(
-            f"workers={config.workers} need Ray: pip install 'pes-rl[ray]'; "
-            "or drop workers"
-        ) from None
-    config, horizon = _of_a_worker(config), episode_steps(config, environment)
-    connect(config.ray_address, config.workers * config.num_threads)
-    pool = RayWorkerPool(
-        partial(_make_worker_rollout, config, policy),
-        config.workers,
-        config.num_threads,
-        config.worker_timeout,
-    )
-    return RayRollout(pool, horizon, environment.can_copy)
-
-
-def _of_a_worker(config: TrainConfig) -> TrainConfig:
-    """The settings by which a worker makes its simulations: they share its threads."""
-    if not config.workers:
-        return config
-    return replace(config, num_threads=config.num_threads or 1)
-
-
-def _make_worker_rollout(config: TrainConfig, policy: Policy) -> Any:
-    """What a worker holds."""
-    from pes_rl.envs.ray.worker_rollout import WorkerRollout
-
-    environment = make_environment(config, config.env)
-    rollout = make_rollout(config, environment, policy.act, config.reward_shift)
-    assert isinstance(rollout, HostRollout)  # the settings refuse all others
-    return WorkerRollout(rollout)

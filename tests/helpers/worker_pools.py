@@ -33,13 +33,13 @@ class LocalWorkerPool:
     def work(
         self,
         calls: Sequence[Call],
-        instead: Callable[[int], Call | None] | None = None,
+        fallback: Callable[[int], Call | None] | None = None,
         *,
         allow_reassignment: bool = False,
     ) -> list[Any]:
         answers = []
         for s, call in enumerate(calls):
-            answers.append(self._answer(s, call, instead, allow_reassignment))
+            answers.append(self._answer(s, call, fallback, allow_reassignment))
         self.dying = set()
         return answers
 
@@ -47,7 +47,7 @@ class LocalWorkerPool:
         self,
         s: int,
         call: Call | None,
-        instead: Callable[[int], Call | None] | None,
+        fallback: Callable[[int], Call | None] | None,
         allow_reassignment: bool,
     ) -> Any:
         w, dies = s, s in self.dying
@@ -58,14 +58,14 @@ class LocalWorkerPool:
             self.workers[s] = self.build()
             self.fresh.add(s)
         if dies or s in self.absent:
-            if instead is not None and not allow_reassignment:
+            if fallback is not None and not allow_reassignment:
                 return None
             w = next(w for w in range(len(self)) if w not in {s, *self.absent})
-        if instead is not None and (w != s or s in self.fresh):
-            call = instead(s)
+        if fallback is not None and (w != s or s in self.fresh):
+            call = fallback(s)
             if call is None:
                 return None
-        if instead is not None:
+        if fallback is not None:
             self.fresh = self.fresh - {s} if w == s else self.fresh | {w}
         name, arguments = call
         return self._sent(getattr(self.workers[w], name)(*self._sent(arguments)))

@@ -198,7 +198,7 @@ def test_a_worker_that_joins_late_is_used(tmp_path, monkeypatch, caplog):
     ray.wait([handle.pid for handle in pool.handles], num_returns=1)
     answers = pool.work([("where", ())] * 2)
     assert answers[0] == answers[1]  # The one that is there does the other's share.
-    assert "1 of 2 workers are there, and the cluster has" in caplog.text
+    assert "1 of 2 workers have started, and the cluster has" in caplog.text
     await_all(pool)
     assert pool.work([("where", ())] * 2) == pool.pids
     assert len(set(pool.pids)) == 2 and pool.lost == 0
