@@ -67,7 +67,7 @@ def training_row(
     episodes = reports.episodes.sum()
     row = {
         "train/learning_rate": float(learner.learning_rate(state)),
-        "train/theta_norm": float(np.linalg.norm(state.theta)),
+        "train/theta_norm": float(np.linalg.norm(np.asarray(state.theta, np.float64))),
         "pes/gradient_norm": float(reports.gradient_norm.mean()),
         "pes/signal_to_noise": float(reports.signal_to_noise.mean()),
         "pes/accumulator_norm": float(reports.accumulator_norm.mean()),
