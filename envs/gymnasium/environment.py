@@ -105,3 +105,9 @@ class GymnasiumEnvironment:
         shape = (len(ids), *self._actions.shape)
         actions = actions.reshape(shape).astype(self._actions.dtype)
         return self._simulations.step(actions, ids)
+
+    def close(self) -> None:
+        """End processes and simulations; a user's `VectorEnv` stays open."""
+        if self._simulations is not None:
+            simulations, self._simulations = self._simulations, None
+            simulations.close()

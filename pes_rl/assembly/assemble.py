@@ -57,6 +57,7 @@ class Assembly:
         horizon: Steps of the longest episode of an evaluation.
         vectorization: How simulations are stepped, in words, where there is a choice.
         pool: The Ray workers of training; None without any.
+        environments: All environments, to be closed after the run.
     """
 
     init_theta: Callable[[jax.Array], jax.Array]
@@ -69,15 +70,20 @@ class Assembly:
     horizon: int | None
     vectorization: str | None = None
     pool: Any = None
+    environments: tuple[Any, ...] = ()
 
     def lost_workers(self) -> int:
         """Number of Ray workers that have been replaced so far."""
         return 0 if self.pool is None else self.pool.lost
 
     def close(self) -> None:
-        """End the Ray workers, which occupy CPUs of the cluster."""
+        """End the Ray workers, and the processes and simulations of environments."""
         if self.pool is not None:
             self.pool.close()
+        for environment in self.environments:
+            close = getattr(environment, "close", None)
+            if close is not None:
+                close()
 
 
 def assemble(config: TrainConfig, environments: Environments | None = None) -> Assembly:
@@ -105,7 +111,12 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
         )
     environment = environments.training
     policy = make_policy(config, environment)
-    evaluation, final = _evaluation_rollouts(config, environments.evaluation, policy)
+    others = []
+    if config.final_eval_env is not None:
+        others.append(make_environment(config, config.final_eval_env))
+    evaluation, final = _evaluation_rollouts(
+        config, environments.evaluation, policy, *others
+    )
     observations = None
     if config.normalize_observations:
         observations = ObservationMoments.empty(policy.observation_size)
@@ -124,22 +135,22 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
         horizon=evaluation.horizon,
         vectorization=environment.vectorization if is_gymnasium else None,
         pool=getattr(rollout, "pool", None),
+        environments=(environment, environments.evaluation, *others),
     )
 
 
 def _evaluation_rollouts(
-    config: TrainConfig, environment: Any, policy: Policy
+    config: TrainConfig, environment: Any, policy: Policy, other: Any = None
 ) -> tuple[Rollout, Rollout]:
-    """Rollouts of the evaluations during training and of the final one."""
+    """Rollouts of the evaluations during training and of the final one (in `other`)."""
     if not fits(policy, environment):
         raise ValueError(
             "the environment for evaluation has other observations or actions than "
             "that for training; use one with the same"
         )
     during = make_rollout(config, environment, policy.act)
-    if config.final_eval_env is None:
+    if other is None:
         return during, during
-    other = make_environment(config, config.final_eval_env)
     if not fits(policy, other):
         raise ValueError(
             f"final_eval_env={config.final_eval_env!r} has other observations or "

@@ -1,6 +1,7 @@
 """Writing the folder of a run: settings, log, TensorBoard events, policies, summary."""
 
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -8,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 
 from pes_rl._version import __version__
 from pes_rl.config.train_config import TrainConfig
+from pes_rl.run_folder.lock import folder_error
 from pes_rl.run_folder.policy_files import (
     TrainedParameters,
     TrainedPolicy,
@@ -67,7 +69,7 @@ class RunFolder:
             self._log = CsvLog(path / "progress.csv", columns, resume_at)
             self._tensorboard = EventLog(path, resume_at)
         except OSError as error:
-            raise _cannot_be_written(path, error) from error
+            raise folder_error(path, error) from error
 
     def log(
         self,
@@ -126,7 +128,7 @@ class RunFolder:
         except OSError as error:
             with contextlib.suppress(OSError):
                 self.close()
-            raise _cannot_be_written(self.path, error) from error
+            raise folder_error(self.path, error) from error
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json` and TensorBoard's hyperparameter tab."""
@@ -177,13 +179,6 @@ class _UnwrittenFolder(RunFolder):
     def close(self) -> None: ...
 
 
-def _cannot_be_written(path: Path, error: OSError) -> ValueError:
-    return ValueError(
-        f"the log folder {path} cannot be written ({error.strerror}); choose another "
-        "--logdir"
-    )
-
-
 def open_folder(
     path: Path, columns: Sequence[str], resume_at: int | None = None
 ) -> RunFolder:
@@ -198,20 +193,44 @@ def open_folder(
 def choose_folder(config: TrainConfig) -> Path:
     """The folder that the settings name, or a new one, the same in all processes."""
     # All processes must ask; that their settings differ is found out later.
-    default = broadcast_from_process_0(str(_default_folder(config)))
+    is_new = is_first() and config.logdir is None
+    default = broadcast_from_process_0(str(_new_folder(config)) if is_new else "")
     return Path(config.logdir or default)
 
 
-def _default_folder(config: TrainConfig) -> Path:
-    """runs/ENV/AGENT-sSEED-TIME, with a number behind it if that folder exists."""
+def _new_folder(config: TrainConfig) -> Path:
+    """Make runs/ENV/AGENT-sSEED-TIME, with a number behind it if that folder exists.
+
+    Raises:
+        ValueError: If no folder can be made.
+    """
     env = re.sub(r"[^A-Za-z0-9_.-]+", "-", config.env)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = Path("runs", env, f"{config.agent}-s{config.seed}-{stamp}")
-    count = 1
-    while folder.exists():
-        count += 1
-        folder = folder.with_name(f"{config.agent}-s{config.seed}-{stamp}-{count}")
-    return folder
+    first = Path("runs", env, f"{config.agent}-s{config.seed}-{stamp}")
+    for count in itertools.count(1):
+        folder = first if count == 1 else first.with_name(f"{first.name}-{count}")
+        try:
+            # Made here, so that a run that starts at the same time takes another.
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise folder_error(folder, error) from error
+    raise AssertionError  # itertools.count never ends
+
+
+@contextlib.contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove the folder if the body raises and has left nothing in it but a lock."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [".lock"]:
+                (folder / ".lock").unlink()
+            folder.rmdir()
+        raise
 
 
 def version_and_commit() -> str:

@@ -2,14 +2,19 @@
 
 import atexit
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
+from types import FrameType
 from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 import docstring_parser
 import tyro
+
+from pes_rl.runtime.output import flush_or_drop, print_line
 
 T = TypeVar("T")
 
@@ -42,6 +47,7 @@ def run_command(
     | returns | | what it returned, 0 for None |
     | raises ValueError or OSError: the user can mend it | one `error:` line | 2 |
     | is interrupted by Ctrl-C | `on_interruption()` | 130 |
+    | is terminated by SIGTERM | `on_interruption()` | 143 |
     | raises anything else | the traceback, and what to do | 1 |
 
     Args:
@@ -52,18 +58,35 @@ def run_command(
     Returns:
         The exit status.
     """
+    _handle_sigterm()
     try:
         return body() or 0
+    except _Terminated:
+        print_line(on_interruption())
+        return 128 + signal.SIGTERM
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(on_interruption())
+        print_line(on_interruption())
         return 130
     except Exception as error:
         traceback.print_exception(error)
         print(_REPORT, file=sys.stderr)
         return 1
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def _handle_sigterm() -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, handle)
 
 
 _REPORT = (
@@ -75,15 +98,15 @@ _REPORT = (
 def finish(status: int) -> NoReturn:
     """End the process with a command's exit status.
 
-    After Ctrl-C (130) Python is not shut down in the usual way: XLA may still be
-    computing, in threads that crash when the interpreter is gone.
+    After Ctrl-C (130) or SIGTERM (143) Python is not shut down as usual: XLA may
+    still be computing, in threads that crash when the interpreter is gone.
     """
-    if status != 130:
-        sys.exit(status)
-    atexit._run_exitfuncs()  # These release processes and clusters.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    if status in (130, 143):
+        atexit._run_exitfuncs()  # These release processes and clusters.
+        flush_or_drop()
+        os._exit(status)
+    flush_or_drop()
+    sys.exit(status)
 
 
 @cache

@@ -12,9 +12,13 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from pes_rl.runtime.output import tolerant
+
 
 class Progress:
     """Display of a count that grows to a total, with a note such as the return.
+
+    Output that fails, on a full disk for example, is dropped.
 
     On a terminal it is one bar; elsewhere each update prints a line.
 
@@ -36,7 +40,7 @@ class Progress:
     ) -> None:
         self._label, self._total, self._unit = label, total, unit
         self._console = Console(
-            file=output, highlight=False, soft_wrap=True, quiet=silent
+            file=tolerant(output), highlight=False, soft_wrap=True, quiet=silent
         )
         self._bar = RichProgress(
             TextColumn("{task.description}"),

@@ -2,9 +2,11 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -91,9 +93,22 @@ def prepare_process(runs_folder: Path, jobs: int) -> None:
     would otherwise use all CPUs in each process and split arrays of a few hundred
     particles between them, which is slower.
     """
+    _end_with_parent()
     os.environ["NPROC"] = str(max(1, (os.cpu_count() or 1) // jobs))
     jax.config.update("jax_compilation_cache_dir", str(runs_folder / "compilations"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _end_with_parent() -> None:
+    """End this worker process as soon as its parent has ended, however it ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # This is a worker process.
+
+    def wait() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pes_rl.assembly.factories import make_environment
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 from pes_rl.envs.names import PYTHON_PREFIX
-from pes_rl.run_folder.writer import choose_folder
+from pes_rl.run_folder.writer import choose_folder, removed_if_empty
 from pes_rl.training.callbacks import Callback
 from pes_rl.training.recorder import Result
 from pes_rl.training.trainer import Trainer
@@ -61,16 +61,21 @@ def train(
     name = env if isinstance(env, str) else PYTHON_PREFIX + _name(env)
     logdir = None if logdir is None else str(logdir)
     config = make_config(name, agent, logdir=logdir, **options)
-    assembly = None
     if eval_env is not None or not isinstance(env, str):
         environments = Environments(
             _environment(config, env),
             _environment(config, _maker(env) if eval_env is None else eval_env),
         )
         assembly = assemble(config, environments)
-    folder = choose_folder(config)
-    trainer = Trainer(config, folder, assembly=assembly, callbacks=callbacks)
-    result = trainer.run()
+    else:
+        assembly = assemble(config)
+    try:
+        folder = choose_folder(config)
+        with removed_if_empty(folder):
+            trainer = Trainer(config, folder, assembly=assembly, callbacks=callbacks)
+        result = trainer.run()
+    finally:
+        assembly.close()
     if trainer.failure is not None:
         warnings.warn(trainer.failure, RuntimeWarning, stacklevel=2)
     return result

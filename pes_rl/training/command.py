@@ -17,9 +17,10 @@ from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs import EngineLost
 from pes_rl.envs.registry import native_equivalent
 from pes_rl.run_folder.reader import read_config
-from pes_rl.run_folder.writer import choose_folder
+from pes_rl.run_folder.writer import choose_folder, removed_if_empty
 from pes_rl.runtime.command_line import read_options, run_command
 from pes_rl.runtime.multihost import Cluster, abort_process, is_first
+from pes_rl.runtime.output import print_line
 
 if TYPE_CHECKING:
     from pes_rl.training.recorder import Result
@@ -78,7 +79,8 @@ def _train_as(config: TrainConfig, resume: str | None, cluster: Cluster) -> int:
     else:
         folder, at = _find_checkpoint(resume)
     try:
-        trainer = Trainer(config, folder, at)
+        with removed_if_empty(folder):
+            trainer = Trainer(config, folder, at)
     except EngineLost as error:
         raise ValueError(error) from error
     if is_first():
@@ -88,7 +90,7 @@ def _train_as(config: TrainConfig, resume: str | None, cluster: Cluster) -> int:
         if is_first():
             _print_result(result)
     if trainer.failure is not None:
-        print(f"error: {trainer.failure}", file=sys.stderr)
+        print_line(f"error: {trainer.failure}", error=True)
         return 1
     if result.summary["interrupted"]:
         return 128 + signal.Signals[result.summary["ended_by"]]
@@ -152,10 +154,17 @@ def _stopping_on_signals(trainer: "Trainer") -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
-        trainer.interrupt(signal.Signals(number).name)
+        name = signal.Signals(number).name
+        print_line(f"{name}: the run stops, and is saved; once more to end it at once")
         signal.signal(number, signal.SIG_DFL)
+        trainer.interrupt(name)
+        trainer.stop_evaluation()
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # A lost terminal ends a run as SIGTERM does, unless nohup wants it to go on.
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none.
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        numbers.append(hangup)
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
@@ -166,32 +175,32 @@ def _stopping_on_signals(trainer: "Trainer") -> Iterator[None]:
 
 def _print_beginning(config: TrainConfig, trainer: "Trainer") -> None:
     if twin := native_equivalent(config.env):
-        print(f"note: --env {twin} is the same task, stepped natively and faster")
+        print_line(f"note: --env {twin} is the same task, stepped natively and faster")
     if trainer.vectorization is not None:
-        print(f"simulations: {trainer.vectorization}")
+        print_line(f"simulations: {trainer.vectorization}")
 
 
 def _print_result(result: "Result") -> None:
     summary: dict[str, Any] = result.summary
     if summary["interrupted"]:
-        print(f"stopped; continue with --resume {result.folder}")
+        print_line(f"stopped; continue with --resume {result.folder}")
     took = (
         f"{summary['total_timesteps']:,} environment steps in "
         f"{summary['wall_seconds']:.0f} s"
     )
     if summary["final_return"] is not None:
-        print(
+        print_line(
             f"return {summary['final_return']:.5g} +- "
             f"{summary['final_return_std']:.3g} over {summary['final_episodes']} "
             f"episodes after {took}"
         )
     elif summary["last_return"] is not None:
-        print(
+        print_line(
             f"no final evaluation after {took}; the last one, at "
             f"{summary['last_return_timesteps']:,} steps, had a return of "
             f"{summary['last_return']:.5g}"
         )
     else:
-        print(f"no evaluation succeeded in {took}, so there is no return to show")
-    print(f"run folder: {result.folder}")
-    print(f"curves:     tensorboard --logdir {result.folder}")
+        print_line(f"no evaluation succeeded in {took}, so there is no return to show")
+    print_line(f"run folder: {result.folder}")
+    print_line(f"curves:     tensorboard --logdir {result.folder}")

@@ -10,9 +10,11 @@ import numpy as np
 
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.learner.learner import TrainState
+from pes_rl.run_folder.lock import FolderLock
 from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
 from pes_rl.run_folder.writer import open_folder
-from pes_rl.runtime.multihost import check_same, run_on_all_or_raise
+from pes_rl.runtime.multihost import check_same, is_first, run_on_all_or_raise
+from pes_rl.runtime.output import print_line
 from pes_rl.training.checkpoints import Checkpoints
 from pes_rl.training.counters import Counters
 from pes_rl.training.metrics import COLUMNS, clock_row
@@ -71,9 +73,21 @@ class Recorder:
         resume: Literal["newest"] | int | None,
         state: TrainState,
     ) -> None:
-        self.report: Callable[[str], None] = print
+        self.report: Callable[[str], None] = print_line
         self.restored: TrainState | None = None
         self.counters = Counters()
+        self._lock = run_on_all_or_raise(
+            lambda: FolderLock(folder) if is_first() else None
+        )
+        try:
+            self._open(folder, resume, state)
+        except BaseException:
+            self._release()
+            raise
+
+    def _open(
+        self, folder: Path, resume: Literal["newest"] | int | None, state: TrainState
+    ) -> None:
         if resume is None:
             self._folder = run_on_all_or_raise(lambda: open_folder(folder, COLUMNS))
             self._checkpoints = Checkpoints(folder / "checkpoints")
@@ -169,3 +183,8 @@ class Recorder:
         except OSError as error:
             self.report(f"log not closed: {error}")
         self._checkpoints.close()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()

@@ -22,7 +22,7 @@ class StopRequests:
 
     def interrupt(self, reason: str) -> None:
         """Request an end that leaves the run incomplete; safe in a signal handler."""
-        self._interrupt_request = reason
+        self._interrupt_request = self._interrupt_request or reason
 
     def agree(self, solved: bool) -> bool:
         """Whether the run is to stop, the same answer in all processes; all must call.

@@ -37,6 +37,10 @@ from pes_rl.training.stopping import StopRequests
 from pes_rl.training.video_callback import VideoCallback
 
 
+class EvaluationStopped(Exception):
+    """A signal has stopped an evaluation."""
+
+
 class Trainer:
     """One training run, new or resumed: the loop of updates and evaluations.
 
@@ -78,6 +82,7 @@ class Trainer:
         self._stop_requests = StopRequests()
         self.failure: str | None = None
         self._extra_evaluations = 0
+        self._is_evaluating = False
         self._particle_returns = np.empty(0)  # of the last unroll
         self._parts = assembly or run_on_all_or_raise(lambda: assemble(config))
         self._owns_parts = assembly is None
@@ -118,6 +123,18 @@ class Trainer:
     def interrupt(self, reason: str) -> None:
         """End the run after the current update; safe in a signal handler."""
         self._stop_requests.interrupt(reason)
+
+    def stop_evaluation(self) -> None:
+        """Stop an evaluation in progress; for a signal handler of the main thread.
+
+        An evaluation on the host ends between two steps, one on a device after it.
+
+        Raises:
+            EvaluationStopped: If there is one, to be handled by the run.
+        """
+        if self._is_evaluating:
+            self._is_evaluating = False
+            raise EvaluationStopped
 
     def request_checkpoint(self) -> None:
         """Save a checkpoint after the current update."""
@@ -244,12 +261,17 @@ class Trainer:
         """An evaluation; any failure of it is reported and training continues."""
         self._counters.evaluations += 1
         key = jax.random.fold_in(self._eval_key, self._counters.evaluations)
+        self._is_evaluating = True
         try:
             evaluation = yield self._evaluation(evaluate, key)
             return jax.tree.map(np.asarray, evaluation)
+        except EvaluationStopped:
+            return None
         except Exception as error:
             progress.say(f"evaluation failed, training continues: {error!r}")
             return None
+        finally:
+            self._is_evaluating = False
 
     def _evaluation(self, evaluate: Evaluator, key: jax.Array) -> partial[Evaluation]:
         # Each device of the training holds a copy, and would evaluate it once more.

@@ -6,6 +6,7 @@ from pes_rl.config.train_config import TrainConfig
 from pes_rl.learner.evaluation import Evaluation
 from pes_rl.rendering.film import make_film
 from pes_rl.run_folder.policy_files import TrainedPolicy
+from pes_rl.runtime.output import print_line
 from pes_rl.training.callbacks import Callback, Run
 
 _SIZE = 200
@@ -45,4 +46,4 @@ class VideoCallback(Callback):
             pictures = [picture for _, picture in steps if picture is not None]
             run.log_video("eval/video", pictures, film.fps / film.stride)
         except Exception as error:  # of the simulation, the renderer or the disk
-            print(f"video failed, training continues: {error!r}")
+            print_line(f"video failed, training continues: {error!r}")
