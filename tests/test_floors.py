@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from imports import (
-    COMMANDS,
     FLOORS,
     LEVELS,
-    find_circles,
+    count_upward,
+    describe_circles,
     find_files,
     find_upward,
     floor_of,
@@ -30,13 +30,24 @@ def test_imports_go_down(imports):
 
 
 def test_no_file_imports_itself_in_a_circle(imports):
-    arrows = {(one.source, one.target) for one in imports if one.at_import}
-    assert find_circles(arrows) == []
+    assert file_circles(imports) == []
 
 
 @pytest.mark.parametrize("floor", FLOORS)
 def test_no_room_imports_itself_in_a_circle(imports, floor):
-    assert find_circles(room_arrows(imports, floor)) == []
+    assert room_circles(imports, floor) == []
+    assert count_upward(room_arrows(imports, floor)) == 0
+
+
+def file_circles(imports):
+    return describe_circles([one for one in imports if one.at_import], str)
+
+
+def room_circles(imports, floor):
+    inside = [
+        one for one in imports if floor_of(one.source) == floor_of(one.target) == floor
+    ]
+    return describe_circles(inside, room_of)
 
 
 def test_every_room_has_its_level_and_they_are_few():
@@ -55,7 +66,9 @@ PLANTED = {
     "pes_rl/attic/old.py": "import pes_rl.config.settings",
     "pes_rl/compare.py": "from pes_rl.studies import one",
     "pes_rl/studies/one.py": "import pes_rl.studies.two",
-    "pes_rl/studies/two.py": "import pes_rl.studies.one, json",
+    "pes_rl/studies/two.py": "from . import one\nimport json",
+    "envs/ray/pool.py": "from ..rollout import base",
+    "envs/rollout/base.py": "def f():\n    from pes_rl.envs.ray import pool",
 }
 
 
@@ -78,6 +91,11 @@ def test_what_is_planted_is_found(tmp_path):
     ):
         assert message in found
     assert len(found.splitlines()) == 6
-    arrows = {(one.source, one.target) for one in imports if one.at_import}
-    assert find_circles(arrows) == [["pes_rl.studies.one", "pes_rl.studies.two"]]
-    assert set(COMMANDS) >= {"train", "compare"}
+    (circle,) = file_circles(imports)
+    assert "circle of pes_rl.studies.one, pes_rl.studies.two; move what" in circle
+    assert "one.py:1: pes_rl.studies.one imports pes_rl.studies.two" in circle
+    assert "two.py:1: pes_rl.studies.two imports pes_rl.studies.one" in circle
+    (circle,) = room_circles(imports, "envs")  # One import of it stands in a function.
+    assert "circle of ray, rollout; move what" in circle
+    assert "base.py:2: pes_rl.envs.rollout.base imports pes_rl.envs.ray.pool" in circle
+    assert count_upward(room_arrows(imports, "envs")) == 1

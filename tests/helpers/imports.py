@@ -1,14 +1,17 @@
 """Reads the imports of a checkout, and what they say about its rooms.
 
 `python tests/helpers/imports.py [CHECKOUT]` prints for each floor its rooms (files and
-folders at its top level), levels, arrows between rooms, arrows against the order, and
-circles. A room imports another where any of its files does, inside functions and for
-type checkers too. The lazy tables `__init__.pyi` do not count: they import nothing.
+folders at its top level), levels, arrows between rooms, arrows that run upward in any
+order of the rooms, and circles. A room imports another where any of its files does,
+inside functions and for type checkers too. The lazy tables `__init__.pyi` do not count:
+they import nothing.
 """
 
 import ast
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 FLOORS = ("envs", "agents", "pes_rl")
@@ -74,7 +77,7 @@ def read_imports(root: Path) -> list[Import]:
         tree = ast.parse(path.read_text())
         later = _not_at_import(tree)
         for node in ast.walk(tree):
-            for name in _imported_names(node):
+            for name in _imported_names(node, source, path.name == "__init__.py"):
                 target = _longest_module(name, files)
                 if target is not None and target != source:
                     at_import = node not in later
@@ -83,12 +86,16 @@ def read_imports(root: Path) -> list[Import]:
     return found
 
 
-def _imported_names(node: ast.AST) -> list[str]:
+def _imported_names(node: ast.AST, source: str, is_package: bool) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-        return [f"{node.module}.{alias.name}" for alias in node.names]
-    return []
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    base = [node.module] if node.module else []
+    if node.level:
+        parents = source.split(".")
+        base = parents[: len(parents) - node.level + is_package] + base
+    return [".".join([*base, alias.name]) for alias in node.names]
 
 
 def _longest_module(name: str, files: dict[str, Path]) -> str | None:
@@ -163,6 +170,44 @@ def find_circles(arrows: set[tuple[str, str]]) -> list[list[str]]:
     return circles
 
 
+def describe_circles(imports: list[Import], name_of: Callable[[str], str]) -> list[str]:
+    """Circles between files or rooms: the imports in each, and what to do.
+
+    Args:
+        imports: The imports that count.
+        name_of: The node of a module: itself, or its room.
+    """
+    named = [(name_of(one.source), name_of(one.target), one) for one in imports]
+    described = []
+    for circle in find_circles({(a, b) for a, b, _ in named if a != b}):
+        places = [
+            f"{one.file}:{one.line}: {one.source} imports {one.target}"
+            for a, b, one in named
+            if a != b and a in circle and b in circle
+        ]
+        described.append(
+            f"circle of {', '.join(circle)}; move what they share to a module that "
+            "imports neither:\n  " + "\n  ".join(places)
+        )
+    return described
+
+
+def count_upward(arrows: set[tuple[str, str]]) -> int:
+    """Arrows that run upward in the best order of the rooms; 0 without a circle.
+
+    It needs no table of levels, so it counts alike in any checkout. Tries every order
+    of each circle's rooms, so circles have to be small.
+    """
+    total = 0
+    for circle in find_circles(arrows):
+        inside = [(a, b) for a, b in arrows if a in circle and b in circle]
+        total += min(
+            sum(order.index(a) < order.index(b) for a, b in inside)
+            for order in permutations(circle)
+        )
+    return total
+
+
 def count_levels(arrows: set[tuple[str, str]]) -> int:
     """Length of the longest chain of rooms, each importing the next."""
     circles = find_circles(arrows)
@@ -217,8 +262,7 @@ def main(root: Path) -> None:
     """Print the table of a checkout."""
     imports = read_imports(root)
     modules = find_files(root)
-    file_arrows = {(one.source, one.target) for one in imports if one.at_import}
-    print(f"{'floor':8}{'rooms':>7}{'levels':>8}{'arrows':>8}  circles")
+    print(f"{'floor':8}{'rooms':>7}{'levels':>8}{'arrows':>8}{'upward':>8}  circles")
     for floor in FLOORS:
         arrows = room_arrows(imports, floor)
         rooms = {room_of(name) for name in modules if floor_of(name) == floor}
@@ -226,10 +270,13 @@ def main(root: Path) -> None:
         circles = find_circles(arrows)
         print(
             f"{floor:8}{len(rooms):7}{count_levels(arrows):8}{len(arrows):8}"
-            f"  {circles or 'none'}"
+            f"{count_upward(arrows):8}  {circles or 'none'}"
         )
+    file_arrows = {(one.source, one.target) for one in imports if one.at_import}
     print(f"circles of files: {find_circles(file_arrows) or 'none'}")
-    print(f"arrows against the order: {len(find_upward(imports))}")
+    floors = [(floor_of(one.source), floor_of(one.target)) for one in imports]
+    upward = sum(FLOORS.index(a) < FLOORS.index(b) for a, b in floors)
+    print(f"imports of a higher floor: {upward}")
 
 
 if __name__ == "__main__":
