@@ -97,8 +97,6 @@ def _check_ranges(config: "TrainConfig") -> None:
         raise ValueError(f"adam_b1={config.adam_b1} must be at least 0 and below 1")
     if not config.weight_decay >= 0:
         raise ValueError(f"weight_decay={config.weight_decay} must be 0 or more")
-    if any(size < 1 for size in config.hidden_sizes):
-        raise ValueError(f"hidden_sizes={config.hidden_sizes} must be above 0")
 
 
 def _check_devices(config: "TrainConfig") -> None:

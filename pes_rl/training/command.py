@@ -155,7 +155,8 @@ def _stopping_on_signals(trainer: "Trainer") -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
         name = signal.Signals(number).name
-        print_line(f"{name}: the run stops, and is saved; once more to end it at once")
+        if is_first():
+            print_line(f"{name}: the run stops and is saved; once more ends it at once")
         signal.signal(number, signal.SIG_DFL)
         trainer.interrupt(name)
         trainer.stop_evaluation()

@@ -111,9 +111,13 @@ class Recorder:
         Raises:
             ValueError: If it cannot be written.
         """
-        run_on_all_or_raise(
-            lambda: self._folder.write_config(asdict(config), vectorization)
-        )
+        try:
+            run_on_all_or_raise(
+                lambda: self._folder.write_config(asdict(config), vectorization)
+            )
+        except ValueError:
+            self.close()
+            raise
 
     def log(
         self,

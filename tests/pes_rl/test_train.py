@@ -228,7 +228,7 @@ def test_it_stops_at_the_threshold(tmp_path):
         ("--sigma 0", "sigma=0.0 must be above 0"),
         ("--weight-decay -1", "weight_decay=-1.0 must be 0 or more"),
         ("--env-kwargs 3", "env_kwargs='3' is no JSON object"),
-        ("--sigma nan", "sigma=nan must be above 0"),
+        ("--sigma nan", "sigma=nan must be a finite number"),
         ("--agent es --truncation-length 10", "has no meaning for es"),
         ("--agent truncated-es --orthogonal", "orthogonal=True has no meaning for"),
         ("--agent es --stagger", "stagger=True has no meaning for es; drop it, or use"),
