@@ -79,7 +79,7 @@ class Head:
         self._next = 0.0
         self._silent_since: float | None = None
 
-    def silence(self) -> str | None:
+    def failure(self) -> str | None:
         """Error message if the head has not answered for `SILENT_SECONDS`, or None."""
         now = time.monotonic()
         if now < self._next:

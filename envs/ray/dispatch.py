@@ -5,30 +5,46 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import ray
 from ray.exceptions import ObjectLostError, RayActorError
 
 from pes_rl.envs.ray.rollout import Call
-from pes_rl.envs.ray.worker import cannot_start
+from pes_rl.envs.ray.worker import WorkerHandle, cannot_start
 
 _CHECK_SECONDS = 5.0
 """Seconds between two checks of the head while answers are awaited."""
+
+
+class DispatchPool(Protocol):
+    """What a dispatch needs of `RayWorkerPool`, whose file imports this one."""
+
+    handles: list[WorkerHandle]
+    timeout: float
+    start_seconds: float
+
+    def record_answer(self) -> None: ...
+
+    def replace(self, w: int, why: str) -> None: ...
+
+    def give_up(self, why: str) -> NoReturn: ...
+
+    def check_head(self) -> None: ...
 
 
 class Dispatch:
     """The calls of one `RayWorkerPool.work`, and their answers.
 
     Args:
-        pool: The `RayWorkerPool` (it imports this file, so its type is not named).
+        pool: The workers.
         calls, fallback, allow_reassignment: Same as in `WorkerPool.work`.
         attempts: Number of workers that may be lost on one share.
     """
 
     def __init__(
         self,
-        pool: Any,
+        pool: DispatchPool,
         calls: Sequence[Call],
         fallback: Callable[[int], Call | None] | None,
         allow_reassignment: bool,
@@ -42,8 +58,15 @@ class Dispatch:
         self._pending: dict[Any, tuple[int, int, float]] = {}
 
     def answers(self) -> list[Any]:
+        """Make the calls and wait for the answers; None where no worker could answer.
+
+        Raises:
+            EngineLost: If too many workers are lost, or the head of the cluster is.
+            Exception: Any exception that a call raised.
+        """
         started = [handle.has_started() for handle in self._pool.handles]
-        # First to workers that hold their share: they need not start it again.
+        # Started workers first, while each still holds the simulations of its own
+        # share: the call of a missing worker would replace them.
         for s in sorted(range(len(self._calls)), key=lambda s: not started[s]):
             self._assign(s)
         while self._pending:
@@ -100,9 +123,8 @@ class Dispatch:
             if error.actor_init_failed:
                 self._pool.give_up(cannot_start(error))
             self._lose(w, "died")
-        except (
-            ObjectLostError
-        ):  # It had answered, and the answer was lost with its machine.
+        except ObjectLostError:
+            # The worker had answered, and the answer was lost with its machine.
             self._lose(w, "died")
         else:
             del self._pending[answer]

@@ -30,7 +30,7 @@ The first unroll waits this long for all workers; then the started ones begin.
 """
 
 QUIET_SECONDS = 10.0
-"""Seconds of waiting after which a line says what is waited for."""
+"""Seconds of waiting for workers after which a warning is logged."""
 
 SMALL_BYTES = 2**15
 """Values up to this many bytes are sent with each call.
@@ -171,8 +171,8 @@ class RayWorkerPool:
         Raises:
             EngineLost: If it does not.
         """
-        if (silence := self._head.silence()) is not None:
-            self.give_up(silence)
+        if (failure := self._head.failure()) is not None:
+            self.give_up(failure)
 
     def _replace_failed(self) -> None:
         """Replace workers that failed to start; they get no calls that would show it.
@@ -239,14 +239,14 @@ class RayWorkerPool:
         Raises:
             EngineLost: If none does in time.
         """
-        limit, told = self.start_seconds + self.timeout, False
+        limit, warned = self.start_seconds + self.timeout, False
         until = time.monotonic() + limit
         self.check_head()
         self._replace_failed()
         while not any(handle.has_started() for handle in self.handles):
-            if not told:
+            if not warned:
                 _log.warning("no worker has started; waiting for up to %.0f s", limit)
-                told = True
+                warned = True
             if time.monotonic() > until:
                 self.give_up(
                     f"no Ray worker has started for {limit:.0f} s; the cluster may "

@@ -161,18 +161,17 @@ class RayRollout:
         sums_reference = None
         if self.normalizer is not None:
             sums_reference = median(particles.state.observation)
-        rest = (length, single_episode, self.normalizer, sums_reference)
-        orders = [(*sent, *rest) for sent in self._send(thetas, slices)]
+        common = (length, single_episode, self.normalizer, sums_reference)
+        arguments = [(*sent, *common) for sent in self._send(thetas, slices)]
         parts = [_part(particles, s) for s in slices]
         calls = [
-            ("unroll", (part, *order))
-            for part, order in zip(parts, orders, strict=True)
+            ("unroll", (part, *own)) for part, own in zip(parts, arguments, strict=True)
         ]
 
         def restart(i: int) -> Call | None:
             if parts[i].clock.elapsed.any():
                 return None
-            return "unroll_from_start", (parts[i].clock, *orders[i])
+            return "unroll_from_start", (parts[i].clock, *arguments[i])
 
         whole_episodes = (
             single_episode
@@ -224,13 +223,13 @@ class RayRollout:
     ) -> tuple[Particles, Segment]:
         """The result of an unroll in which nothing is simulated."""
         after = _waiting_particles(particles, self._next_episodes(particles.clock))
-        nothing = np.zeros((length, len(particles.loss)), bool)
+        no_steps = np.zeros((length, len(particles.loss)), bool)
         sums = None
         if sums_reference is not None:
             observation = particles.state.observation
             sums = sums_as_float32(empty_sums(observation, sums_reference))
-        loss = nothing.astype(np.float32)
-        return after, Segment(loss, nothing, nothing, nothing, sums)
+        loss = no_steps.astype(np.float32)
+        return after, Segment(loss, no_steps, no_steps, no_steps, sums)
 
     def _next_episodes(self, clock: Clock) -> Clock:
         """The clock at the start of each particle's next episode without steps."""

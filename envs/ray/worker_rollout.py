@@ -24,6 +24,7 @@ class WorkerRollout:
     rollout: HostRollout
 
     def begin(self, clock: Clock) -> Particles:
+        """Start the episodes of the clock."""
         return self.rollout.start_episodes(clock)
 
     def unroll(
@@ -36,6 +37,15 @@ class WorkerRollout:
         moments: ObservationMoments | None,
         sums_reference: np.ndarray | None,
     ) -> tuple[Particles, Segment]:
+        """Same as `HostRollout.unroll`, with a NumPy segment.
+
+        Args:
+            particles, length, single_episode: Same as there.
+            thetas: The packed recipe of a `Thetas`, or parameters of the particles.
+            rows: Rows to draw from the recipe; None where thetas are parameters.
+            moments: Normaliser of the observations.
+            sums_reference: Reference of the sums over observations.
+        """
         if rows is not None:
             thetas = np.asarray(_unpack(thetas)(rows=rows))
         rollout = replace(self.rollout, normalizer=moments, reference=sums_reference)
@@ -44,9 +54,11 @@ class WorkerRollout:
         )
         return after, jax.tree.map(np.asarray, segment)
 
-    def unroll_from_start(self, clock: Clock, *order: Any) -> tuple[Particles, Segment]:
+    def unroll_from_start(
+        self, clock: Clock, *arguments: Any
+    ) -> tuple[Particles, Segment]:
         """Unroll from the start of the running episodes of the particles."""
-        return self.unroll(self.begin(clock), *order)
+        return self.unroll(self.begin(clock), *arguments)
 
 
 @dataclass(frozen=True)

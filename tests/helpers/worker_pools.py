@@ -1,4 +1,4 @@
-"""A pool in this process, and what workers hold in tests."""
+"""A worker pool in this process, and the objects that workers hold in tests."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,10 +11,13 @@ from pes_rl.envs.ray.worker_rollout import WorkerRollout
 
 
 class LocalWorkerPool:
-    """As of `WorkerPool`, one worker after another.
+    """A `WorkerPool` of objects in this process, called one after another.
 
-    Those in `dying` die over their next call, and are there again at the one after it.
-    Those in `absent` are not there.
+    Attributes:
+        dying: Workers that die during their next call; each is replaced at once.
+        absent: Workers that have not started.
+        fresh: Workers that do not hold the simulations of their own share.
+        sent_bytes: Size of all calls, answers and shared values so far.
     """
 
     def __init__(self, build: Callable[[], Any], num_workers: int) -> None:

@@ -1,4 +1,4 @@
-"""Workers on a real local Ray: killed, hanging, and none of it changes the result."""
+"""Workers of a real local Ray that die or hang: the results stay the same."""
 
 # Ray is an extra.
 # pyright: reportMissingImports=false
@@ -78,21 +78,21 @@ def estimates(pool: Any, disturb: Any = None) -> Any:
     return results
 
 
-def test_what_is_shared_is_a_reference_if_large_and_itself_if_small(pool):
+def test_a_large_value_is_shared_by_reference_and_a_small_one_is_sent(pool):
     small = np.zeros(ray_pool.SMALL_BYTES // 4 - 2, np.float32), 0.1
     assert pool.share(small) is small
     reference = pool.share((*small, 0.1))
     np.testing.assert_array_equal(ray.get(reference)[0], small[0])
 
 
-def test_rays_workers_do_as_those_in_this_process(pool):
+def test_ray_workers_give_the_same_results_as_local_ones(pool):
     expected = estimates(LocalWorkerPool(partial(counting_worker, False), 2))
     jax.tree.map(np.testing.assert_array_equal, estimates(pool), expected)
 
 
-def test_a_worker_killed_in_mid_unroll_costs_its_own_particles_alone(pool, caplog):
+def test_a_worker_killed_during_an_unroll_loses_only_its_own_particles(pool, caplog):
     def kill() -> None:
-        # It stands still when its share comes, and dies over it.
+        # It is stopped when its call arrives, and killed before it answers.
         os.kill(pool.pids[1], signal.SIGSTOP)
         threading.Timer(0.5, os.kill, (pool.pids[1], signal.SIGKILL)).start()
 
@@ -104,17 +104,17 @@ def test_a_worker_killed_in_mid_unroll_costs_its_own_particles_alone(pool, caplo
     assert "worker 1 of 2 died; another takes over" in caplog.text
 
 
-def test_a_hanging_worker_is_given_up_after_the_stated_time(pool, caplog):
-    pool.timeout, patience = 3.0, pool.timeout
+def test_a_hanging_worker_is_replaced_after_the_timeout(pool, caplog):
+    pool.timeout, timeout = 3.0, pool.timeout
     local = LocalWorkerPool(partial(counting_worker, False), 2)
     expected = estimates(local, lambda: local.dying.add(0))
     results = estimates(pool, lambda: os.kill(pool.pids[0], signal.SIGSTOP))
-    pool.timeout = patience
+    pool.timeout = timeout
     jax.tree.map(np.testing.assert_array_equal, results, expected)
     assert "worker 0 of 2 has not answered for 3 s" in caplog.text
 
 
-def test_a_head_that_is_gone_ends_the_crew(monkeypatch):
+def test_a_lost_head_makes_the_pool_give_up(monkeypatch):
     monkeypatch.setattr(ray_cluster, "SILENT_SECONDS", 0.0)
     pool = RayWorkerPool(Member, 1, 0, timeout=60)
     assert pool.work([("where", ())]) == pool.pids
@@ -124,7 +124,7 @@ def test_a_head_that_is_gone_ends_the_crew(monkeypatch):
             pool.work([("where", ())])
 
 
-def test_an_answer_that_went_with_its_machine_is_given_by_another(monkeypatch):
+def test_an_answer_lost_with_its_machine_is_computed_by_another_worker(monkeypatch):
     pool, get, lost = RayWorkerPool(Member, 1, 0, timeout=60), ray.get, []
     (first,) = pool.work([("where", ())])
 
@@ -140,7 +140,7 @@ def test_an_answer_that_went_with_its_machine_is_given_by_another(monkeypatch):
     assert pool.lost == 1
 
 
-def test_without_copies_nobody_waits_for_a_worker_that_is_not_there(caplog):
+def test_without_copies_no_call_waits_for_a_missing_worker(caplog):
     pool = RayWorkerPool(Member, 2, 0, timeout=60)
     calls = [("where", ())] * 2
     first = pool.work(calls, calls.__getitem__)
@@ -157,7 +157,7 @@ def test_without_copies_nobody_waits_for_a_worker_that_is_not_there(caplog):
     assert pool.work(calls, lambda s: None) == pool.pids  # Now they do.
 
 
-def test_all_workers_lost_in_each_unroll_end_the_crew(monkeypatch):
+def test_all_workers_lost_in_each_unroll_make_the_pool_give_up(monkeypatch):
     monkeypatch.setattr(ray_pool, "_ATTEMPTS", 2)
     pool = RayWorkerPool(Member, 1, 0, timeout=60)
     calls = [("die", ())]
@@ -166,7 +166,7 @@ def test_all_workers_lost_in_each_unroll_end_the_crew(monkeypatch):
         pool.work(calls, calls.__getitem__)
 
 
-def test_a_worker_that_cannot_start_says_why():
+def test_a_worker_that_cannot_start_raises_its_error():
     pool = RayWorkerPool(partial(int, "no number"), 1, 0, timeout=60)
     message = "a Ray worker cannot start: ValueError: invalid literal for int"
     with pytest.raises(ValueError, match=message):
@@ -174,10 +174,10 @@ def test_a_worker_that_cannot_start_says_why():
 
 
 class Member:
-    """What a worker may hold: something that says which process it is in."""
+    """An object of a worker that returns the id of its process."""
 
     def __init__(self, late_from: str | None = None) -> None:
-        """Late, by a few seconds, is each but the one that makes this folder first."""
+        """Wait a few seconds, unless this is the first object to make the folder."""
         if late_from is not None:
             try:
                 os.mkdir(late_from)
@@ -197,24 +197,24 @@ def test_a_worker_that_joins_late_is_used(tmp_path, monkeypatch, caplog):
     pool = RayWorkerPool(build, 2, 0, timeout=60)
     ray.wait([handle.pid for handle in pool.handles], num_returns=1)
     answers = pool.work([("where", ())] * 2)
-    assert answers[0] == answers[1]  # The one that is there does the other's share.
+    assert answers[0] == answers[1]  # The started worker answers both calls.
     assert "1 of 2 workers have started, and the cluster has" in caplog.text
     await_all(pool)
     assert pool.work([("where", ())] * 2) == pool.pids
     assert len(set(pool.pids)) == 2 and pool.lost == 0
 
 
-def test_a_share_that_kills_its_workers_ends_the_crew(monkeypatch, caplog):
+def test_a_share_that_kills_its_workers_makes_the_pool_give_up(monkeypatch, caplog):
     monkeypatch.setattr(ray_pool, "_ATTEMPTS", 2)
     pool = RayWorkerPool(Member, 2, 0, timeout=60)
-    for _ in range(2):  # What is given up stays so.
+    for _ in range(2):  # The second call raises the same error.
         with pytest.raises(EngineLost, match="2 Ray workers in a row were lost over"):
             pool.work([("where", ()), ("die", ())])
     assert pool.lost == 2
     assert caplog.text.count("died; another takes over") == 2
 
 
-def test_deaths_before_the_start_count_apart_and_in_a_row(monkeypatch, caplog):
+def test_deaths_before_the_start_in_a_row_make_the_pool_give_up(monkeypatch, caplog):
     monkeypatch.setattr(ray_pool, "_ATTEMPTS", 2)
     pool = RayWorkerPool(partial(os._exit, 1), 1, 0, timeout=60)
     with pytest.raises(EngineLost, match="2 Ray workers in a row were lost before"):
@@ -222,7 +222,7 @@ def test_deaths_before_the_start_count_apart_and_in_a_row(monkeypatch, caplog):
     assert caplog.text.count("died before it had started; another") == 2
 
 
-def test_deaths_with_answers_between_them_never_end_a_crew(monkeypatch):
+def test_deaths_with_answers_between_them_are_tolerated(monkeypatch):
     monkeypatch.setattr(ray_pool, "_ATTEMPTS", 2)
     pool = RayWorkerPool(Member, 1, 0, timeout=60)
     for deaths in range(4):
@@ -231,9 +231,10 @@ def test_deaths_with_answers_between_them_never_end_a_crew(monkeypatch):
         os.kill(pid, signal.SIGKILL)
 
 
-def test_a_crew_that_is_let_go_leaves_its_cpus_to_the_next():
+def test_a_closed_pool_frees_its_cpus():
     for _ in range(3):
-        pool = RayWorkerPool(Member, 1, 2, timeout=60)  # of 4, some of them others'
+        # Two of the cluster's four CPUs, some of which other pools occupy.
+        pool = RayWorkerPool(Member, 1, 2, timeout=60)
         assert pool.work([("where", ())]) == pool.pids
         pool.close()
 
@@ -246,7 +247,7 @@ def test_no_worker_in_time_is_one_clear_error(monkeypatch):
         pool.work([("where", ())])
 
 
-def test_swimmer_is_the_same_to_the_bit_with_workers_one_of_them_killed():
+def test_swimmer_with_a_killed_worker_is_the_same_to_the_bit():
     def train(workers: int) -> Any:
         parts = assemble(make_config("swimmer", "pes", workers=workers, **SWIMMER))
         theta = parts.init_theta(jax.random.key(0))

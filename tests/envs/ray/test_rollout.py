@@ -1,6 +1,6 @@
-"""Slices of particles on workers: the same to the bit, whoever dies.
+"""Rollouts shared by workers: the same to the bit, whichever worker is lost.
 
-The pool is in this process; tests/envs/ray/test_pool.py has Ray's.
+The pool is in this process; tests/envs/ray/test_pool.py tests that of Ray.
 """
 
 import sys
@@ -41,9 +41,11 @@ def train(
     dies_at: int | None = None,
     joins_at: int | None = None,
 ) -> Any:
-    """Theta and reports of five updates, a worker lost in that one of them.
+    """State and reports after five updates.
 
-    From that other one on, all workers are there.
+    Args:
+        dies_at: Update in which worker 1 dies.
+        joins_at: Update from which on all workers have started.
     """
     empty = ObservationMoments.empty(2)
     learner = Learner(rollout, estimator, STEP, 10_000, observations=empty)
@@ -80,7 +82,7 @@ def test_any_number_of_workers_gives_the_same_run_to_the_bit(name):
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_where_states_can_be_copied_a_death_changes_nothing(name):
+def test_with_copies_a_lost_worker_changes_nothing(name):
     alone, expected = train(counting.host_rollout(), ESTIMATORS[name])
     state, reports = train(on_workers(3), ESTIMATORS[name], dies_at=2)
     jax.tree.map(np.testing.assert_array_equal, (state, reports), (alone, expected))
@@ -92,7 +94,7 @@ def test_whole_episodes_are_played_again_from_their_start():
     jax.tree.map(np.testing.assert_array_equal, (state, reports), (alone, expected))
 
 
-def test_without_copies_episodes_under_way_are_lost_and_accumulators_cleared():
+def test_without_copies_running_episodes_are_lost_and_accumulators_cleared():
     rollout = on_workers(3, can_copy=False)
     estimator = PES(NUM_PAIRS, 2, 0.1)
     state = estimator.init(rollout, THETA, jax.random.key(0))
@@ -110,7 +112,7 @@ def test_without_copies_episodes_under_way_are_lost_and_accumulators_cleared():
     assert report.env_steps == 8 * 2
     for count in (report.episodes, report.episode_steps, report.episode_loss):
         assert float(count) == 0
-    # The new episodes, which begin now, are those that their keys decide.
+    # The keys of the particles decide the new episodes, which begin now.
     _, later, report = estimator.estimate(rollout, THETA, after, jax.random.key(3))
     assert (later.particles.clock.elapsed[lost] == 2).all()
     assert report.arrived.all()
@@ -121,7 +123,7 @@ def test_without_copies_episodes_under_way_are_lost_and_accumulators_cleared():
     np.testing.assert_array_equal(drawn, begun.state.observation[lost, 1])
 
 
-def test_without_copies_a_worker_that_is_not_there_costs_its_particles_alone():
+def test_without_copies_a_missing_worker_loses_only_its_own_particles():
     rollout = on_workers(3, can_copy=False)
     rollout.pool.absent = {1}
     estimator = PES(NUM_PAIRS, 2, 0.1)
@@ -136,7 +138,7 @@ def test_without_copies_a_worker_that_is_not_there_costs_its_particles_alone():
         np.testing.assert_array_equal(report.arrived, ~absent | (update == 2))
         if update == 0:
             assert report.env_steps == 2 * 8
-    # It begins the episodes that it would have begun with.
+    # It starts the same episodes as if it had been there from the beginning.
     assert (state.particles.clock.elapsed[absent] == 2).all()
     all_there = on_workers(3, can_copy=False)
     expected = all_there.reset(jax.random.key(0), NUM_PAIRS).state.observation
@@ -146,7 +148,7 @@ def test_without_copies_a_worker_that_is_not_there_costs_its_particles_alone():
 
 
 @pytest.mark.parametrize("name", ["es", "random-search"])
-def test_whole_episodes_are_played_by_whoever_is_there(name):
+def test_whole_episodes_are_played_by_the_started_workers(name):
     alone, expected = train(counting.host_rollout(), ESTIMATORS[name])
     rollout = on_workers(3, can_copy=False)
     rollout.pool.absent = {0}
@@ -190,7 +192,7 @@ class Drifting:
         return np.zeros((len(drift), 1)), -drift, np.zeros(len(drift), bool)
 
 
-def drifting_slice() -> WorkerRollout:
+def drifting_worker() -> WorkerRollout:
     return WorkerRollout(HostRollout(Drifting(), lambda theta, _: theta, 6))
 
 
@@ -204,14 +206,14 @@ def drifting_slice() -> WorkerRollout:
     ],
     ids=["pes", "pes, restarting", "gpes", "nres"],
 )
-def test_an_update_without_the_lost_is_unbiased(estimator):
-    """In the third update a quarter is in its second unroll, or elsewhere its third.
+def test_an_update_without_lost_particles_is_unbiased(estimator):
+    """In the third update the lost quarter is in its first unroll, others in the third.
 
     The t-th loss has the gradient t; so unrolls of two steps have 3, 7 and 11. Each
     mean of 30 draws is within 5 standard errors (missed with probability 3e-5 each),
-    which are below 4%: an estimate that counts the lost as 0 is off by a quarter.
+    which are below 4%: an estimate that counts lost particles as 0 is off by a quarter.
     """
-    rollout: Any = RayRollout(LocalWorkerPool(drifting_slice, 4), 6, False)
+    rollout: Any = RayRollout(LocalWorkerPool(drifting_worker, 4), 6, False)
     learner = Learner(rollout, estimator, OptimizerConfig("sgd", 1.0), 10_000)
     draws = []
     for seed in range(30):
@@ -229,7 +231,7 @@ def test_an_update_without_the_lost_is_unbiased(estimator):
     assert (np.abs(draws.mean(0) - expected) < 5 * error).all()
 
 
-def test_theta_stays_where_nothing_arrived():
+def test_theta_is_kept_where_all_particles_are_lost():
     rollout = on_workers(1, can_copy=False)
     learner = Learner(rollout, PES(NUM_PAIRS, 2, 0.1), STEP, 10_000)
     state, _ = learner.run(learner.init(THETA, jax.random.key(0)), 1)
@@ -241,7 +243,7 @@ def test_theta_stays_where_nothing_arrived():
 
 def test_an_update_sends_no_perturbations():
     def sent(num_parameters: int, num_pairs: int) -> int:
-        rollout: Any = RayRollout(LocalWorkerPool(drifting_slice, 2), 6, False)
+        rollout: Any = RayRollout(LocalWorkerPool(drifting_worker, 2), 6, False)
         estimator, theta = PES(num_pairs, 2, 0.5), jnp.zeros(num_parameters)
         state = estimator.init(rollout, theta, jax.random.key(0))
         before = rollout.pool.sent_bytes
@@ -255,7 +257,7 @@ def test_an_update_sends_no_perturbations():
 
 
 @pytest.mark.parametrize("orthogonal", [False, True])
-def test_a_worker_draws_its_own_pairs_and_with_orthogonal_ones_their_blocks(
+def test_a_worker_draws_only_the_pairs_or_orthogonal_blocks_of_its_share(
     orthogonal, monkeypatch
 ):
     drawn = []
@@ -267,7 +269,7 @@ def test_a_worker_draws_its_own_pairs_and_with_orthogonal_ones_their_blocks(
         return draw_in_blocks(draw, *where)
 
     monkeypatch.setattr(perturbations, "draw_in_blocks", recorded)
-    rollout: Any = RayRollout(LocalWorkerPool(drifting_slice, 4), 6, False)
+    rollout: Any = RayRollout(LocalWorkerPool(drifting_worker, 4), 6, False)
     # Of sizes that no other test has traced.
     estimator, theta = ES(12, 0.25, orthogonal), jnp.zeros(3)
     state = estimator.init(rollout, theta, jax.random.key(0))
@@ -277,7 +279,7 @@ def test_a_worker_draws_its_own_pairs_and_with_orthogonal_ones_their_blocks(
     assert drawn == [12, 6 if orthogonal else 3]
 
 
-def test_one_row_serves_the_particles_of_all_workers():
+def test_one_row_of_parameters_is_shared_by_all_workers():
     segments = []
     for rollout in (on_workers(3), counting.host_rollout()):
         start = rollout.reset(jax.random.key(3), NUM_PAIRS)
@@ -303,7 +305,7 @@ def test_more_workers_than_pairs_are_refused():
         ({"workers": 1, "env": "jax:swimmer"}, "drop it for jax:swimmer"),
     ],
 )
-def test_what_cannot_be_says_what_to_do(settings, message, monkeypatch):
+def test_invalid_settings_raise_an_error_with_a_remedy(settings, message, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     monkeypatch.delitem(sys.modules, "pes_rl.envs.ray.pool", raising=False)
     env = settings.get("env", "swimmer")

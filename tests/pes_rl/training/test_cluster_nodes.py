@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes (on this machine) that lose each other in mid-run."""
+"""A Ray cluster of several nodes on this machine, some lost during a run."""
 
 # Ray is an extra.
 # pyright: reportMissingImports=false
@@ -64,13 +64,13 @@ def start_cluster() -> Cluster:
 
 
 def add_node(cluster: Cluster, **options: Any) -> None:
-    """Add one, the head first; Ray gives it 30 s, too few for a busy machine."""
-    for patience in (2, 1, 0):
+    """Add a node, trying three times: Ray waits 30 s, too few on a busy machine."""
+    for attempts_left in (2, 1, 0):
         try:
             cluster.add_node(**NODE, **options)
             return
         except Exception:
-            if not patience:
+            if not attempts_left:
                 raise
 
 
@@ -105,7 +105,7 @@ class NodeKiller(Callback):
 
 
 class EndAt(Callback):
-    """Ends a run after so many steps."""
+    """Ends a run after a number of steps."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -116,7 +116,7 @@ class EndAt(Callback):
 
 
 def settings(env: str, cluster: Cluster | None = None) -> TrainConfig:
-    """Those of a run with far more steps than these tests let it take."""
+    """Settings of a run with far more steps than these tests let it take."""
     where: dict[str, Any] = {}
     if cluster is not None:
         where = {"workers": 2, "ray_address": cluster.address}
@@ -137,7 +137,7 @@ def test_a_node_dies_and_another_joins(tmp_path, cluster, caplog, env):
     run = Trainer(config, tmp_path / "run", assembly=parts, callbacks=[killer])
     result = run.run()
     assert killer.rows_after == 5 and result.summary["ended_by"] == "enough seen"
-    # The worker on it, and any that Ray had sent there before it knew.
+    # The worker on the node, and any replacement that Ray still started there.
     lost = result.summary["lost_workers"]
     assert lost >= 1
     assert caplog.text.count("another takes over") == lost
@@ -148,7 +148,7 @@ def test_a_node_dies_and_another_joins(tmp_path, cluster, caplog, env):
         np.testing.assert_array_equal(result.theta, expected)
 
 
-def test_a_run_whose_head_dies_ends_whole_and_goes_on_in_another_cluster(
+def test_a_run_whose_head_dies_is_saved_and_resumes_in_another_cluster(
     tmp_path, cluster
 ):
     folder, address = tmp_path / "run", cluster.address
