@@ -15,7 +15,7 @@ REACH_SECONDS = 10.0
 """Seconds within which the address of a cluster must answer."""
 
 SILENT_SECONDS = 20.0
-"""Seconds without an answer of the head after which a run ends."""
+"""Seconds without the head, or without any living node, after which a run ends."""
 
 _SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """First frame of an HTTP/2 connection: an empty SETTINGS frame (type 4)."""
@@ -67,35 +67,43 @@ def connect(address: str | None, num_cpus: int) -> None:
         ) from None
 
 
-class Head:
-    """Monitor of the cluster's head node: whether it still answers.
+class ClusterMonitor:
+    """Monitor of the cluster: whether its head answers and any of its nodes is alive.
 
     Ray terminates a process whose head has not answered for a minute; a run must save
-    and end before.
+    and end before. Where the head answers and no node is alive, Ray waits for ever.
     """
 
     def __init__(self) -> None:
         self.address: str = ray.get_runtime_context().gcs_address
         self._next = 0.0
-        self._silent_since: float | None = None
+        self._lost_since: float | None = None
 
     def failure(self) -> str | None:
-        """Error message if the head has not answered for `SILENT_SECONDS`, or None."""
+        """Error message if the cluster has been lost for `SILENT_SECONDS`, or None."""
         now = time.monotonic()
         if now < self._next:
             return None
+        problem = self._problem()
+        if problem is None:
+            self._next, self._lost_since = now + 5.0, None
+            return None
+        self._next = now + 1.0
+        self._lost_since = self._lost_since or now
+        if now - self._lost_since < SILENT_SECONDS:
+            return None
+        return f"{problem} for {SILENT_SECONDS:.0f} s"
+
+    def _problem(self) -> str | None:
         try:
             check_reachable(*_host_and_port(self.address), 2.0)
         except OSError as error:
-            self._next = now + 1.0
-            self._silent_since = self._silent_since or now
-            if now - self._silent_since >= SILENT_SECONDS:
-                return (
-                    f"the head of the Ray cluster, {self.address}, has not answered "
-                    f"for {SILENT_SECONDS:.0f} s ({error})"
-                )
-        else:
-            self._next, self._silent_since = now + 5.0, None
+            return (
+                f"the head of the Ray cluster, {self.address}, has not answered "
+                f"({error})"
+            )
+        if not any(node["Alive"] for node in ray.nodes()):
+            return f"no node of the Ray cluster {self.address} has been alive"
         return None
 
 

@@ -13,8 +13,8 @@ from ray.exceptions import ObjectLostError, RayActorError
 from pes_rl.envs.ray.rollout import Call
 from pes_rl.envs.ray.worker import WorkerHandle, cannot_start
 
-_CHECK_SECONDS = 5.0
-"""Seconds between two checks of the head while answers are awaited."""
+_CHECK_SECONDS = 1.0
+"""Seconds between two checks of the cluster while answers are awaited."""
 
 
 class DispatchPool(Protocol):
@@ -30,7 +30,7 @@ class DispatchPool(Protocol):
 
     def give_up(self, why: str) -> NoReturn: ...
 
-    def check_head(self) -> None: ...
+    def check_cluster(self) -> None: ...
 
 
 class Dispatch:
@@ -61,7 +61,7 @@ class Dispatch:
         """Make the calls and wait for the answers; None where no worker could answer.
 
         Raises:
-            EngineLost: If too many workers are lost, or the head of the cluster is.
+            EngineLost: If too many workers are lost, or the cluster is.
             Exception: Any exception that a call raised.
         """
         started = [handle.has_started() for handle in self._pool.handles]
@@ -77,7 +77,7 @@ class Dispatch:
                 self._collect(done[0])
             else:
                 self._replace_late()
-                self._pool.check_head()
+            self._pool.check_cluster()
         return self._answers
 
     def _assign(self, s: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError
 
-from pes_rl.envs.ray.cluster import Head
+from pes_rl.envs.ray.cluster import ClusterMonitor
 from pes_rl.envs.ray.dispatch import Dispatch
 from pes_rl.envs.ray.rollout import Call
 from pes_rl.envs.ray.worker import WorkerHandle, cannot_start
@@ -31,6 +31,9 @@ The first unroll waits this long for all workers; then the started ones begin.
 
 QUIET_SECONDS = 10.0
 """Seconds of waiting for workers after which a warning is logged."""
+
+GRACE_SECONDS = 10.0
+"""Seconds that an update in progress may still take after a signal."""
 
 SMALL_BYTES = 2**15
 """Values up to this many bytes are sent with each call.
@@ -75,13 +78,14 @@ class RayWorkerPool:
         timeout: float,
     ) -> None:
         self.lost, self.timeout, self.start_seconds = 0, timeout, START_SECONDS
-        self._num_threads, self._head = num_threads, Head()
+        self._num_threads, self._cluster = num_threads, ClusterMonitor()
         self._start = lambda: WorkerHandle(build, num_threads)
         self.handles = [self._start() for _ in range(num_workers)]
         self._waited = False
         self._failed_starts = Counter[int]()
         self._failed_unrolls = 0
         self._failure: EngineLost | None = None
+        self._interrupted_at: float | None = None
         weakref.finalize(self, _kill_workers, self.handles)
 
     def __len__(self) -> int:
@@ -165,14 +169,23 @@ class RayWorkerPool:
         self._failure = EngineLost(why)
         raise self._failure
 
-    def check_head(self) -> None:
-        """Check that the head of the cluster answers.
+    def check_cluster(self) -> None:
+        """Check that the cluster is there, and that no signal wants the run to end.
 
         Raises:
-            EngineLost: If it does not.
+            EngineLost: If it is lost, or `interrupt` was called `GRACE_SECONDS` ago.
         """
-        if (failure := self._head.failure()) is not None:
+        if self._interrupted_at is not None:
+            waited = time.monotonic() - self._interrupted_at
+            if waited >= GRACE_SECONDS:
+                self.give_up("a signal ended the wait for Ray workers")
+        if (failure := self._cluster.failure()) is not None:
             self.give_up(failure)
+
+    def interrupt(self) -> None:
+        """Let every wait end after `GRACE_SECONDS`; safe in a signal handler."""
+        if self._interrupted_at is None:
+            self._interrupted_at = time.monotonic()
 
     def _replace_failed(self) -> None:
         """Replace workers that failed to start; they get no calls that would show it.
@@ -218,7 +231,14 @@ class RayWorkerPool:
             ValueError: If a worker cannot start.
         """
         pids = [handle.pid for handle in self.handles]
-        ready, late = ray.wait(pids, num_returns=len(pids), timeout=seconds)
+        until = time.monotonic() + seconds
+        ready, late = [], pids
+        while late:
+            left = min(max(until - time.monotonic(), 0.0), 1.0)
+            ready, late = ray.wait(pids, num_returns=len(pids), timeout=left)
+            if time.monotonic() >= until:
+                break
+            self.check_cluster()
         try:
             ray.get(ready)
         except RayActorError as error:
@@ -241,7 +261,7 @@ class RayWorkerPool:
         """
         limit, warned = self.start_seconds + self.timeout, False
         until = time.monotonic() + limit
-        self.check_head()
+        self.check_cluster()
         self._replace_failed()
         while not any(handle.has_started() for handle in self.handles):
             if not warned:
@@ -253,7 +273,7 @@ class RayWorkerPool:
                     "have no free CPUs"
                 )
             ray.wait([handle.pid for handle in self.handles], timeout=1.0)
-            self.check_head()
+            self.check_cluster()
             self._replace_failed()
 
 

@@ -76,6 +76,11 @@ class Assembly:
         """Number of Ray workers that have been replaced so far."""
         return 0 if self.pool is None else self.pool.lost
 
+    def interrupt(self) -> None:
+        """Let waits for Ray workers end soon; safe in a signal handler."""
+        if self.pool is not None:
+            self.pool.interrupt()
+
     def close(self) -> None:
         """End the Ray workers, and the processes and simulations of environments."""
         if self.pool is not None:

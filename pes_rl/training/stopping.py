@@ -24,6 +24,11 @@ class StopRequests:
         """Request an end that leaves the run incomplete; safe in a signal handler."""
         self._interrupt_request = self._interrupt_request or reason
 
+    @property
+    def is_interrupt_requested(self) -> bool:
+        """Whether this process was asked to interrupt the run."""
+        return self._interrupt_request is not None
+
     def agree(self, solved: bool) -> bool:
         """Whether the run is to stop, the same answer in all processes; all must call.
 

@@ -123,6 +123,7 @@ class Trainer:
     def interrupt(self, reason: str) -> None:
         """End the run after the current update; safe in a signal handler."""
         self._stop_requests.interrupt(reason)
+        self._parts.interrupt()
 
     def stop_evaluation(self) -> None:
         """Stop an evaluation in progress; for a signal handler of the main thread.
@@ -188,7 +189,8 @@ class Trainer:
                 try:
                     yield from self._advance(progress)
                 except EngineLost as error:
-                    self.failure = str(error)
+                    if not self._stop_requests.is_interrupt_requested:
+                        self.failure = str(error)
                     self._count_lost_workers()
                     self.interrupt("lost workers")
             return (yield from self._finish(progress))

@@ -118,10 +118,35 @@ def test_a_lost_head_makes_the_pool_give_up(monkeypatch):
     monkeypatch.setattr(ray_cluster, "SILENT_SECONDS", 0.0)
     pool = RayWorkerPool(Member, 1, 0, timeout=60)
     assert pool.work([("where", ())]) == pool.pids
-    pool._head.address, pool._head._next = "127.0.0.1:1", 0.0
+    pool._cluster.address, pool._cluster._next = "127.0.0.1:1", 0.0
     for _ in range(2):
-        with pytest.raises(EngineLost, match="has not answered for 0 s"):
+        with pytest.raises(EngineLost, match=r"has not answered \(.*\) for 0 s"):
             pool.work([("where", ())])
+
+
+def test_a_cluster_without_a_living_node_makes_the_pool_give_up(monkeypatch):
+    """Ray itself would wait for ever: its head answers."""
+    monkeypatch.setattr(ray_cluster, "SILENT_SECONDS", 0.5)
+    pool = RayWorkerPool(Member, 1, 0, timeout=60)
+    assert pool.work([("where", ())]) == pool.pids
+    nodes = [{**node, "Alive": False} for node in ray.nodes()]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    pool._cluster._next = 0.0
+    os.kill(pool.pids[0] or 0, signal.SIGSTOP)  # Its answer would come first.
+    with pytest.raises(EngineLost, match=r"no node .* has been alive for 0 s"):
+        pool.work([("where", ())])
+
+
+def test_a_signal_ends_a_wait_for_an_answer(monkeypatch):
+    monkeypatch.setattr(ray_pool, "GRACE_SECONDS", 1.0)
+    pool = RayWorkerPool(Member, 1, 0, timeout=60)
+    assert pool.work([("where", ())]) == pool.pids
+    os.kill(pool.pids[0] or 0, signal.SIGSTOP)
+    threading.Timer(0.5, pool.interrupt).start()
+    start = time.monotonic()
+    with pytest.raises(EngineLost, match="a signal ended the wait"):
+        pool.work([("where", ())])
+    assert time.monotonic() - start < 10
 
 
 def test_an_answer_lost_with_its_machine_is_computed_by_another_worker(monkeypatch):
