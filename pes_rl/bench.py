@@ -44,6 +44,7 @@ from pes_rl.benchmarks.unrolled import unrolled_engines
 from pes_rl.envs.names import NATIVE_NAMES, environment_names, is_unrolled, unknown_name
 from pes_rl.graphics.figures import draw_speeds
 from pes_rl.runtime.command_line import finish, read_options, run_command
+from pes_rl.runtime.multihost import check_jax_backend
 from pes_rl.runtime.progress import Progress
 
 Measured = tuple[str, list[Row], np.ndarray]
@@ -150,6 +151,7 @@ def _bench(
 
 
 def _check(config: BenchConfig) -> None:
+    check_jax_backend()
     known = environment_names()
     for env in config.env:
         if env not in known:

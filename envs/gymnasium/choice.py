@@ -64,7 +64,7 @@ def choose(
         raise ValueError(
             f"num_threads={num_threads} must be 0 (every CPU) or more; use 0"
         )
-    num_threads = num_threads or len(os.sched_getaffinity(0))
+    num_threads = num_threads or count_cpus()
     if isinstance(maker, VectorEnv):
         return _choose_vector_env(maker, env_kwargs, vectorization)
     if vectorization == "envpool":
@@ -140,3 +140,10 @@ def step_seconds(env: gymnasium.Env) -> float:
         if terminated or truncated:
             env.reset(seed=0)
     return float(np.median(taken))
+
+
+def count_cpus() -> int:
+    """CPUs that this process may use; where the system does not say, all CPUs."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

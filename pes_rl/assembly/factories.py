@@ -18,6 +18,7 @@ from pes_rl.envs import (
     make,
 )
 from pes_rl.envs.names import is_unrolled
+from pes_rl.runtime.multihost import check_jax_backend
 
 
 def make_environment(config: TrainConfig, name: str) -> Any:
@@ -26,6 +27,7 @@ def make_environment(config: TrainConfig, name: str) -> Any:
     Raises:
         ValueError: If it cannot be made with them.
     """
+    check_jax_backend()
     options = json.loads(config.env_kwargs)
     if is_unrolled(name) and config.horizon is not None:
         # The problem's own schedules depend on it.

@@ -33,9 +33,10 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         try:
+            str(folder).encode()  # The name is written to files of the run.
             folder.mkdir(parents=True, exist_ok=True)
             self._file: IO[str] | None = (folder / _NAME).open("a+")
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name.
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL.
             raise folder_error(folder, error) from error
         try:
             self._acquire(folder)

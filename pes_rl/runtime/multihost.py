@@ -50,6 +50,7 @@ class Cluster:
         address = self.coordinator_address
         if address is None:
             self._refuse_without_address()
+            check_jax_backend()
             return
         if address != "auto" and not re.fullmatch(r".+:\d+", address):
             raise ValueError(
@@ -78,6 +79,19 @@ class Cluster:
                     f"{name}={value} has no meaning without coordinator_address; set "
                     "it to HOST:PORT of process 0"
                 )
+
+
+def check_jax_backend() -> None:
+    """Raise `ValueError` if JAX cannot start on the platform that it is told to use."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        platforms = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms  # type: ignore[attr-defined]
+        reason = str(error).strip().split("\n")[0] or "no backend starts"
+        raise ValueError(
+            f"JAX cannot start with JAX_PLATFORMS={platforms} ({reason}); unset it, or "
+            "install JAX for that platform"
+        ) from error
 
 
 def is_first() -> bool:

@@ -89,6 +89,9 @@ def _train_as(config: TrainConfig, resume: str | None, cluster: Cluster) -> int:
         result = _run(trainer, folder)
         if is_first():
             _print_result(result)
+    if is_first() and not trainer.has_saved:
+        print_line(f"error: nothing of the run could be saved in {folder}", error=True)
+        return 1
     if trainer.failure is not None:
         print_line(f"error: {trainer.failure}", error=True)
         return 1

@@ -19,6 +19,9 @@ from pes_rl.training.checkpoints import Checkpoints
 from pes_rl.training.counters import Counters
 from pes_rl.training.metrics import COLUMNS, clock_row
 
+_FAILURES = (OSError, MemoryError, RuntimeError)
+"""What writing can raise: a full disk, no memory, no new thread."""
+
 Trained = TrainedPolicy | TrainedParameters
 
 
@@ -62,6 +65,7 @@ class Recorder:
         restored: The state in the checkpoint; None where there is none yet.
         counters: Where the run stands; those of the checkpoint in a resumed run.
         report: Called with each line about a failure to write.
+        has_saved: Whether a policy, a checkpoint or the summary has been written.
 
     Raises:
         ValueError: If the folder cannot be used, or the checkpoint cannot be read.
@@ -76,6 +80,7 @@ class Recorder:
         self.report: Callable[[str], None] = print_line
         self.restored: TrainState | None = None
         self.counters = Counters()
+        self.has_saved = False
         self._lock = run_on_all_or_raise(
             lambda: FolderLock(folder) if is_first() else None
         )
@@ -132,7 +137,7 @@ class Recorder:
         whole = {**clock_row(self.counters), **row}
         try:
             self._folder.log(whole, distributions)
-        except OSError as error:
+        except _FAILURES as error:
             self.report(f"row of the log not written, training continues: {error}")
         return whole
 
@@ -151,10 +156,11 @@ class Recorder:
             return
         try:
             self._folder.save_policy("best", policy)
-        except OSError as error:
+        except _FAILURES as error:
             self.report(f"best policy not saved, training continues: {error}")
         else:
             self.counters.best_return = mean_return
+            self.has_saved = True
 
     def save_checkpoint(self, state: TrainState, policy: Trained) -> None:
         """Save a checkpoint and the policy as the last one.
@@ -166,16 +172,19 @@ class Recorder:
         try:
             self._checkpoints.save(state, self.counters)
             self._folder.save_policy("last", policy)
-        except (OSError, ValueError) as error:
+            self.has_saved = True
+        except Exception as error:  # Orbax and TensorStore raise many types.
             if jax.process_count() > 1:
                 raise OSError(f"checkpoint not saved: {error}") from error
-            self.report(f"checkpoint not saved, training continues: {error}")
+            reason = str(error).strip().split("\n")[0]
+            self.report(f"checkpoint not saved, training continues: {reason}")
 
     def finish(self, summary: dict[str, Any], policy: Trained) -> Result:
         """Write the summary and close the folder."""
         try:
             self._folder.write_summary(summary)
-        except OSError as error:
+            self.has_saved = True
+        except _FAILURES as error:
             self.report(f"summary not written: {error}")
         self.close()
         return Result(self._folder.path, summary, policy)
@@ -184,7 +193,7 @@ class Recorder:
         """Close all files; the second call does nothing."""
         try:
             self._folder.close()
-        except OSError as error:
+        except _FAILURES as error:
             self.report(f"log not closed: {error}")
         self._checkpoints.close()
         self._release()

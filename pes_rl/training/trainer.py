@@ -107,6 +107,11 @@ class Trainer:
         return self._parts.vectorization
 
     @property
+    def has_saved(self) -> bool:
+        """Whether anything of the run has been written: policy, checkpoint, summary."""
+        return self._recorder.has_saved
+
+    @property
     def timesteps(self) -> int:
         """Environment steps so far."""
         return self._counters.timesteps
