@@ -1,23 +1,9 @@
-"""Environments, and the rollout engine that unrolls them."""
+"""Environments, and the rollout engine that unrolls them.
 
-from pes_rl.envs.names import environment_names as environment_names
-from pes_rl.envs.registry import make as make
-from pes_rl.envs.rollout.base import (
-    EngineLost as EngineLost,
-    Particles as Particles,
-    Rollout as Rollout,
-)
-from pes_rl.envs.rollout.device import DeviceRollout as DeviceRollout
-from pes_rl.envs.rollout.environment import (
-    DeviceEnvironment as DeviceEnvironment,
-    HostEnvironment as HostEnvironment,
-    PolicyProblem as PolicyProblem,
-    Problem as Problem,
-)
-from pes_rl.envs.rollout.episodes import Clock as Clock, Segment as Segment
-from pes_rl.envs.rollout.host import HostRollout as HostRollout
-from pes_rl.envs.rollout.observations import ObservationMoments as ObservationMoments
-from pes_rl.envs.unrolled.problem import (
-    FinalLoss as FinalLoss,
-    UnrolledProblem as UnrolledProblem,
-)
+Names are imported when they are first used (PEP 562; the table is `__init__.pyi`), so
+that the names of environments can be checked without the engine.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

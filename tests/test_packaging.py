@@ -10,6 +10,7 @@ import pytest
 
 import pes_rl
 import pes_rl.agents
+import pes_rl.envs
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +46,9 @@ def test_bare_names_are_never_imported():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("package", [pes_rl, pes_rl.agents], ids=["front", "agents"])
+@pytest.mark.parametrize(
+    "package", [pes_rl, pes_rl.agents, pes_rl.envs], ids=["front", "agents", "envs"]
+)
 def test_every_name_that_a_type_checker_sees_is_there(package):
     """They are imported when asked for, by the stub that it reads."""
     if (stub := Path(package.__file__).with_suffix(".pyi")).exists():
