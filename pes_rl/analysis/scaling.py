@@ -4,7 +4,7 @@ Updates of PES by 1 and 2 workers of one thread each, and by none (no Ray), with
 thread and with two. They are measured in turn, round after round, so that whatever else
 the machine does hits each alike. Four workers are measured after them, for idle workers
 take CPU as well, and with short unrolls only: on fewer cores they tell what a message
-costs, not what a worker brings. Bytes are those of what is sent and answered,
+costs, not the speed-up by a worker. Bytes are those of what is sent and answered,
 serialised as Ray does.
 """
 

@@ -49,7 +49,7 @@ def measure_agreement(name: str, max_steps: int = 2000) -> Agreement:
     difference, steps, ends = 0.0, 0, []
     ends_agree = True
     for episode in range(2):
-        # The neighbours go on with what they are in when the second begins.
+        # The neighbours continue their episodes while the second starts a new one.
         ids = np.arange(3) if episode == 0 else np.array([FOLLOWED])
         keys = np.stack([ids, np.full_like(ids, episode)], axis=1).astype(np.uint32)
         first = ours.reset(ids, keys)[ids == FOLLOWED]

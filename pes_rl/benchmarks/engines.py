@@ -117,8 +117,8 @@ def make_engines(
     yield replace(ours.row, engine="bare physics scan"), run
     family, _, task = env.partition(":")
     if family == "jax" and peers:
-        for twin, engine in ((task, "native MuJoCo"), (f"brax:{task}", "Brax")):
-            other = closed_loop(twin, f"pes_rl on {engine}", size, None)
+        for name, engine in ((task, "native MuJoCo"), (f"brax:{task}", "Brax")):
+            other = closed_loop(name, f"pes_rl on {engine}", size, None)
             yield other.row, other.run
         run = _mjx_scan(rollout.problem.environment.task, size.particles)
         yield replace(ours.row, engine="MJX physics scan"), run

@@ -105,7 +105,7 @@ DEFAULTS: dict[str, dict[str, Settings]] = {
             "num_pairs": 20,
             "truncation_length": 100,
             "stagger": True,
-            # No end depends on the policy here, so going on at once is unbiased, and
+            # No end depends on the policy here, so restarting at once is unbiased, and
             # the staggered phases, 50 steps apart, stay where they are.
             "restart_at_once": True,
             "sigma": 0.3,
@@ -170,7 +170,7 @@ DEFAULTS: dict[str, dict[str, Settings]] = {
 }
 """By environment, then by agent; "" stands for all others of either."""
 
-# Untuned: the settings of their nearest kin.
+# Untuned: the settings of the most similar agents.
 _NRES, _ES = DEFAULTS["swimmer"]["nres"], DEFAULTS["swimmer"]["es"]
 DEFAULTS["swimmer"]["gpes"] = {**_NRES, "noise_period": 250}
 DEFAULTS["swimmer"]["ars"] = {
@@ -180,7 +180,7 @@ DEFAULTS["swimmer"]["ars"] = {
     "orthogonal": False,
 }
 
-# The same task, stepped otherwise.
+# The same task on another engine.
 DEFAULTS["jax:swimmer"] = DEFAULTS["swimmer"]
 DEFAULTS["inverted_pendulum"] = DEFAULTS["brax:inverted_pendulum"]
 

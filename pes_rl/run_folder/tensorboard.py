@@ -30,7 +30,7 @@ class EventLog:
 
     Args:
         folder: Where they lie; it must exist.
-        resume_at: Environment steps that a resumed run goes on from: what earlier files
+        resume_at: Environment steps from which a run is resumed: what earlier files
             hold after them is not shown. None for a new run.
 
     Raises:

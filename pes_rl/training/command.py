@@ -178,8 +178,8 @@ def _stopping_on_signals(trainer: "Trainer") -> Iterator[None]:
 
 
 def _print_beginning(config: TrainConfig, trainer: "Trainer") -> None:
-    if twin := native_equivalent(config.env):
-        print_line(f"note: --env {twin} is the same task, stepped natively and faster")
+    if name := native_equivalent(config.env):
+        print_line(f"note: --env {name} is the same task, stepped natively and faster")
     if trainer.vectorization is not None:
         print_line(f"simulations: {trainer.vectorization}")
 
