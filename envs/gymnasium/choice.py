@@ -88,9 +88,7 @@ def choose(
     vectorize: Callable[[int], Vectorization]
     if vectorization == "async":
         name = f"async, {num_threads} processes"
-        vectorize = partial(
-            Workers, maker, env_kwargs, size, num_threads, environment
-        )
+        vectorize = partial(Workers, maker, env_kwargs, size, num_threads, environment)
     else:
         name = "sync"
         vectorize = partial(Simulations, maker, env_kwargs, name=environment)

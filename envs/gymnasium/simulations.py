@@ -139,7 +139,8 @@ def describe(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}"
     if not frames:
         return text
-    last = frames[-1]
+    # Code that came pickled has no source.
+    last = next((frame for frame in reversed(frames) if frame.line), frames[-1])
     return f"{text} (line {last.lineno} of {last.filename}: {last.line})"
 
 

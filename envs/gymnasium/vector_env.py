@@ -20,17 +20,25 @@ from typing import Any, NoReturn
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+from gymnasium.vector import (
+    AsyncVectorEnv,
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorEnv,
+)
 from gymnasium.vector.utils import iterate
 
 from pes_rl.envs.gymnasium.simulations import (
     BrokenEnvironment,
+    Simulations,
     describe,
     must_flatten,
     raise_broken,
     read_observation,
     require_box,
 )
+
+_TRIED_STEPS = 10
 
 
 class VectorEnvSimulations:
@@ -40,8 +48,9 @@ class VectorEnvSimulations:
         ValueError: If it cannot reset chosen simulations with chosen seeds, its actions
             are not a `Box`, or its observations cannot be one vector.
         BrokenEnvironment: By `reset` and `step`, if it raises an error or returns what
-            Gymnasium's API forbids. What the `VectorEnv` itself converts is not seen:
-            Gymnasium's own make a reward of None NaN, so a simulation that diverged.
+            Gymnasium's API forbids. What the `VectorEnv` itself converts is not seen
+            after the first steps: Gymnasium's own make a reward of None NaN, so a
+            simulation that diverged.
 
     Attributes:
         name: Name of the environment in error messages.
@@ -61,6 +70,7 @@ class VectorEnvSimulations:
         self._seeds = np.zeros(envs.num_envs, np.int64)
         self._must_restart = np.zeros(envs.num_envs, bool)
         self.idle_steps = 0
+        self._try_one()
         self._check_resets()
         self.idle_steps = 0  # without those of the check
 
@@ -157,6 +167,20 @@ class VectorEnvSimulations:
 
     def _refuse(self, what: str, came: str) -> NoReturn:
         raise BrokenEnvironment(f"{self.name}: {what} returned {came}")
+
+    def _try_one(self) -> None:
+        """Take some steps of one environment, if this process has it.
+
+        `SyncVectorEnv` makes numbers of rewards that are none.
+        """
+        base: Any = self._envs.unwrapped
+        if isinstance(base, SyncVectorEnv):
+            one = Simulations(lambda: base.envs[0], {}, 1, self.name)
+            first_id, ended = np.arange(1), np.zeros(1, bool)
+            one.reset(np.zeros(1, np.int64), first_id)
+            for _ in range(_TRIED_STEPS):
+                if not ended[0]:
+                    *_, ended = one.step(self._idle_actions[:1], first_id)
 
     def _check_resets(self) -> None:
         """Check that chosen simulations can be reset with chosen seeds."""

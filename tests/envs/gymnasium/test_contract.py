@@ -12,20 +12,12 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import batch_space
 
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 from pes_rl.envs.gymnasium.simulations import BrokenEnvironment
-
-
-def by_id(kind: type[gymnasium.Env], vectorization: Any) -> GymnasiumEnvironment:
-    gymnasium.register("Broken-v0", kind, max_episode_steps=9)
-    try:
-        return GymnasiumEnvironment(
-            "Broken-v0", vectorization=vectorization, num_threads=2
-        )
-    finally:
-        gymnasium.registry.pop("Broken-v0")
+from pes_rl.envs.gymnasium.vector_env import VectorEnvSimulations
 
 
 def of_vector_env(kind: Any) -> GymnasiumEnvironment:
@@ -63,17 +55,77 @@ def run(make: Any, kind: Any, steps: int = 6) -> None:
 @pytest.mark.parametrize("fault", broken.FAULTS)
 def test_each_fault_is_an_error_at_its_step(fault, way):
     kind, step, message = broken.FAULTS[fault]
-    if way == "SyncVectorEnv":
-        if fault in broken.SWALLOWED:
-            pytest.skip("SyncVectorEnv makes a number of it")
-        # Where its own code fails, the message is its own.
-        with pytest.raises(ValueError, match="this SyncVectorEnv"):
-            run(WAYS[way], kind)
-        return
     where = f"step {step} " if step else r"reset\(seed=[078]\) "
     with pytest.raises(BrokenEnvironment, match=message) as caught:
         run(WAYS[way], kind)
-    assert re.search(rf"(Broken|ManyIntegers): {where}", str(caught.value))
+    assert re.search(
+        rf"(Broken|Burning|Integral|SyncVectorEnv): {where}", str(caught.value)
+    )
+
+
+@pytest.mark.parametrize("fault", broken.FAULTS)
+def test_a_vector_env_is_checked_at_every_step(fault, monkeypatch):
+    """Not only in the first steps, which are tried with one environment alone."""
+    monkeypatch.setattr(VectorEnvSimulations, "_try_one", lambda _: None)
+    if fault in broken.SWALLOWED:
+        pytest.skip("SyncVectorEnv makes a number of it")
+    # Where its own code fails, the message is its own.
+    with pytest.raises(ValueError, match="this SyncVectorEnv"):
+        run(of_vector_env, broken.FAULTS[fault][0])
+
+
+class Batch(VectorEnv):
+    """Returns `result` from step 3 on."""
+
+    num_envs = 2
+    single_observation_space = broken.Sound.observation_space
+    single_action_space: Any = broken.Sound.action_space
+    observation_space = batch_space(single_observation_space, 2)
+
+    def __init__(self, result: Any) -> None:
+        self.result, self.steps = result, 0
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.rows = getattr(self, "rows", np.zeros((2, 2), np.float32)).copy()
+        self.rows[options["reset_mask"]] = 0
+        return self.rows, {}
+
+    def step(self, actions: Any) -> Any:
+        self.steps += 1
+        no = np.zeros(2, bool)
+        self.rows = self.rows + 1
+        sound = (self.rows, np.ones(2), no, no, {})
+        return self.result if self.steps == 3 else sound
+
+
+ROWS, NO = np.zeros((2, 2), np.float32), np.zeros(2, bool)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ((ROWS, np.ones(2), NO, {}), "the five values"),
+        (None, "the five values"),
+        ((ROWS[:, :1], np.ones(2), NO, NO, {}), r"shape \(2, 1\)"),
+        ((ROWS[0], np.ones(2), NO, NO, {}), r"shape \(2,\)"),
+        ((ROWS + 1j, np.ones(2), NO, NO, {}), "type complex"),
+        ((ROWS, np.ones((2, 1)), NO, NO, {}), r"rewards of shape \(2, 1\)"),
+        ((ROWS, 1.0, NO, NO, {}), r"rewards of shape \(\)"),
+        ((ROWS, [None, 1.0], NO, NO, {}), "rewards .* type object"),
+        ((ROWS, None, NO, NO, {}), "rewards .* type object"),
+        ((ROWS, np.ones(2), None, NO, {}), "terminated .* type object"),
+        ((ROWS, np.ones(2), NO, [None, True], {}), "truncated .* type object"),
+    ],
+)
+def test_results_of_a_vector_env_are_checked(result, message):
+    environment = GymnasiumEnvironment(Batch(result))  # takes step 1
+    environment.allocate(2)
+    environment.reset(np.arange(2), np.zeros((2, 2), np.uint32))
+    environment.step(np.zeros((2, 1)), None)
+    with pytest.raises(
+        BrokenEnvironment, match=f"this Batch: step 3 returned .*{message}"
+    ):
+        environment.step(np.zeros((2, 1)), None)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -93,7 +145,7 @@ def test_faults_of_a_registered_environment_name_its_id(fault, vectorization):
 
     gymnasium.register("BrokenById-v0", Named, disable_env_checker=True)
     try:
-        with pytest.raises(BrokenEnvironment, match="^BrokenById-v0: "):
+        with pytest.raises(BrokenEnvironment, match=r"^BrokenById-v0: "):
             run(
                 partial(
                     GymnasiumEnvironment, vectorization=vectorization, num_threads=1
@@ -153,7 +205,12 @@ def test_action_spaces_that_policies_cannot_use_are_refused(message, way):
 
 @pytest.mark.parametrize(
     "error",
-    [OSError("no arm.xml"), AssertionError("odd"), AttributeError("arm"), SystemExit(0)],
+    [
+        OSError("no arm.xml"),
+        AssertionError("odd"),
+        AttributeError("arm"),
+        SystemExit(0),
+    ],
     ids=repr,
 )
 @pytest.mark.parametrize("vectorization", ["sync", "async", "auto"])
@@ -187,7 +244,7 @@ def test_a_constructor_that_raises_in_workers_alone():
         return broken.Sound()
 
     environment = GymnasiumEnvironment(make, vectorization="async", num_threads=1)
-    with pytest.raises(ValueError, match="worker process.*OSError: no display"):
+    with pytest.raises(ValueError, match=r"worker process.*OSError: no display"):
         environment.allocate(2)
 
 
