@@ -130,7 +130,14 @@ class Simulations:
 
 def raise_broken(what: str, error: BaseException) -> NoReturn:
     """Raise `BrokenEnvironment` for an error that was raised in user code."""
-    raise BrokenEnvironment(f"{what} raised {describe(error)}") from error
+    text = f"{what} raised {describe(error)}"
+    if isinstance(error, ValueError) and "values to unpack" in str(error):
+        # By a wrapper around it.
+        text += (
+            "; reset must return (observation, info), and step (observation, reward, "
+            "terminated, truncated, info)"
+        )
+    raise BrokenEnvironment(text) from error
 
 
 def describe(error: BaseException) -> str:

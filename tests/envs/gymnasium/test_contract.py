@@ -21,8 +21,8 @@ from pes_rl.envs.gymnasium.vector_env import VectorEnvSimulations
 
 
 def of_vector_env(kind: Any) -> GymnasiumEnvironment:
-    modes = {"autoreset_mode": AutoresetMode.DISABLED}
-    return GymnasiumEnvironment(SyncVectorEnv([kind] * 2, **modes))
+    envs = SyncVectorEnv([kind] * 2, autoreset_mode=AutoresetMode.DISABLED)
+    return GymnasiumEnvironment(envs)
 
 
 WAYS: dict[str, Any] = {
@@ -143,7 +143,8 @@ def test_faults_of_a_registered_environment_name_its_id(fault, vectorization):
     class Named(kind):
         pass
 
-    gymnasium.register("BrokenById-v0", Named, disable_env_checker=True)
+    named: Any = Named
+    gymnasium.register("BrokenById-v0", named, disable_env_checker=True)
     try:
         with pytest.raises(BrokenEnvironment, match=r"^BrokenById-v0: "):
             run(
@@ -154,6 +155,19 @@ def test_faults_of_a_registered_environment_name_its_id(fault, vectorization):
             )
     finally:
         gymnasium.registry.pop("BrokenById-v0")
+
+
+@pytest.mark.filterwarnings("ignore")  # Gymnasium's passive checker
+def test_a_wrapper_that_cannot_read_the_result_of_old_gym():
+    kind: Any = broken.FAULTS["step of old Gym"][0]
+    gymnasium.register("OldGym-v0", kind, max_episode_steps=9)
+    try:
+        with pytest.raises(
+            BrokenEnvironment, match=r"expected 5, got 4.*; .* step \(observation, rewa"
+        ):
+            run(partial(GymnasiumEnvironment, vectorization="sync"), "OldGym-v0")
+    finally:
+        gymnasium.registry.pop("OldGym-v0")
 
 
 def test_a_reward_of_nan_stays_a_divergence():
@@ -220,8 +234,9 @@ def test_constructors_that_raise_name_the_environment(error, vectorization, regi
         def __init__(self) -> None:
             raise error
 
-    gymnasium.register("Unmakable-v0", Unmakable)
-    maker: Any = "Unmakable-v0" if registered else Unmakable
+    constructor: Any = Unmakable
+    gymnasium.register("Unmakable-v0", constructor)
+    maker: Any = "Unmakable-v0" if registered else constructor
     name = "Gymnasium cannot make 'Unmakable-v0'" if registered else "Unmakable cannot"
     try:
         with pytest.raises(ValueError, match=name) as caught:

@@ -4,6 +4,7 @@ from typing import Any
 
 import broken
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -43,7 +44,6 @@ class Old(broken.Sound):
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         assert type(seed) is int
         np.random.RandomState(seed)
-        np.array([seed]).astype(np.int32, casting="safe") if seed < 0 else None
         if seed != np.array(seed, np.int64).astype(np.int32):
             raise OverflowError("signed integer is greater than maximum")
         return super().reset(seed=seed)
@@ -62,5 +62,5 @@ def test_every_vectorization_hands_out_such_seeds(way):
 
     rollout = HostRollout(environment, act, 10)
     particles = rollout.reset(jax.random.key(0), 4)
-    _, segment = rollout.unroll(particles, np.zeros((8, 1)), 30)
+    _, segment = rollout.unroll(particles, jnp.zeros((8, 1)), 30)
     assert np.asarray(segment.ended).sum() == 7 * 8
