@@ -2,10 +2,14 @@
 
 What the engine relies on is tried with random linear policies: the same key gives the
 same episodes, the members of a pair meet the same randomness, states can be copied (or
-it is said what then cannot be used), episodes end as declared, numbers are finite.
+it is said what then cannot be used), episodes end as declared, numbers are finite. A
+Gymnasium environment is also given to Gymnasium's own checker.
 """
 
+import json
+import re
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,13 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from gymnasium.utils.env_checker import check_env
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pes_rl.assembly.factories import make_environment, make_policy, make_rollout
 from pes_rl.benchmarks.agreement import measure_agreement
 from pes_rl.config.train_config import make_config
 from pes_rl.envs import Particles, Rollout, Segment
+from pes_rl.envs.gymnasium.simulations import BrokenEnvironment, describe, make_env
 from pes_rl.envs.names import NATIVE_NAMES
 from pes_rl.runtime.command_line import finish, read_options, run_command
 
@@ -58,15 +65,57 @@ def main(arguments: list[str] | None = None) -> int:
 def _check(options: CheckOptions) -> int:
     if options.num_pairs < 1:
         raise ValueError(f"num_pairs={options.num_pairs} must be at least 1; use 4")
-    findings = list(check(*_parts(options), options.num_pairs))
+    findings = [*_of_gymnasium(options), *_found(options)]
     if options.env in NATIVE_NAMES:
         findings.append(_agreement(options.env))
     table = Table("question", "answer", "", title=options.env)
     color = {"yes": "green", "no": "red", "note": "yellow"}
     for question, verdict, meaning in findings:
-        table.add_row(question, f"[{color[verdict]}]{verdict}[/]", meaning)
+        answer = f"[{color[verdict]}]{verdict}[/]"
+        table.add_row(question, answer, escape(meaning))
     Console().print(table)
     return int(any(verdict == "no" for _, verdict, _ in findings))
+
+
+def _found(options: CheckOptions) -> Iterator[Finding]:
+    """The findings of `check`; an environment that breaks ends them with one more."""
+    question = "every reset and step returns what Gymnasium's API says"
+    rollout, num_parameters = _parts(options)
+    try:
+        yield from check(rollout, num_parameters, options.num_pairs)
+    except BrokenEnvironment as error:
+        yield question, "no", str(error)
+    else:
+        if options.env.startswith("gym:"):
+            yield question, "yes", ""
+
+
+def _of_gymnasium(options: CheckOptions) -> Iterator[Finding]:
+    """What Gymnasium's own checker says of a gym:ID environment."""
+    if not options.env.startswith("gym:") or options.vectorization == "envpool":
+        return
+    question = "Gymnasium's check_env accepts it"
+    task, kwargs = options.env.removeprefix("gym:"), json.loads(options.env_kwargs)
+    env = make_env(task, kwargs)
+    failure = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            check_env(env.unwrapped, skip_render_check=True)
+        except (Exception, SystemExit) as error:
+            failure = _plain(describe(error))
+    env.close()
+    if failure is not None:
+        yield question, "no", failure
+    elif not caught:
+        yield question, "yes", ""
+    for text in dict.fromkeys(_plain(str(warning.message)) for warning in caught):
+        yield question, "note", text
+
+
+def _plain(text: str) -> str:
+    """Without the terminal colors of Gymnasium's warnings."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).removeprefix("WARN: ").strip()
 
 
 def _parts(options: CheckOptions) -> tuple[Rollout, int]:

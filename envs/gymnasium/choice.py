@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
@@ -16,7 +15,7 @@ from pes_rl.envs.gymnasium.envpool import EnvPoolThreads, pool_spaces
 from pes_rl.envs.gymnasium.simulations import (
     Maker,
     Simulations,
-    make_env,
+    maker_name,
     require_box,
 )
 from pes_rl.envs.gymnasium.vector_env import VectorEnvSimulations
@@ -39,6 +38,7 @@ class Choice:
     """The properties of an environment, and how its simulations are stepped.
 
     Attributes:
+        environment: Name of the environment in error messages.
         actions: Action space of one simulation.
         observation_size: Number of entries of its flattened observation.
         horizon: The environment's own time limit, in steps; None without one.
@@ -46,6 +46,7 @@ class Choice:
         vectorize: Makes the given number of simulations.
     """
 
+    environment: str
     actions: spaces.Box
     observation_size: int
     horizon: int | None
@@ -70,26 +71,28 @@ def choose(
     if vectorization == "envpool":
         actions, observations, limit = pool_spaces(maker, env_kwargs)
         return Choice(
+            maker_name(maker),
             actions,
             spaces.flatdim(observations),
             limit,
             f"envpool, {num_threads} threads",
             partial(EnvPoolThreads, maker, env_kwargs, num_threads),
         )
-    env = make_env(maker, env_kwargs)
+    environment = maker_name(maker)
+    one = Simulations(maker, env_kwargs, 1, environment)
     if vectorization == "auto":
-        slow = num_threads > 1 and step_seconds(env) > WORKERS_PAY_FROM
+        slow = num_threads > 1 and step_seconds(one) > WORKERS_PAY_FROM
         vectorization = "async" if slow else "sync"
-    size = spaces.flatdim(env.observation_space)
-    limit = env.spec.max_episode_steps if env.spec is not None else None
-    env.close()
+    one.close()
+    size = one.observation_shape[0]
     vectorize: Callable[[int], Vectorization]
     if vectorization == "async":
         name = f"async, {num_threads} processes"
-        vectorize = partial(Workers, maker, env_kwargs, size, num_threads)
+        vectorize = partial(Workers, maker, env_kwargs, size, num_threads, environment)
     else:
-        name, vectorize = "sync", partial(Simulations, maker, env_kwargs)
-    return Choice(require_box(env.action_space), size, limit, name, vectorize)
+        name = "sync"
+        vectorize = partial(Simulations, maker, env_kwargs, name=environment)
+    return Choice(environment, one.actions, size, one.time_limit, name, vectorize)
 
 
 def _choose_vector_env(
@@ -112,6 +115,7 @@ def _choose_vector_env(
         return simulations
 
     return Choice(
+        simulations.name,
         require_box(envs.single_action_space),
         spaces.flatdim(envs.single_observation_space),
         _time_limit(envs),
@@ -127,18 +131,23 @@ def _time_limit(envs: VectorEnv) -> int | None:
     return spec.max_episode_steps if spec is not None else None
 
 
-def step_seconds(env: gymnasium.Env) -> float:
-    """Median duration of a step, in seconds, with the action nearest to 0."""
-    box = require_box(env.action_space)
-    action = np.clip(np.zeros_like(box.low), box.low, box.high)
-    env.reset(seed=0)
+def step_seconds(simulations: Simulations) -> float:
+    """Median duration of a step of the first one, with the action nearest to 0.
+
+    Raises:
+        BrokenEnvironment: As by `Simulations.step`.
+    """
+    box = simulations.actions
+    actions = np.clip(np.zeros((1, *box.shape), box.dtype), box.low, box.high)
+    seeds, ids = np.zeros(1, np.int64), np.arange(1)
+    simulations.reset(seeds, ids)
     taken: list[float] = []
     while len(taken) < 100 and sum(taken) < 0.2:
         start = time.perf_counter()
-        _, _, terminated, truncated, _ = env.step(action)
+        _, _, ended = simulations.step(actions, ids)
         taken.append(time.perf_counter() - start)
-        if terminated or truncated:
-            env.reset(seed=0)
+        if ended[0]:
+            simulations.reset(seeds, ids)
     return float(np.median(taken))
 
 

@@ -11,7 +11,27 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from pes_rl.envs.gymnasium.choice import VectorizationName, choose
+from pes_rl.envs.gymnasium.simulations import BrokenEnvironment
 from pes_rl.envs.gymnasium.vectorization import Vectorization
+
+
+def episode_seeds(keys: np.ndarray) -> np.ndarray:
+    """Seeds for the `reset` of an environment, below 2^31, from the episodes' keys.
+
+    NumPy's `RandomState`, PyBullet, Box2D and most C and C++ code take no larger ones.
+    A seed is the last 31 bits of the key, which are uniform for the keys of
+    `episode_keys`. Two of n episodes with different keys have the same seed with a
+    probability of about n^2 / 2^32: 0.02 % for 1,000 episodes, 2.3 % for 10,000. Such
+    episodes begin alike; the estimate of the gradient stays valid.
+
+    Args:
+        keys: Key data of the episodes. # shape=(n, 2), dtype=uint32
+
+    Returns:
+        The seeds; the same for the same key, as the members of a pair have it.
+            # shape=(n,), dtype=int64
+    """
+    return keys[:, 1].astype(np.int64) & (2**31 - 1)
 
 
 class GymnasiumEnvironment:
@@ -19,7 +39,7 @@ class GymnasiumEnvironment:
 
     Gymnasium's `flatten` turns Dict, Tuple and other structured observations into one
     vector. An episode ends where the environment terminates or truncates it. All its
-    randomness is decided by the seed of its `reset`, drawn from the episode's key.
+    randomness is decided by the seed of its `reset`, see `episode_seeds`.
 
     States can be neither copied nor read: they stay in the simulations, and what `save`
     returns only serves to check that no step was taken since. So agents that copy
@@ -42,6 +62,9 @@ class GymnasiumEnvironment:
     Raises:
         ValueError: If the environment cannot be made, its actions are not a `Box`, its
             observations are images, or this vectorisation cannot step it.
+        BrokenEnvironment: By `reset` and `step`, if an environment raises an error or
+            returns what Gymnasium's API forbids, or a first observation that is not
+            finite. A later one, or a reward of NaN, is a simulation that diverged.
     """
 
     on_device = False
@@ -60,6 +83,7 @@ class GymnasiumEnvironment:
         self.horizon = choice.horizon
         self.action_low = choice.actions.low.ravel()
         self.action_high = choice.actions.high.ravel()
+        self._name = choice.environment
         self._actions, self._vectorize = choice.actions, choice.vectorize
         self._simulations: Vectorization | None = None
         self._generation = 0
@@ -94,8 +118,14 @@ class GymnasiumEnvironment:
 
     def reset(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
         assert self._simulations is not None  # allocate comes first
-        seeds = keys.astype(np.uint64) @ np.array([2**32, 1], np.uint64)
-        return self._simulations.reset(seeds, ids)
+        observations = self._simulations.reset(episode_seeds(keys), ids)
+        if not np.isfinite(observations).all():
+            row = np.flatnonzero(~np.isfinite(observations).all(1))[0]
+            raise BrokenEnvironment(
+                f"{self._name}: reset(seed={episode_seeds(keys)[row]}) returned an "
+                f"observation that is not finite: {observations[row]}"
+            )
+        return observations
 
     def step(
         self, actions: np.ndarray, ids: np.ndarray | None

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from pes_rl.envs.gymnasium.simulations import must_flatten, require_box
+from pes_rl.envs.gymnasium.simulations import describe, must_flatten, require_box
 
 
 class EnvPoolThreads:
@@ -33,13 +33,12 @@ class EnvPoolThreads:
 
     def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
         if self._pool is None:
-            seeds = seeds % np.uint64(2**31 - 1)
             self._pool = import_envpool().make(
                 self._task,
                 env_type="gymnasium",
                 num_envs=self._count,
                 num_threads=self._num_threads,
-                seed=seeds.astype(int).tolist(),
+                seed=seeds.tolist(),
                 **self._env_kwargs,
             )
         observations, info = self._pool.reset(ids.astype(np.int32))
@@ -80,8 +79,8 @@ def pool_spaces(
         )
     try:
         spec = envpool.make_spec(task, **env_kwargs)
-    except (AssertionError, TypeError, ValueError) as error:
-        raise ValueError(f"EnvPool cannot make {task!r}: {error}") from error
+    except Exception as error:
+        raise ValueError(f"EnvPool cannot make {task!r}: {describe(error)}") from error
     observations = spec.gymnasium_observation_space
     if must_flatten(observations):
         raise ValueError(

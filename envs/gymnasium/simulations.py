@@ -5,67 +5,272 @@ a worker does not load JAX: it starts fast and needs little more memory than the
 simulator.
 """
 
+import contextlib
+import importlib
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NoReturn
 
 import cloudpickle
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs import registration
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import FlattenObservation
 
 Maker = str | EnvSpec | Callable[..., gymnasium.Env]
 
 
+class BrokenEnvironment(ValueError):
+    """An environment raised an error, or returned what Gymnasium's API forbids."""
+
+
 class Simulations:
     """A `Vectorization` of `count` environment objects, stepped one after another.
 
+    What each reset and step returns is checked, see `read_reset` and `read_step`.
+
+    Args:
+        maker: Makes an environment.
+        env_kwargs: Its keyword arguments.
+        count: Number of environments.
+        name: Name of the environment in error messages.
+        package: Package to import first; it may register environments.
+
     Raises:
         ValueError: For the same reasons as in `make_env`.
+        BrokenEnvironment: By `reset` and `step`, if the environment raises an error or
+            returns what Gymnasium's API forbids.
     """
 
     idle_steps = 0
 
-    def __init__(self, maker: Maker, env_kwargs: dict[str, Any], count: int) -> None:
+    def __init__(
+        self,
+        maker: Maker,
+        env_kwargs: dict[str, Any],
+        count: int,
+        name: str,
+        package: str | None = None,
+    ) -> None:
+        if package is not None:
+            importlib.import_module(package)
+        self._name = name
         self._envs = [make_env(maker, env_kwargs) for _ in range(count)]
+        self._steps = [0] * count  # of the current episodes
+        self._space: Any = self._envs[0].observation_space
+        for env in self._envs:
+            if env.observation_space.shape != self._space.shape:
+                raise ValueError(
+                    f"{name} has observations of shape {self._space.shape} when it is "
+                    f"made once and {env.observation_space.shape} another time"
+                )
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        return self._space.shape
+
+    @property
+    def actions(self) -> spaces.Box:
+        """Action space of one simulation."""
+        return require_box(self._envs[0].action_space)
+
+    @property
+    def time_limit(self) -> int | None:
+        """The environment's own time limit, in steps; None without one."""
+        spec = self._envs[0].spec
+        return None if spec is None else spec.max_episode_steps
 
     def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        observations = [
-            self._envs[i].reset(seed=int(seed))[0]
-            for i, seed in zip(ids, seeds, strict=True)
-        ]
-        return np.asarray(observations, np.float64)
+        observations = np.empty((len(ids), *self._space.shape))
+        for k, i in enumerate(ids):
+            seed = int(seeds[k])
+            self._steps[i] = 0
+            try:
+                result = self._envs[i].reset(seed=seed)
+            except (Exception, SystemExit) as error:
+                raise_broken(f"{self._name}: reset(seed={seed})", error)
+            try:
+                observations[k] = read_reset(result, self._space)
+            except ValueError as error:
+                raise BrokenEnvironment(
+                    f"{self._name}: reset(seed={seed}) {error}"
+                ) from None
+        return observations
 
     def step(
         self, actions: np.ndarray, ids: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        observations: list[Any] = []
+        observations = np.empty((len(ids), *self._space.shape))
         rewards, ended = np.empty(len(ids)), np.empty(len(ids), bool)
         for k, i in enumerate(ids):
-            row = self._envs[i].step(actions[k])
-            observations.append(row[0])
-            rewards[k], ended[k] = float(row[1]), row[2] or row[3]
-        return np.asarray(observations, np.float64), rewards, ended
+            self._steps[i] += 1
+            try:
+                result = self._envs[i].step(actions[k])
+            except (Exception, SystemExit) as error:
+                raise_broken(f"{self._name}: step {self._steps[i]}", error)
+            try:
+                observations[k], rewards[k], ended[k] = read_step(result, self._space)
+            except ValueError as error:
+                raise BrokenEnvironment(
+                    f"{self._name}: step {self._steps[i]} of an episode {error}"
+                ) from None
+        return observations, rewards, ended
 
     def close(self) -> None:
         for env in self._envs:
-            env.close()
+            # All results are there, and the others must be closed too.
+            with contextlib.suppress(Exception, SystemExit):
+                env.close()
+
+
+def raise_broken(what: str, error: BaseException) -> NoReturn:
+    """Raise `BrokenEnvironment` for an error that was raised in user code."""
+    text = f"{what} raised {describe(error)}"
+    if isinstance(error, ValueError) and "values to unpack" in str(error):
+        # By a wrapper around it.
+        text += (
+            "; reset must return (observation, info), and step (observation, reward, "
+            "terminated, truncated, info)"
+        )
+    raise BrokenEnvironment(text) from error
+
+
+def describe(error: BaseException) -> str:
+    """Type and message of an error, and the line where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    text = f"{type(error).__name__}: {error}"
+    if not frames:
+        return text
+    # Code that came pickled has no source.
+    last = next((frame for frame in reversed(frames) if frame.line), frames[-1])
+    return f"{text} (line {last.lineno} of {last.filename}: {last.line})"
+
+
+def read_reset(result: Any, space: spaces.Box) -> np.ndarray:
+    """The first observation in the result of a reset, checked.
+
+    Raises:
+        ValueError: If it is not (observation, info), or the observation does not fit
+            the space; the message continues a sentence about the reset.
+    """
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise ValueError(
+            f"returned {_what(result)}; Gymnasium's API is (observation, info)"
+        )
+    return read_observation(result[0], space.shape, space.dtype)
+
+
+def read_step(result: Any, space: spaces.Box) -> tuple[np.ndarray, float, bool]:
+    """(observation, reward, ended) from the result of a step, checked.
+
+    A reward that is NaN, and an observation that is not finite, are returned as they
+    are: the engine records the episode as diverged.
+
+    Raises:
+        ValueError: If it is not (observation, reward, terminated, truncated, info), or
+            one of the first four is not what Gymnasium's API says.
+    """
+    if not isinstance(result, tuple | list) or len(result) != 5:
+        raise ValueError(
+            f"returned {_what(result)}; Gymnasium's API is (observation, reward, "
+            "terminated, truncated, info)"
+        )
+    observation, reward, terminated, truncated, _ = result
+    row = read_observation(observation, space.shape, space.dtype)
+    if type(reward) is not float and not _is_scalar(reward, "biuf"):
+        raise ValueError(f"returned the reward {reward!r}; it must be one number")
+    for name, flag in (("terminated", terminated), ("truncated", truncated)):
+        if type(flag) is not bool and not _is_scalar(flag, "biu"):
+            raise ValueError(f"returned {name}={flag!r}; it must be True or False")
+    return row, float(reward), bool(terminated or truncated)
+
+
+_KINDS = {"b": 0, "u": 1, "i": 1, "f": 2}
+"""Kinds of NumPy's number types; each can hold the numbers of those before it."""
+
+
+def read_observation(observation: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An observation, or a batch of them, as an array of this shape.
+
+    Raises:
+        ValueError: If its shape is another one, or its numbers are of a kind that the
+            type does not hold: fractions in a space of integers, complex numbers, text.
+    """
+    array = np.asarray(observation)
+    if array.shape != shape:
+        raise ValueError(
+            f"returned an observation of shape {array.shape}; its observation space "
+            f"has shape {shape}"
+        )
+    kind = _KINDS.get(array.dtype.kind)
+    if kind is None or kind > _KINDS.get(np.dtype(dtype).kind, 2):
+        raise ValueError(
+            f"returned an observation of type {array.dtype}; its observation space has "
+            f"{dtype}"
+        )
+    return array
+
+
+def _is_scalar(value: Any, kinds: str) -> bool:
+    if value is None or isinstance(value, tuple | list):
+        return False
+    array = np.asarray(value)
+    return array.shape == () and array.dtype.kind in kinds
+
+
+def _what(result: Any) -> str:
+    if isinstance(result, tuple | list):
+        return f"{len(result)} values"
+    return f"one {type(result).__name__}"
+
+
+def maker_name(maker: Maker) -> str:
+    """Name of the environment that `maker` makes, for messages."""
+    if isinstance(maker, str):
+        return maker
+    if isinstance(maker, EnvSpec):
+        return maker.id
+    return getattr(maker, "__qualname__", None) or repr(maker)
+
+
+def find_spec(name: str) -> tuple[EnvSpec, str | None]:
+    """The specification of a Gymnasium id, and the package that registers it.
+
+    `gymnasium.spec` knows neither "package:Id" nor ids without a version, which
+    `gymnasium.make` accepts.
+
+    Raises:
+        gymnasium.error.Error, ImportError: As by `gymnasium.make`.
+    """
+    package, _, env_id = name.rpartition(":")
+    if package:
+        importlib.import_module(package)
+    namespace, base, version = registration.parse_env_id(env_id)
+    if version is None:
+        version = registration.find_highest_version(namespace, base)
+        env_id = registration.get_env_id(namespace, base, version)
+    return gymnasium.spec(env_id), package or None
 
 
 def make_env(maker: Maker, env_kwargs: dict[str, Any]) -> gymnasium.Env:
     """Make an environment with continuous actions whose observation is one vector.
 
     Raises:
-        ValueError: If it cannot be made, its actions are not a `Box`, or its
+        ValueError: If making it raises any error, its actions are not a `Box`, or its
             observations are images or cannot be one vector.
     """
     if callable(maker) and not isinstance(maker, EnvSpec):
-        env = maker(**env_kwargs)
+        try:
+            env = maker(**env_kwargs)
+        except (Exception, SystemExit) as error:
+            raise ValueError(
+                f"{maker_name(maker)} cannot be made: {describe(error)}"
+            ) from error
         if not isinstance(env, gymnasium.Env):
             raise ValueError(
                 f"{maker!r} made a {type(env).__name__}; it must make one "
@@ -74,26 +279,41 @@ def make_env(maker: Maker, env_kwargs: dict[str, Any]) -> gymnasium.Env:
     else:
         try:
             env = gymnasium.make(maker, **env_kwargs)
-        except (gymnasium.error.Error, ImportError, TypeError) as error:
-            name = maker.id if isinstance(maker, EnvSpec) else maker
-            raise ValueError(f"Gymnasium cannot make {name!r}: {error}") from error
-    require_box(env.action_space)
-    if must_flatten(env.observation_space):
+        except (Exception, SystemExit) as error:
+            known = isinstance(error, gymnasium.error.Error)
+            raise ValueError(
+                f"Gymnasium cannot make {maker_name(maker)!r}: "
+                f"{error if known else describe(error)}"
+            ) from error
+    require_box(getattr(env, "action_space", None))
+    if must_flatten(getattr(env, "observation_space", None)):
         return FlattenObservation(env)
     return env
 
 
-def require_box(space: gymnasium.Space) -> spaces.Box:
-    """The action space; raises `ValueError` if it is not a `Box`."""
+def require_box(space: gymnasium.Space | None) -> spaces.Box:
+    """The action space; raises `ValueError` if it is not a `Box` of real vectors."""
     if not isinstance(space, spaces.Box):
         raise ValueError(
             f"actions are {space}, but policies here are continuous; use an "
             "environment with a Box action space, such as gym:Pendulum-v1"
         )
+    if not np.issubdtype(space.dtype, np.floating):
+        raise ValueError(
+            f"actions are {space}, whole numbers, but policies here are continuous; "
+            "wrap the environment with gymnasium.wrappers.TransformAction, with a "
+            "float Box and a function that rounds"
+        )
+    if not space.shape or 0 in space.shape:
+        raise ValueError(
+            f"actions are {space} of shape {space.shape}, but policies here return a "
+            "vector of at least one number; wrap the environment with "
+            "gymnasium.wrappers.TransformAction, with a Box of shape (1,)"
+        )
     return space
 
 
-def must_flatten(space: gymnasium.Space) -> bool:
+def must_flatten(space: gymnasium.Space | None) -> bool:
     """Whether observations must be flattened to become one vector.
 
     Raises:
@@ -106,7 +326,7 @@ def must_flatten(space: gymnasium.Space) -> bool:
             f"observations have shape {space.shape}, but policies here take one "
             "vector; wrap the environment so that it returns a vector of features"
         )
-    if not space.is_np_flattenable:
+    if space is None or not space.is_np_flattenable:
         raise ValueError(
             f"observations are {space}, which cannot be one vector; wrap the "
             "environment so that its observations are a Box"
@@ -118,8 +338,9 @@ def serve(connection: Connection) -> None:
     """Main loop of a worker process: answer calls until the parent disconnects.
 
     The first message is the parent's `sys.path`. Every further one is a cloudpickled
-    (method, arguments), the first of them "make" with the arguments of `Simulations`.
-    Each answer is (True, result) or (False, traceback).
+    (method, arguments), the first of them "make" with the arguments of `Simulations`;
+    it returns the shape of an observation. Each answer is (True, result) or (False,
+    (message, traceback)).
     """
     # The parent handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -131,11 +352,14 @@ def serve(connection: Connection) -> None:
             try:
                 name, arguments = cloudpickle.loads(message)
                 if name == "make":
-                    simulations, result = Simulations(*arguments), None
+                    simulations = Simulations(*arguments)
+                    result = simulations.observation_shape
                 else:
                     result = getattr(simulations, name)(*arguments)
-            except Exception:
-                connection.send((False, traceback.format_exc()))
+            except (Exception, SystemExit) as error:
+                known = isinstance(error, ValueError)
+                text = str(error) if known else describe(error)
+                connection.send((False, (text, traceback.format_exc())))
             else:
                 connection.send((True, result))
     except (EOFError, ConnectionError):

@@ -14,14 +14,31 @@ mode therefore does not matter:
 - DISABLED: the environment requires this reset.
 """
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+from gymnasium.vector import (
+    AsyncVectorEnv,
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorEnv,
+)
 from gymnasium.vector.utils import iterate
 
-from pes_rl.envs.gymnasium.simulations import must_flatten, require_box
+from pes_rl.envs.gymnasium.simulations import (
+    BrokenEnvironment,
+    Simulations,
+    describe,
+    must_flatten,
+    raise_broken,
+    read_observation,
+    require_box,
+)
+
+_TRIED_STEPS = 10
 
 
 class VectorEnvSimulations:
@@ -30,18 +47,30 @@ class VectorEnvSimulations:
     Raises:
         ValueError: If it cannot reset chosen simulations with chosen seeds, its actions
             are not a `Box`, or its observations cannot be one vector.
+        BrokenEnvironment: By `reset` and `step`, if it raises an error or returns what
+            Gymnasium's API forbids. What the `VectorEnv` itself converts is not seen
+            after the first steps: Gymnasium's own make a reward of None NaN, so a
+            simulation that diverged.
+
+    Attributes:
+        name: Name of the environment in error messages.
     """
 
     def __init__(self, envs: VectorEnv) -> None:
         actions = require_box(envs.single_action_space)
         self._must_flatten = must_flatten(envs.single_observation_space)
         self._envs = envs
+        self.name = f"this {type(envs).__name__}"
+        if envs.spec is not None:
+            self.name += f" of {envs.spec.id}"
+        self._steps = 0  # of the VectorEnv since it was made
         # Action of idle steps: any legal one.
         idle = np.clip(np.zeros_like(actions.low), actions.low, actions.high)
         self._idle_actions = np.repeat(idle[None], envs.num_envs, axis=0)
-        self._seeds = np.zeros(envs.num_envs, np.uint64)
+        self._seeds = np.zeros(envs.num_envs, np.int64)
         self._must_restart = np.zeros(envs.num_envs, bool)
         self.idle_steps = 0
+        self._try_one()
         self._check_resets()
         self.idle_steps = 0  # without those of the check
 
@@ -57,21 +86,15 @@ class VectorEnvSimulations:
             self._start(idled)
         all_actions = self._idle_actions.copy()
         all_actions[ids] = actions
-        observations, rewards, terminated, truncated, infos = self._envs.step(
-            all_actions
-        )
-        rows = self._flatten(observations)
-        ended = np.asarray(terminated) | np.asarray(truncated)
-        for i in np.flatnonzero(ended & infos.get("_final_obs", False)):
-            last = infos["final_obs"][i]
-            rows[i] = spaces.flatten(self._envs.single_observation_space, last)
+        self._steps += 1
+        rows, rewards, ended = self._step(all_actions)
         idle = np.ones(len(ended), bool)
         idle[ids] = False
         self._must_restart |= idle
         self.idle_steps += int(idle.sum())
         if (idle & ended).any():
             self._start(np.flatnonzero(idle & ended))
-        return rows[ids], np.asarray(rewards, np.float64)[ids], ended[ids]
+        return rows[ids], rewards[ids], ended[ids]
 
     def close(self) -> None:
         """Do nothing: the user owns the environment and closes it."""
@@ -85,15 +108,79 @@ class VectorEnvSimulations:
             int(seed) if chosen else None
             for seed, chosen in zip(self._seeds, mask, strict=True)
         ]
-        observations, _ = self._envs.reset(seed=seeds, options={"reset_mask": mask})
-        return self._flatten(observations)
+        try:
+            result = self._envs.reset(seed=seeds, options={"reset_mask": mask})
+        except (Exception, SystemExit) as error:
+            raise_broken(f"{self.name}: a reset", error)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            self._refuse("a reset", f"{result!r} instead of (observations, infos)")
+        return self._flatten(result[0], "a reset")
 
-    def _flatten(self, observations: Any) -> np.ndarray:
-        if self._must_flatten:
-            single = self._envs.single_observation_space
-            each = iterate(self._envs.observation_space, observations)
-            observations = [spaces.flatten(single, one) for one in each]
-        return np.array(observations, np.float64)
+    def _step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Step all simulations; returns (observations, rewards, ended) of them."""
+        what = f"step {self._steps}"
+        try:
+            result = self._envs.step(actions)
+        except (Exception, SystemExit) as error:
+            raise_broken(f"{self.name}: {what}", error)
+        if not isinstance(result, tuple | list) or len(result) != 5:
+            self._refuse(
+                what,
+                "something other than the five values (observations, rewards, "
+                "terminated, truncated, infos)",
+            )
+        observations, rewards, terminated, truncated, infos = result
+        rows = self._flatten(observations, what)
+        rewards = self._batch("rewards", rewards, "biuf", what).astype(np.float64)
+        ended = self._batch("terminated", terminated, "biu", what).astype(bool)
+        ended |= self._batch("truncated", truncated, "biu", what).astype(bool)
+        for i in np.flatnonzero(ended & infos.get("_final_obs", False)):
+            last = infos["final_obs"][i]
+            rows[i] = spaces.flatten(self._envs.single_observation_space, last)
+        return rows, rewards, ended
+
+    def _batch(self, name: str, values: Any, kinds: str, what: str) -> np.ndarray:
+        """Values of all simulations, checked; `kinds` are NumPy's letters of types."""
+        array = np.asarray(values)
+        if array.shape != self._seeds.shape or array.dtype.kind not in kinds:
+            self._refuse(
+                what,
+                f"{name} of shape {array.shape} and type {array.dtype}; it must have "
+                f"shape {self._seeds.shape} and numbers",
+            )
+        return array
+
+    def _flatten(self, observations: Any, what: str) -> np.ndarray:
+        single = self._envs.single_observation_space
+        dtype = None if self._must_flatten else single.dtype
+        try:
+            if self._must_flatten:
+                each = iterate(self._envs.observation_space, observations)
+                observations = [spaces.flatten(single, one) for one in each]
+            shape = (len(self._seeds), spaces.flatdim(single))
+            return read_observation(observations, shape, dtype).astype(np.float64)
+        except ValueError as error:
+            raise BrokenEnvironment(f"{self.name}: {what} {error}") from None
+        except Exception as error:
+            reason = f"returned an observation that cannot be read: {describe(error)}"
+            raise BrokenEnvironment(f"{self.name}: {what} {reason}") from None
+
+    def _refuse(self, what: str, came: str) -> NoReturn:
+        raise BrokenEnvironment(f"{self.name}: {what} returned {came}")
+
+    def _try_one(self) -> None:
+        """Take some steps of one environment, if this process has it.
+
+        `SyncVectorEnv` makes numbers of rewards that are none.
+        """
+        base: Any = self._envs.unwrapped
+        if isinstance(base, SyncVectorEnv):
+            one = Simulations(lambda: base.envs[0], {}, 1, self.name)
+            first_id, ended = np.arange(1), np.zeros(1, bool)
+            one.reset(np.zeros(1, np.int64), first_id)
+            for _ in range(_TRIED_STEPS):
+                if not ended[0]:
+                    *_, ended = one.step(self._idle_actions[:1], first_id)
 
     def _check_resets(self) -> None:
         """Check that chosen simulations can be reset with chosen seeds."""
@@ -111,17 +198,22 @@ class VectorEnvSimulations:
             )
         all_ids = np.arange(self._envs.num_envs)
         first_id = all_ids[:1]
-        try:
-            first = self.reset(all_ids.astype(np.uint64), all_ids)
-            stepped, _, ended = self.step(self._idle_actions, all_ids)
-            again = self._start(first_id)
-            others = all_ids[1:][~ended[1:]]
-            works = np.array_equal(again[first_id], first[first_id], equal_nan=True)
-            works &= np.array_equal(again[others], stepped[others], equal_nan=True)
-        except Exception as error:
-            raise ValueError(_cannot_reset(self._envs, f" ({error})")) from error
+        first = self._attempt_reset(partial(self.reset, all_ids, all_ids))
+        stepped, _, ended = self.step(self._idle_actions, all_ids)
+        again = self._attempt_reset(partial(self._start, first_id))
+        others = all_ids[1:][~ended[1:]]
+        works = np.array_equal(again[first_id], first[first_id], equal_nan=True)
+        works &= np.array_equal(again[others], stepped[others], equal_nan=True)
         if not works:
             raise ValueError(_cannot_reset(self._envs, ""))
+
+    def _attempt_reset(self, reset: Callable[[], np.ndarray]) -> np.ndarray:
+        try:
+            return reset()
+        except BrokenEnvironment as error:
+            if error.__cause__ is None:  # it did reset, and returned nonsense
+                raise
+            raise ValueError(_cannot_reset(self._envs, f" ({error})")) from error
 
 
 def _cannot_reset(envs: VectorEnv, reason: str) -> str:

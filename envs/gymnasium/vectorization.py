@@ -26,7 +26,7 @@ class Vectorization(Protocol):
         """Start an episode in each of the n simulations `ids`.
 
         Args:
-            seeds: Seeds of the episodes. # shape=(n,), dtype=uint64
+            seeds: Seeds of the episodes. # shape=(n,), dtype=int64, below 2^31
             ids: Simulations to reset. # shape=(n,)
 
         Returns:

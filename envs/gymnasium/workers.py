@@ -15,11 +15,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import cloudpickle
-import gymnasium
 import numpy as np
 
 from pes_rl.envs.gymnasium import simulations
-from pes_rl.envs.gymnasium.simulations import Maker
+from pes_rl.envs.gymnasium.simulations import BrokenEnvironment, Maker, find_spec
 from pes_rl.envs.rollout.base import EngineLost
 
 _log = logging.getLogger(__name__)
@@ -39,6 +38,7 @@ class Workers:
 
     Raises:
         ValueError: If an environment cannot be made in a worker.
+        BrokenEnvironment: By `reset` and `step`, as by those of `Simulations`.
     """
 
     idle_steps = 0
@@ -49,10 +49,13 @@ class Workers:
         env_kwargs: dict[str, Any],
         observation_size: int,
         num_workers: int,
+        name: str,
         count: int,
     ) -> None:
-        # A specification, because an id may be registered in this process alone.
-        maker = gymnasium.spec(maker) if isinstance(maker, str) else maker
+        package = None
+        if isinstance(maker, str):
+            # A specification, because an id may be registered in this process alone.
+            maker, package = find_spec(maker)
         shares = np.array_split(np.arange(count), min(num_workers, count))
         self._shares = shares
         self._owner = np.repeat(
@@ -66,17 +69,26 @@ class Workers:
         self._in_episode = np.zeros(count, bool)  # at least one step was taken
         self._must_restart = np.zeros(count, bool)  # by its new worker, from the seed
         self._lost = np.zeros(count, bool)
-        self._make_arguments = [(maker, env_kwargs, len(share)) for share in shares]
+        self._make_arguments = [
+            (maker, env_kwargs, len(share), name, package) for share in shares
+        ]
         try:
             self._workers = [_Worker(arguments) for arguments in self._make_arguments]
-            for worker in self._workers:
-                worker.receive()
-        except (_Failed, EOFError, ConnectionError) as error:
-            reason = error if isinstance(error, _Failed) else "the process died"
+            shapes = {worker.receive() for worker in self._workers}
+        except (BrokenEnvironment, EOFError, ConnectionError) as error:
+            failed = isinstance(error, BrokenEnvironment)
+            made = ValueError(
+                f"{name} cannot be made in a worker process; use vectorization='sync': "
+                f"{error if failed else 'the process died'}"
+            )
+            for note in getattr(error, "__notes__", ()):
+                made.add_note(note)
+            raise made from None
+        if shapes != {(observation_size,)}:
             raise ValueError(
-                "the environment cannot be made in a worker process; use "
-                f"vectorization='sync'\n{reason}"
-            ) from None
+                f"{name} has observations of shape ({observation_size},) in this "
+                f"process and {sorted(shapes)} in worker processes"
+            )
 
     @property
     def pids(self) -> list[int]:
@@ -169,10 +181,6 @@ class Workers:
             ) from None
 
 
-class _Failed(RuntimeError):
-    """An environment raised an error in a worker; the message has the traceback."""
-
-
 class _Worker:
     """A worker process and the connection to it.
 
@@ -201,11 +209,15 @@ class _Worker:
 
         Raises:
             EOFError, ConnectionError: If the worker has died.
-            _Failed: If its environment raised an error.
+            BrokenEnvironment: If its environment raised an error, or returned what
+                Gymnasium's API forbids. The worker's traceback is a note of it.
         """
         succeeded, result = self._connection.recv()
         if not succeeded:
-            raise _Failed(f"an environment failed in a worker process:\n{result}")
+            message, lines = result
+            error = BrokenEnvironment(message)
+            error.add_note(f"in a worker process:\n{lines}")
+            raise error
         return result
 
 

@@ -1,8 +1,11 @@
 """The environment checker: sound environments pass, each fault is found."""
 
+import re
 from typing import Any
 
+import broken
 import counting
+import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -96,3 +99,56 @@ def test_the_command_prints_a_table(env, capsys):
 def test_bad_input_ends_in_one_line(capsys, arguments, message):
     assert check.main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def registered():
+    yield lambda kind: gymnasium.register("CheckBroken-v0", kind, max_episode_steps=9)
+    gymnasium.registry.pop("CheckBroken-v0", None)
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        fault
+        for fault, (_, step, _) in broken.FAULTS.items()
+        if step == 3 or fault in ("NaN at reset", "reward is None")
+    ],
+)
+def test_check_finds_what_breaks_gymnasium_s_api(
+    fault, vectorization, registered, capsys
+):
+    registered(broken.FAULTS[fault][0])
+    options = ["--vectorization", vectorization, "--num-threads", "2"]
+    status = check.main(["gym:CheckBroken-v0", "--num-pairs", "1", *options])
+    printed = capsys.readouterr()
+    assert status == 1, printed
+    assert "CheckBroken-v0:" in printed.out
+    assert re.search("every reset and step .* no", printed.out)
+
+
+def test_check_reports_a_reward_of_nan_and_what_gymnasium_says(registered, capsys):
+    nan_reward = broken.breaks(2, lambda o, _, *rest: (o, np.nan, *rest))
+    registered(nan_reward)
+    assert check.main(["gym:CheckBroken-v0", "--vectorization", "sync"]) == 1
+    printed = capsys.readouterr().out
+    assert "episodes diverged" in printed
+    assert "accepts it" in printed
+
+
+@pytest.mark.parametrize("fault", ["raises", "warns"])
+def test_check_passes_on_what_gymnasium_s_checker_says(fault, registered, capsys):
+    class Unseeded(broken.Sound):
+        def change(self, step: int, result: Any) -> Any:
+            if fault == "warns":
+                return result
+            return (np.random.default_rng().random(2).astype(np.float32), *result[1:])
+
+    registered(Unseeded)
+    status = check.main(["gym:CheckBroken-v0", "--vectorization", "sync"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "accepts it" in printed
+    assert status == (fault == "raises")
+    verdict = "no" if fault == "raises" else "note"
+    assert re.search(rf"check_env .* {verdict} ", printed)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium_counting import GymnasiumCounting
+from seeded_counting import SeededHostCounting
 
 from pes_rl.agents import PES, TruncatedES
 from pes_rl.envs import HostRollout, make
@@ -126,7 +127,8 @@ def test_simulations_that_were_stepped_since_cannot_be_set_back():
 
 def test_pes_on_it_is_pes_on_the_batched_environment():
     gradients = []
-    for rollout in (rollout_of(GymnasiumCounting), counting.host_rollout(HORIZON)):
+    batched = HostRollout(SeededHostCounting(HORIZON), counting.act, HORIZON)
+    for rollout in (rollout_of(GymnasiumCounting), batched):
         estimator, theta = PES(4, 3, 0.7), jnp.array([0.25, -0.5])
         state = estimator.init(rollout, theta, jax.random.key(1))
         for key in jax.random.split(jax.random.key(2), 4):

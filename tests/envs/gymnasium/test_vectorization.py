@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium_counting import GymnasiumCounting
+from seeded_counting import SeededDeviceCounting
 
 from pes_rl.agents import PES
-from pes_rl.envs import EngineLost, HostRollout
+from pes_rl.envs import EngineLost, HostRollout, PolicyProblem
 from pes_rl.envs.gymnasium import choice
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
+from pes_rl.envs.gymnasium.simulations import Simulations
 from pes_rl.envs.gymnasium.workers import Workers
 
 NUM_PAIRS = 4
@@ -81,7 +83,9 @@ def test_segments_are_those_of_the_device_driver(name, single_episode, horizon, 
         history(rollout, horizon, length, single_episode=single_episode)
         for rollout in (
             HostRollout(environment(name), counting.act, horizon),
-            counting.device_rollout(horizon),
+            counting.CompiledRollout(
+                PolicyProblem(SeededDeviceCounting(horizon), counting.act), horizon
+            ),
         )
     )
     jax.tree.map(np.testing.assert_array_equal, ours, device)
@@ -172,13 +176,13 @@ def test_workers_that_die_one_after_another_are_a_lost_engine():
     workers: Any = batch._simulations
     dies = partial(os._exit, 3)
     workers._make_arguments = [
-        (dies, {}, count) for *_, count in workers._make_arguments
+        (dies, *others) for _, *others in workers._make_arguments
     ]
     kill_a_worker(batch)
     with pytest.raises(EngineLost, match="so did its replacement before it had made"):
         rollout.unroll(particles, jnp.ones((N, counting.NUM_PARAMETERS)), 2)
     with pytest.raises(ValueError, match="the process died"):
-        Workers(dies, {}, 2, 1, 2)
+        Workers(dies, {}, 2, 1, "dies", 2)
 
 
 def test_simulations_that_wait_survive_the_death_of_their_worker():
@@ -210,7 +214,7 @@ def test_what_an_environment_raises_in_a_worker_is_shown():
     )
     batch.allocate(2)
     batch.reset(np.arange(2), np.zeros((2, 2), np.uint32))
-    with pytest.raises(RuntimeError, match="the robot is on fire"):
+    with pytest.raises(ValueError, match="step 1 raised OSError: the robot is on fire"):
         batch.step(np.zeros((2, 1)), None)
 
 
@@ -286,7 +290,8 @@ def test_slow_steps_go_to_worker_processes(monkeypatch):
         made = GymnasiumEnvironment("Pendulum-v1", num_threads=2)
         names.append(made.vectorization)
     assert names == ["sync", "async, 2 processes"]
-    assert choice.step_seconds(gymnasium.make("Pendulum-v1")) > 0
+    pendulum = Simulations("Pendulum-v1", {}, 1, "Pendulum-v1")
+    assert choice.step_seconds(pendulum) > 0
 
 
 def envpool_rollout(horizon: int) -> HostRollout:
