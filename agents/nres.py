@@ -23,8 +23,8 @@ from pes_rl.agents.core.estimator import (
     PartialUnrollEstimator,
     check_truncation_length,
 )
-from pes_rl.agents.core.noise import normal_rows
 from pes_rl.agents.core.perturbations import draw_in_blocks, draw_orthogonal, perturb
+from pes_rl.agents.core.random_normals import normal_rows
 from pes_rl.agents.core.report import Report, describe
 from pes_rl.agents.es import es_gradient
 from pes_rl.envs.rollout.base import Particles, Rollout

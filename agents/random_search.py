@@ -22,8 +22,8 @@ from jax.tree_util import Partial
 
 from pes_rl.agents.core.derivatives import check_num_particles
 from pes_rl.agents.core.estimator import check_whole_episodes
-from pes_rl.agents.core.noise import uniform_rows
 from pes_rl.agents.core.perturbations import draw_in_blocks
+from pes_rl.agents.core.random_normals import uniform_rows
 from pes_rl.agents.core.report import Report, describe
 from pes_rl.agents.es import play_episodes
 from pes_rl.envs.rollout.base import Particles, Rollout, Thetas

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.tree_util import Partial
 
-from pes_rl.agents.core.noise import normal_rows, stored
+from pes_rl.agents.core.random_normals import normal_rows, stored
 from pes_rl.envs.rollout.base import Rollout, Thetas
 
 BLOCK_FLOATS = 2**18

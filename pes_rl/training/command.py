@@ -4,11 +4,8 @@ import argparse
 import dataclasses
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
@@ -21,6 +18,7 @@ from pes_rl.run_folder.writer import choose_folder, removed_if_empty
 from pes_rl.runtime.command_line import read_options, run_command
 from pes_rl.runtime.multihost import Cluster, abort_process, is_first
 from pes_rl.runtime.output import print_line
+from pes_rl.training.signals import stopping_on_signals
 
 if TYPE_CHECKING:
     from pes_rl.training.recorder import Result
@@ -53,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     return run_command(
         lambda: _train(sys.argv[1:] if arguments is None else arguments),
-        # From the first update on `_stopping_on_signals` answers.
+        # From the first update on `stopping_on_signals` answers.
         lambda: "stopped before training began",
     )
 
@@ -85,7 +83,7 @@ def _train_as(config: TrainConfig, resume: str | None, cluster: Cluster) -> int:
         raise ValueError(error) from error
     if is_first():
         _print_beginning(config, trainer)
-    with _stopping_on_signals(trainer):
+    with stopping_on_signals(trainer):
         result = _run(trainer, folder)
         if is_first():
             _print_result(result)
@@ -149,32 +147,6 @@ def _find_checkpoint(resume: str) -> tuple[Path, Literal["newest"] | int]:
     if path.parent.name == "checkpoints" and path.name.isdecimal():
         return path.parents[1], int(path.name)
     return path, "newest"
-
-
-@contextmanager
-def _stopping_on_signals(trainer: "Trainer") -> Iterator[None]:
-    """Save and end the run on Ctrl-C or SIGTERM; a second signal ends it at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        name = signal.Signals(number).name
-        if is_first():
-            print_line(f"{name}: the run stops and is saved; once more ends it at once")
-        signal.signal(number, signal.SIG_DFL)
-        trainer.interrupt(name)
-        trainer.stop_evaluation()
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    # A lost terminal ends a run as SIGTERM does, unless nohup wants it to go on.
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none.
-    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
-        numbers.append(hangup)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _print_beginning(config: TrainConfig, trainer: "Trainer") -> None:

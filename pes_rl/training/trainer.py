@@ -13,6 +13,7 @@ import numpy as np
 from pes_rl.assembly.assemble import Assembly, assemble
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import EngineLost
+from pes_rl.envs.gymnasium.simulations import BrokenEnvironment
 from pes_rl.envs.rollout.environment import return_from_loss
 from pes_rl.learner.evaluation import Evaluation, Evaluator
 from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
@@ -193,11 +194,12 @@ class Trainer:
             while not self._is_over():
                 try:
                     yield from self._advance(progress)
-                except EngineLost as error:
+                except (EngineLost, BrokenEnvironment) as error:
                     if not self._stop_requests.is_interrupt_requested:
                         self.failure = str(error)
                     self._count_lost_workers()
-                    self.interrupt("lost workers")
+                    broken = isinstance(error, BrokenEnvironment)
+                    self.interrupt("the environment" if broken else "lost workers")
             return (yield from self._finish(progress))
 
     def _is_over(self) -> bool:

@@ -121,7 +121,7 @@ def test_what_cannot_be_drawn_ends_in_one_line(tmp_path, capsys):
     assert plot.main([str(tmp_path / "other"), "--out", target]) == 2
     assert "none/x.png" in capsys.readouterr().err
     (path / "config.json").write_text(json.dumps({}))
-    with pytest.raises(ValueError, match="not a run folder"):
+    with pytest.raises(ValueError, match=r"config\.json: 'settings' is None"):
         plot.make_panels([make_broken(path)])
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from pes_rl.agents import antithetic_perturbations, episode_noise, orthogonal_rows
 from pes_rl.agents.core import perturbations
-from pes_rl.agents.core.noise import _product, normal_rows, uniform_rows
 from pes_rl.agents.core.perturbations import draw_antithetic
+from pes_rl.agents.core.random_normals import _product, normal_rows, uniform_rows
 from pes_rl.agents.core.report import MATMUL_THRESHOLD, signal_to_noise
 from pes_rl.agents.nres import episode_perturbations
 from pes_rl.agents.random_search import _draw
