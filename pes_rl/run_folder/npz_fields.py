@@ -21,17 +21,17 @@ def read_fields(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """
     reading = "it"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy warns of headers that are odd.
-            with np.load(path, allow_pickle=False) as file:
-                if not isinstance(file, np.lib.npyio.NpzFile):
-                    raise ValueError("it is no npz file")
-                arrays = {}
-                for name in names:
-                    reading = f"its field {name!r}"
-                    if name in file.files:
-                        arrays[name] = file[name]
-                return arrays
+        # NumPy warns of headers that are odd, and leaves a damaged file open.
+        with warnings.catch_warnings(action="ignore"), path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array and must hold several")
+            arrays = {}
+            for name in names:
+                reading = f"its field {name!r}"
+                if name in file.files:
+                    arrays[name] = file[name]
+            return arrays
     except Exception as error:
         # zipfile, zlib and NumPy raise a dozen types for a damaged file.
         reason = str(error).strip().split("\n")[0] or type(error).__name__
