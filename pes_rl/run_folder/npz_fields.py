@@ -31,6 +31,10 @@ def read_fields(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
                 reading = f"its field {name!r}"
                 if name in file.files:
                     arrays[name] = file[name]
+                    if not isinstance(arrays[name], np.ndarray):  # NumPy gives bytes.
+                        raise ValueError("it does not begin as an array does")
+                    if arrays[name].dtype.kind == "U":
+                        arrays[name].tolist()  # Fails for characters beyond Unicode.
             return arrays
     except Exception as error:
         # zipfile, zlib and NumPy raise a dozen types for a damaged file.

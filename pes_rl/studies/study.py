@@ -77,8 +77,8 @@ class Study:
         twice = sorted(name for name, count in names.items() if count > 1)
         if twice:
             raise ValueError(
-                f"runs {', '.join(twice)} stand twice in the study; give each arm its "
-                "own name and each of its seeds once"
+                f"runs {', '.join(twice[:5])} stand twice in the study; give each arm "
+                "its own name and each of its seeds once"
             )
         if not self.runs:
             raise ValueError("the study has no run; name agents and seeds")
@@ -108,7 +108,10 @@ def read_study(path: Path) -> Study:
     runs: list[StudyRun] = []
     for number, arm in enumerate(arms, 1):
         runs += _read_arm(f"{path}, arm {number}", {**content, **arm})
-    return Study(title, tuple(runs))
+    try:
+        return Study(title, tuple(runs))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _read_arm(where: str, settings: dict[str, Any]) -> list[StudyRun]:

@@ -21,6 +21,7 @@ from typing import Any
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.studies.toml_file import (
     check_text,
+    one_line,
     read_seeds,
     read_toml,
     refuse_seed,
@@ -123,7 +124,7 @@ def read_space(path: Path) -> Space:
     refuse_seed(path, content)
     for name, domain in search.items():
         _check_name(path, name, content)
-        _check_domain(f"{path}: the search of {name}", domain)
+        _check_domain(f"{path}: the search of {one_line(name)}", domain)
     space = Space(title, env, agent, seeds, content, search)
     for end in ("low", "high"):  # Unknown names and bad values, before any trial.
         try:
@@ -136,8 +137,8 @@ def read_space(path: Path) -> Space:
 def _check_name(path: Path, name: str, fixed: dict[str, Any]) -> None:
     if name in fixed:
         raise ValueError(
-            f"{path}: {name} is searched and has the value {fixed[name]!r} as well; "
-            "drop one of them"
+            f"{path}: {one_line(name)} is searched and has the value "
+            f"{reprlib.repr(fixed[name])} as well; drop one of them"
         )
     if name in ("env", "agent", "seed", "seeds", "title"):
         raise ValueError(f"{path}: {name} cannot be searched; search other settings")

@@ -27,7 +27,7 @@ def read_toml(path: Path, kind: str) -> dict[str, Any]:
         ValueError: If it cannot be read, or holds another number.
     """
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{kind} {path} cannot be read: {error}") from error
     _check_numbers(path, content)
@@ -102,5 +102,10 @@ def check_text(where: Path | str, name: str, value: Any) -> str:
 def wrong(where: Path | str, name: str, value: Any, expected: str) -> ValueError:
     """The error of a field that holds something else than it should."""
     return ValueError(
-        f"{where}: {name} is {reprlib.repr(value)} and must be {expected}"
+        f"{where}: {one_line(name)} is {reprlib.repr(value)} and must be {expected}"
     )
+
+
+def one_line(name: str) -> str:
+    """The name as text of one line: TOML allows every character in it."""
+    return name if name.isprintable() else repr(name)
