@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from pes_rl.agents import Policy
+from pes_rl.run_folder.npz_fields import check_vector, read_fields, shown, wrong
+from pes_rl.run_folder.policy_description import make_policy
 
 FORMAT = 2
 """1 had no mean and std, and is read as one that does not normalise."""
@@ -105,17 +107,22 @@ def load_parameters(
     """Read the parameters that training on an unrolled problem saved.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or the file is damaged.
     """
     path = Path(run) / "policy" / f"{which}.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return TrainedParameters(tuple(file["names"].tolist()), file["theta"])
-    except (OSError, KeyError, ValueError) as error:
+        fields = _read_all(path, ("names", "theta"))
+    except ValueError as error:
         raise ValueError(
             f"{path} holds no parameters of an unrolled problem ({error}); use a run "
             "folder of unrolled:NAME"
         ) from error
+    names, theta = fields["names"], fields["theta"]
+    if names.dtype.kind != "U" or names.ndim != 1:
+        holds = f"has type {names.dtype} and shape {names.shape}"
+        raise wrong(path, "names", holds, "hold a list of texts")
+    check_vector(path, "theta", theta, len(names), "as many as there are names")
+    return TrainedParameters(tuple(names.tolist()), theta)
 
 
 def save_policy(path: Path, trained: TrainedPolicy) -> None:
@@ -141,35 +148,65 @@ def load_policy(
         which: The one with the best evaluation, or the last; for a run folder.
 
     Raises:
-        ValueError: If there is no policy of this format.
+        ValueError: If there is no policy of this format, or the file is damaged.
     """
     path = Path(run)
     if path.suffix != ".npz":
         path = path / "policy" / f"{which}.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            theta, description = file["theta"], json.loads(str(file["policy"]))
-            version = description.pop("format")
-            mean, std = (
-                _no_normalization(description["observation_size"])
-                if version == 1
-                else (file["mean"], file["std"])
-            )
-    except (OSError, KeyError, ValueError) as error:
+        fields = _read_all(path, ("policy", "theta"), ("mean", "std"))
+        description = _read_description(fields["policy"])
+    except ValueError as error:
         raise ValueError(
             f"{path} is not a policy saved by pes_rl ({error}); use a run folder, or "
             "policy/best.npz or policy/last.npz of one"
         ) from error
+    version = description.pop("format", None)
     if version not in (1, FORMAT):
         raise ValueError(
-            f"{path} has policy format {version}, and this pes_rl reads 1 to {FORMAT}; "
-            "load it with the version of pes_rl that wrote it"
+            f"{path} has policy format {shown(version)}, and this pes_rl reads 1 to "
+            f"{FORMAT}; load it with the version of pes_rl that wrote it"
         )
-    for name in ("action_low", "action_high", "hidden_sizes"):
-        description[name] = tuple(description[name])  # JSON knows lists only
-    return TrainedPolicy(Policy(**description), theta, mean, std)
+    policy, theta = make_policy(path, description), fields["theta"]
+    why = "the number of the policy's parameters"
+    check_vector(path, "theta", theta, policy.num_parameters, why)
+    if version == 1:
+        mean = np.zeros(policy.observation_size, np.float32)
+        return TrainedPolicy(policy, theta, mean, mean + 1)
+    for name in ("mean", "std"):
+        if name not in fields:
+            raise ValueError(f"{path} has no field {name!r}, which format 2 needs")
+        why = "the policy's observation_size"
+        check_vector(path, name, fields[name], policy.observation_size, why)
+    if not (fields["std"] > 0).all():
+        holds = f"holds {fields['std'].min()}"
+        raise wrong(path, "std", holds, "hold numbers above 0 alone")
+    return TrainedPolicy(policy, theta, fields["mean"], fields["std"])
 
 
-def _no_normalization(observation_size: int) -> tuple[np.ndarray, np.ndarray]:
-    zeros = np.zeros(observation_size, np.float32)
-    return zeros, zeros + 1
+def _read_all(
+    path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    fields = read_fields(path, (*needed, *optional))
+    for name in needed:
+        if name not in fields:
+            raise ValueError(f"it has no field {name!r}")
+    return fields
+
+
+def _read_description(array: np.ndarray) -> dict[str, Any]:
+    """The JSON object in the field `policy`."""
+    if array.dtype.kind != "U" or array.ndim:
+        raise ValueError(
+            f"its field 'policy' has type {array.dtype} and shape {array.shape} and "
+            "must be one text"
+        )
+    try:
+        description = json.loads(str(array))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its field 'policy' is not JSON: {error}") from error
+    if not isinstance(description, dict):
+        raise ValueError(
+            f"its field 'policy' is {shown(description)} and must be a JSON object"
+        )
+    return description

@@ -14,13 +14,20 @@ vmap_seeds = true                  # train them together, in one program
 
 import dataclasses
 import re
-import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs.names import is_in_jax
+from pes_rl.studies.toml_file import (
+    check_text,
+    read_seeds,
+    read_toml,
+    refuse_seed,
+    wrong,
+)
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,12 @@ class Study:
     runs: tuple[StudyRun, ...]
 
     def __post_init__(self) -> None:
-        names = [run.folder_name for run in self.runs]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        names = Counter(run.folder_name for run in self.runs)
+        twice = sorted(name for name, count in names.items() if count > 1)
         if twice:
             raise ValueError(
-                f"runs {', '.join(twice)} stand twice in the study; give each arm its "
-                "own name and each of its seeds once"
+                f"runs {', '.join(twice[:5])} stand twice in the study; give each arm "
+                "its own name and each of its seeds once"
             )
         if not self.runs:
             raise ValueError("the study has no run; name agents and seeds")
@@ -93,31 +100,38 @@ def read_study(path: Path) -> Study:
     Raises:
         ValueError: If it cannot be read, or a setting is bad.
     """
-    try:
-        content = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"study {path} cannot be read: {error}") from error
+    content = read_toml(path, "study")
     arms = content.pop("arm", [])
-    title = content.pop("title", path.stem)
+    if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
+        raise wrong(path, "arm", arms, "tables, each under the line [[arm]]")
+    title = check_text(path, "title", content.pop("title", path.stem))
     runs: list[StudyRun] = []
-    for arm in arms:
-        settings = {**content, **arm}
-        name = settings.pop("name", settings.get("agent"))
-        seeds = read_seeds(settings.pop("seeds", []))
-        if "env" not in settings or "agent" not in settings:
-            raise ValueError(f"arm {name!r} of {path} needs an env and an agent")
-        runs += _arm_runs(name, seeds, settings)
-    return Study(title, tuple(runs))
+    for number, arm in enumerate(arms, 1):
+        runs += _read_arm(f"{path}, arm {number}", {**content, **arm})
+    try:
+        return Study(title, tuple(runs))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
-def read_seeds(seeds: Any) -> Any:
-    """The seeds: a list, or a range as text such as "0-49"."""
-    if not isinstance(seeds, str):
-        return seeds
-    if not re.fullmatch(r"\d+-\d+", seeds):
-        raise ValueError(f'seeds={seeds!r} is no range; write "0-49", or a list')
-    first, last = map(int, seeds.split("-"))
-    return range(first, last + 1)
+def _read_arm(where: str, settings: dict[str, Any]) -> list[StudyRun]:
+    if "env" not in settings or "agent" not in settings:
+        raise ValueError(f"{where} needs an env and an agent")
+    agent = check_text(where, "agent", settings["agent"])
+    name = check_text(where, "name", settings.pop("name", agent))
+    env = settings["env"]
+    for each in env if isinstance(env, list) and env else [env]:
+        if not isinstance(each, str):
+            raise wrong(where, "env", env, "a text, or a list of texts")
+    together = settings.get("vmap_seeds", False)
+    if not isinstance(together, bool):
+        raise wrong(where, "vmap_seeds", together, "true or false")
+    refuse_seed(where, settings)
+    seeds = read_seeds(where, settings.pop("seeds", []))
+    try:
+        return _arm_runs(name, seeds, settings)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def make_study(

@@ -13,13 +13,20 @@ truncation_length = [25, 50, 100]  # one of these
 """
 
 import json
-import tomllib
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pes_rl.config.train_config import TrainConfig, make_config
-from pes_rl.studies.study import read_seeds
+from pes_rl.studies.toml_file import (
+    check_text,
+    one_line,
+    read_seeds,
+    read_toml,
+    refuse_seed,
+    wrong,
+)
 
 
 @dataclass(frozen=True)
@@ -100,42 +107,92 @@ def read_space(path: Path) -> Space:
     Raises:
         ValueError: If it cannot be read, or a setting or a domain is bad.
     """
-    try:
-        content = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"space {path} cannot be read: {error}") from error
+    content = read_toml(path, "space")
     search = content.pop("search", {})
+    if not isinstance(search, dict):
+        raise wrong(path, "search", search, "a table, under the line [search]")
     if not search:
         raise ValueError(f"{path} searches nothing; give it a table [search]")
     if "env" not in content or "agent" not in content:
         raise ValueError(f"{path} needs an env and an agent")
-    for name, domain in search.items():
-        _check_domain(name, domain)
-    env, agent = content.pop("env"), content.pop("agent")
-    title = content.pop("title", f"{env} {agent}")
-    seeds = tuple(read_seeds(content.pop("seeds", [0])))
-    space = Space(title, env, agent, seeds, content, search)
+    env = check_text(path, "env", content.pop("env"))
+    agent = check_text(path, "agent", content.pop("agent"))
+    title = check_text(path, "title", content.pop("title", f"{env} {agent}"))
+    seeds = tuple(read_seeds(path, content.pop("seeds", [0])))
     if not seeds:
         raise ValueError(f"{path} has no seed; write seeds = [100] for example")
+    refuse_seed(path, content)
+    for name, domain in search.items():
+        _check_name(path, name, content)
+        _check_domain(f"{path}: the search of {one_line(name)}", domain)
+    space = Space(title, env, agent, seeds, content, search)
     for end in ("low", "high"):  # Unknown names and bad values, before any trial.
-        space.config(space.example(end), seeds[0])
+        try:
+            space.config(space.example(end), seeds[0])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
     return space
 
 
-def _check_domain(name: str, domain: Any) -> None:
+def _check_name(path: Path, name: str, fixed: dict[str, Any]) -> None:
+    if name in fixed:
+        raise ValueError(
+            f"{path}: {one_line(name)} is searched and has the value "
+            f"{reprlib.repr(fixed[name])} as well; drop one of them"
+        )
+    if name in ("env", "agent", "seed", "seeds", "title"):
+        raise ValueError(f"{path}: {name} cannot be searched; search other settings")
+
+
+def _check_domain(where: str, domain: Any) -> None:
     if isinstance(domain, list) and domain:
+        _check_choices(where, domain)
         return
     known = {"low", "high", "log", "step"}
     if not isinstance(domain, dict) or not {"low", "high"} <= set(domain) <= known:
         raise ValueError(
-            f"the search of {name} is {domain!r}; write a list of choices, or "
+            f"{where} is {reprlib.repr(domain)}; write a list of choices, or "
             "{ low = 0.1, high = 1.0 } with log = true or step = 0.1 where wanted"
         )
-    if not domain["low"] < domain["high"] or (domain.get("log") and domain["low"] <= 0):
+    for name in ("low", "high", "step"):
+        if name in domain and type(domain[name]) not in (int, float):
+            raise wrong(where, name, domain[name], "a number")
+    low, high, log = domain["low"], domain["high"], domain.get("log", False)
+    if not isinstance(log, bool):
+        raise wrong(where, "log", log, "true or false")
+    if not low < high or (log and low <= 0):
         raise ValueError(
-            f"the search of {name} goes from {domain['low']} to {domain['high']}; low "
-            "must be below high, and above 0 with log"
+            f"{where} goes from {low} to {high}; low must be below high, and above 0 "
+            "with log"
         )
+    if "step" in domain:
+        _check_step(where, domain)
+
+
+def _check_step(where: str, domain: dict[str, Any]) -> None:
+    step, width = domain["step"], domain["high"] - domain["low"]
+    if domain.get("log"):
+        raise ValueError(f"{where} has log = true and a step; drop one of them")
+    if _is_whole(domain) and not isinstance(step, int):
+        raise wrong(where, "step", step, "a whole number, as low and high are")
+    if not 0 < step <= width:
+        raise wrong(where, "step", step, f"above 0 and at most high - low = {width}")
+
+
+def _check_choices(where: str, choices: list[Any]) -> None:
+    kinds = {_kind(choice) for choice in choices}
+    if len(kinds) > 1 or not kinds <= {"number", "text", "true or false", "list"}:
+        raise ValueError(
+            f"{where} is {reprlib.repr(choices)}; write choices of one kind: numbers, "
+            "texts, true and false, or lists"
+        )
+
+
+def _kind(choice: Any) -> str:
+    kinds = {int: "number", float: "number", str: "text", bool: "true or false"}
+    if isinstance(choice, list):
+        return "list" if all(_kind(part) == "number" for part in choice) else "other"
+    return kinds.get(type(choice), "other")
 
 
 def _is_whole(domain: dict[str, Any]) -> bool:

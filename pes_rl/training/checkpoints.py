@@ -12,10 +12,21 @@ import jax
 import orbax.checkpoint as ocp
 
 from pes_rl.learner.learner import TrainState
+from pes_rl.training.checksums import (
+    arrays_by_name,
+    check_arrays,
+    check_counters,
+    checksums_of,
+    describe_counters,
+    name_of,
+)
 from pes_rl.training.counters import Counters
 
-FORMAT = 1
-"""Version of the checkpoint format; checkpoints of a later one are refused."""
+FORMAT = 2
+"""Version of the checkpoint format; checkpoints of a later one are refused.
+
+1 had no checksums, and is read without them.
+"""
 
 
 class Checkpoints:
@@ -66,7 +77,7 @@ class Checkpoints:
         """
         if counters.timesteps in self._manager.all_steps():
             return
-        described = {"format": FORMAT, **dataclasses.asdict(counters)}
+        described = describe_counters(counters, FORMAT, checksums_of(state))
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), counters=ocp.args.JsonSave(described)
         )
@@ -90,10 +101,11 @@ class Checkpoints:
                 checkpoint before it.
         """
         try:
-            counters = self._read_counters(timesteps)
+            counters, checksums = self._read_counters(timesteps)
             self._check_structure(timesteps, like)
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
             state = self._manager.restore(timesteps, args=arguments)["state"]
+            check_arrays(state, checksums)
         except Exception as error:
             # Orbax raises many types; for a user all mean that the file is unusable.
             reason = str(error).strip().split("\n")[0]
@@ -106,19 +118,15 @@ class Checkpoints:
                 self._manager.delete(later)
         return state, counters
 
-    def _read_counters(self, timesteps: int) -> Counters:
+    def _read_counters(self, timesteps: int) -> tuple[Counters, dict[str, int]]:
         arguments = ocp.args.Composite(counters=ocp.args.JsonRestore())
         read = self._manager.restore(timesteps, args=arguments)["counters"]
-        written_in = read.pop("format", 0)
-        if written_in > FORMAT:
+        counters, checksums = check_counters(read, FORMAT)
+        if counters.timesteps != timesteps:
             raise ValueError(
-                f"it is of format {written_in}, from a newer pes_rl, and this one "
-                f"reads formats up to {FORMAT}"
+                f"its timesteps are {counters.timesteps}, and it is named {timesteps}"
             )
-        try:
-            return Counters(**read)
-        except TypeError as error:
-            raise ValueError("its counters are not those of a run") from error
+        return counters, checksums
 
     def _check_structure(self, timesteps: int, like: TrainState) -> None:
         """Compare names, shapes and types of the arrays, for readable errors."""
@@ -150,15 +158,11 @@ class Checkpoints:
 
 def _describe(tree: Any) -> dict[str, str]:
     """Type and shape of each array by its name, such as float32[40, 16]."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+    arrays = arrays_by_name(tree)
+    return {n: f"{array.dtype}{list(array.shape)}" for n, array in arrays.items()}
 
 
 def _empty_fields(tree: Any) -> set[str]:
     """Names of the fields that are None."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree, lambda leaf: leaf is None)
-    return {_name(path) for path, leaf in leaves if leaf is None}
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
+    return {name_of(path) for path, leaf in leaves if leaf is None}

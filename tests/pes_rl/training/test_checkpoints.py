@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 from dataclasses import make_dataclass
@@ -16,6 +17,8 @@ from pes_rl.run_folder.policy_files import load_policy
 from pes_rl.run_folder.reader import read_config
 from pes_rl.training import command as train
 from pes_rl.training.checkpoints import FORMAT, Checkpoints
+from pes_rl.training.checksums import check_counters, checksums_of, describe_counters
+from pes_rl.training.counters import Counters
 
 OPTIONS = (
     "--env swimmer --num-pairs 2 --truncation-length 10 --horizon 40 "
@@ -161,3 +164,112 @@ def test_a_log_that_was_cut_mid_line_goes_on_whole(run, whole):
     assert steps(run) == steps(whole) == [0, 40, 80, 120, 160, 200, 240]
     columns = {line.count(",") for line in log.read_text().splitlines()}
     assert len(columns) == 1
+
+
+COUNTERS = [
+    ("iterations", -3, "a whole number of at least 0"),
+    ("iterations", "six", "a whole number of at least 0"),
+    ("iterations", 2.5, "a whole number of at least 0"),
+    ("iterations", True, "a whole number of at least 0"),
+    ("evaluations", None, "a whole number of at least 0"),
+    ("next_checkpoint", [3], "a whole number of at least 0"),
+    ("timesteps_to_threshold", -1, "a whole number of at least 0"),
+    ("best_return", math.nan, "a finite number"),
+    ("last_return", -math.inf, "a finite number"),
+    ("last_return", "high", "a finite number"),
+    ("wall_seconds", -0.5, "a finite number of at least 0"),
+    ("training_seconds", math.inf, "a finite number of at least 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), COUNTERS)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_counter_that_is_none_is_named(name, value, expected, version):
+    written = describe_counters(Counters(), 2, {})
+    with pytest.raises(
+        ValueError, match=f"its counter {name} is .* must be {expected}"
+    ):
+        check_counters(of_version(version, written | {name: value}), 2)
+
+
+def of_version(version, written):
+    """As a pes_rl of that time wrote it: version 1 had no checksums."""
+    if version > 1:
+        return written
+    later = ("checksum", "array_checksums")
+    return {k: v for k, v in written.items() if k not in later} | {"format": version}
+
+
+@pytest.mark.parametrize("read", [3, [], None, "text", {}, {"format": "new"}])
+def test_counters_that_are_no_counters(read):
+    with pytest.raises(ValueError, match=r"^its (counters|format) "):
+        check_counters(read, 2)
+
+
+def test_counters_of_every_version_are_read():
+    counters = Counters(timesteps=80, best_return=-3.5, wall_seconds=1.25)
+    written = describe_counters(counters, 2, {"theta": 7})
+    assert check_counters(json.loads(json.dumps(written)), 2) == (
+        counters,
+        {"theta": 7},
+    )
+    assert check_counters(of_version(1, written), 2) == (counters, {})
+    oldest = {"timesteps": 80, "best_return": -3.5, "wall_seconds": 1.25}
+    assert check_counters(oldest, 2) == (counters, {})
+
+
+def offers_the_one_before(shown, run):
+    return shown.endswith(f"--resume {run / 'checkpoints' / '160'}")
+
+
+def test_a_bad_counter_ends_in_one_line_that_offers_the_one_before(run, capsys):
+    set_counters(run / "checkpoints" / "240", lambda old: old | {"iterations": -1})
+    shown = refusal(run, capsys)
+    assert (
+        f"checkpoint 240 in {run / 'checkpoints'} cannot be read: its counter" in shown
+    )
+    assert (
+        "its counter iterations is -1 and must be a whole number of at least 0" in shown
+    )
+    assert offers_the_one_before(shown, run)
+
+
+@pytest.mark.parametrize("change", [{"iterations": 7}, {"checksum": None}])
+def test_counters_that_changed_are_found_by_their_checksum(run, capsys, change):
+    set_counters(run / "checkpoints" / "240", lambda old: old | change)
+    shown = refusal(run, capsys)
+    assert "its counters have another checksum than when it was saved" in shown
+    assert offers_the_one_before(shown, run)
+
+
+def test_a_checkpoint_under_another_name_is_refused(run, capsys):
+    checkpoints = run / "checkpoints"
+    shutil.rmtree(checkpoints / "240")
+    shutil.copytree(checkpoints / "80", checkpoints / "240")
+    shown = refusal(run, capsys)
+    assert "its timesteps are 80, and it is named 240" in shown
+
+
+@pytest.mark.parametrize("value", [1.0, math.nan])
+def test_theta_that_changed_or_is_not_finite_is_refused(run, capsys, value):
+    """Without its checksum, as in checkpoints of before, if it is finite."""
+    like = assemble(read_config(run)).learner.init(
+        jnp.asarray(load_policy(run, "last").theta), jax.random.key(0)
+    )
+    checkpoints = Checkpoints(run / "checkpoints")
+    state, counters = checkpoints.restore(240, like)
+    shutil.rmtree(run / "checkpoints" / "240")
+    checkpoints.close()
+    checkpoints = Checkpoints(run / "checkpoints")
+    changed = dataclasses.replace(state, theta=state.theta.at[0].set(value))
+    checkpoints.save(changed, counters)
+    checkpoints.close()
+    expected = "its theta holds NaN or infinity and must be finite"
+    if value == 1.0:
+        expected = "its theta has another checksum than when it was saved"
+        arrays = checksums_of(state)
+        described = describe_counters(counters, FORMAT, arrays)
+        set_counters(run / "checkpoints" / "240", lambda _: described)
+    shown = refusal(run, capsys)
+    assert expected in shown
+    assert offers_the_one_before(shown, run)
