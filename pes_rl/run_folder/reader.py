@@ -97,7 +97,9 @@ def read_curve(path: Path, columns: Iterable[str]) -> dict[str, np.ndarray]:
     """
     file, columns = path / "progress.csv", list(columns)
     reader = csv.DictReader(whole_lines(file))
-    missing = [c for c in columns if c not in (reader.fieldnames or [])]
+    if reader.fieldnames is None:  # The run was killed before it wrote the header.
+        return {c: np.empty(0) for c in columns}
+    missing = [c for c in columns if c not in reader.fieldnames]
     if missing:
         raise ValueError(f"{file} has no column {', '.join(missing)}")
     rows = [row for row in reader if all(row[c] for c in columns)]

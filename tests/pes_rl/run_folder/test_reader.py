@@ -63,7 +63,6 @@ def test_a_summary_that_is_cut_off(tmp_path):
     ("content", "message"),
     [
         ("a,b\n1,2\n", "has no column c"),
-        ("", "has no column a, c"),
         ("a,c\n1,x\n", "could not convert string to float: 'x'"),
     ],
 )
