@@ -47,12 +47,11 @@ def make_policy(path: Path, description: dict[str, Any]) -> Policy:
             f"{shown(high)}; they must be as many, and no low above its high"
         )
     # JSON has lists only.
-    return Policy(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in description.items()
-        }
-    )
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in description.items()
+    }
+    return Policy(**values)
 
 
 def _is_size(value: Any) -> bool:

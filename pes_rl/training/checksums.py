@@ -79,16 +79,18 @@ def _check_counter(name: str, value: Any) -> None:
     kinds = get_args(hint) or (hint,)
     if value is None and type(None) in kinds:
         return
-    least, most = _LEAST.get(name, 0), sys.float_info.max
-    if float in kinds:
-        allowed, expected = (int, float), "a finite number"
-    else:
-        allowed, expected = (int,), "a whole number"
-    if type(value) not in allowed or not least <= value <= most:
-        bound = "" if name in _LEAST else " of at least 0"
-        raise ValueError(
-            f"its counter {name} is {reprlib.repr(value)} and must be {expected}{bound}"
-        )
+    is_whole = float not in kinds
+    expected = "a whole number" if is_whole else "a finite number"
+    least = _LEAST.get(name, 0)
+    if name not in _LEAST:
+        expected += " of at least 0"
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int if is_whole else (int, float))
+        or not least <= value <= sys.float_info.max
+    ):
+        shown = reprlib.repr(value)
+        raise ValueError(f"its counter {name} is {shown} and must be {expected}")
 
 
 def checksums_of(state: Any) -> dict[str, int]:
@@ -121,7 +123,7 @@ def _is_whole(array: Any) -> bool:
 
 def _checksum_of_array(array: Any) -> int:
     contiguous = np.ascontiguousarray(array)
-    return zlib.crc32(contiguous.reshape(-1).view(np.uint8))
+    return zlib.crc32(contiguous.reshape(-1).view(np.uint8).data)
 
 
 def _checksum_of_json(described: dict[str, Any]) -> int:

@@ -57,7 +57,7 @@ def mutated(content: bytes, random: np.random.Generator) -> bytes:
             break
         at, other = sorted(random.integers(0, len(content), 2))
         other = min(other, at + 40)
-        few = random.bytes(random.integers(1, 5))
+        few = random.bytes(int(random.integers(1, 5)))
         flipped = bytes([content[at] ^ (1 << int(random.integers(8)))])
         middle, skipped = [
             (flipped, at + 1),

@@ -79,7 +79,7 @@ def outcome(read, path, content):
     try:
         read()
     except ValueError as error:
-        assert str(error).strip()
+        assert len(str(error).strip().split("\n")) == 1
         return "refused"
     return "read"
 
