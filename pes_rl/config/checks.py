@@ -5,7 +5,7 @@ write instead.
 """
 
 import json
-import math
+import sys
 from dataclasses import MISSING, fields
 from functools import cache
 from numbers import Integral, Real
@@ -44,7 +44,8 @@ def _check_types(config: "TrainConfig") -> None:
     """The type of every setting, and that every number is finite."""
     for name, hint in _type_hints(type(config)).items():
         value = getattr(config, name)
-        if isinstance(value, Real) and not math.isfinite(value):
+        # Of a whole number that no float holds, `math.isfinite` raises OverflowError.
+        if isinstance(value, Real) and not abs(value) <= sys.float_info.max:
             raise ValueError(f"{name}={value} must be a finite number")
         kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
         if not any(_is_of(value, kind) for kind in kinds):
@@ -209,7 +210,7 @@ _POSITIVE = (
 def _check_json_object(text: str) -> None:
     try:
         is_object = isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         is_object = False
     if not is_object:
         raise ValueError(

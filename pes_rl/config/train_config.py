@@ -156,6 +156,9 @@ def make_config(env: str, agent: str, **options: Any) -> TrainConfig:
         ValueError: If an option is unknown or its value bad.
     """
     known = [field.name for field in fields(TrainConfig)]
+    for name, value in (("env", env), ("agent", agent)):
+        if not isinstance(value, str):
+            raise ValueError(f"{name}={value!r} must be a text")
     for name in options:
         if name not in known:
             raise ValueError(unknown_name("option", name, known))

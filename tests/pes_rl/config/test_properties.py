@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, strategies as st
 from properties import TEXTS, VALUES, bounded
 
@@ -44,7 +45,7 @@ def test_settings_of_a_task(env, agent, options):
 
 
 @bounded(200)
-@given(TEXTS | st.integers() | st.none(), TEXTS | st.integers() | st.none(), OPTIONS)
+@given(VALUES | st.none(), VALUES | st.none(), OPTIONS)
 def test_names_of_any_kind(env, agent, options):
     result_of(env, agent, options)
 
@@ -59,3 +60,18 @@ def test_not_all_options_are_refused():
         if result_of("swimmer", "pes", {name: value})
     }
     assert len(accepted) > len(SETTINGS) / 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sigma": 10**400}, "must be a finite number"),
+        ({"seed": -(10**400)}, "must be a finite number"),
+        ({"env_kwargs": "[" * 100_000}, "is no JSON object"),
+        ({"env": ["swimmer"]}, r"env=\['swimmer'\] must be a text"),
+        ({"agent": {}}, "agent={} must be a text"),
+    ],
+)
+def test_what_raised_other_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_config(**{"env": "swimmer", "agent": "pes", **options})
