@@ -65,7 +65,7 @@ class Workers:
             [np.arange(len(share)) for share in shares]
         )
         self._size = observation_size
-        self._seeds = np.zeros(count, np.uint64)
+        self._seeds = np.zeros(count, np.int64)
         self._in_episode = np.zeros(count, bool)  # at least one step was taken
         self._must_restart = np.zeros(count, bool)  # by its new worker, from the seed
         self._lost = np.zeros(count, bool)
