@@ -35,6 +35,9 @@ def check_config(config: "TrainConfig") -> None:
         )
 
 
+_MOST = sys.float_info.max
+
+
 @cache
 def _type_hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
@@ -45,7 +48,7 @@ def _check_types(config: "TrainConfig") -> None:
     for name, hint in _type_hints(type(config)).items():
         value = getattr(config, name)
         # Of a whole number that no float holds, `math.isfinite` raises OverflowError.
-        if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+        if isinstance(value, Real) and not -_MOST <= value <= _MOST:  # type: ignore[operator]
             raise ValueError(f"{name}={value} must be a finite number")
         kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
         if not any(_is_of(value, kind) for kind in kinds):

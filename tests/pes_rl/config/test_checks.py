@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pes_rl.config.train_config import TrainConfig, make_config
@@ -43,6 +44,11 @@ def test_every_number_must_be_finite(name, value):
 def test_types_and_ranges(options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         make_config("swimmer", "pes", **options)
+
+
+def test_numbers_of_numpy_must_be_finite_too():
+    with pytest.raises(ValueError, match="sigma=inf must be a finite number"):
+        make_config("swimmer", "pes", sigma=np.float32(np.inf))
 
 
 @pytest.mark.parametrize(("env", "agent"), [(3, "pes"), ("swimmer", ["pes"])])
