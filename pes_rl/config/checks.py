@@ -5,7 +5,7 @@ write instead.
 """
 
 import json
-import sys
+import math
 from dataclasses import MISSING, fields
 from functools import cache
 from numbers import Integral, Real
@@ -35,9 +35,6 @@ def check_config(config: "TrainConfig") -> None:
         )
 
 
-_MOST = sys.float_info.max
-
-
 @cache
 def _type_hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
@@ -47,13 +44,19 @@ def _check_types(config: "TrainConfig") -> None:
     """The type of every setting, and that every number is finite."""
     for name, hint in _type_hints(type(config)).items():
         value = getattr(config, name)
-        # Of a whole number that no float holds, `math.isfinite` raises OverflowError.
-        if isinstance(value, Real) and not -_MOST <= value <= _MOST:  # type: ignore[operator]
+        if isinstance(value, Real) and not _is_finite(value):
             raise ValueError(f"{name}={value} must be a finite number")
         kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
         if not any(_is_of(value, kind) for kind in kinds):
             expected = " or ".join(map(_describe, kinds))
             raise ValueError(f"{name}={value!r} must be {expected}")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # A whole number that no float holds.
+        return False
 
 
 def _is_of(value: Any, kind: Any) -> bool:
