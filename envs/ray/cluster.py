@@ -1,7 +1,7 @@
 """The Ray cluster that workers run on: joined, or started on this machine."""
 
-# Ray is an extra.
-# pyright: reportMissingImports=false
+# Ray is an extra; where it is not installed, pyright takes this folder for it.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 import os
 import socket

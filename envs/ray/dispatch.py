@@ -1,7 +1,7 @@
 """Dispatch of one set of calls to Ray workers, some of which may be lost."""
 
-# Ray is an extra.
-# pyright: reportMissingImports=false
+# Ray is an extra; where it is not installed, pyright takes this folder for it.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """A pool of Ray workers that replaces lost ones."""
 
-# Ray is an extra.
-# pyright: reportMissingImports=false
+# Ray is an extra; where it is not installed, pyright takes this folder for it.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 import logging
 import time

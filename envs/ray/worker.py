@@ -1,7 +1,7 @@
 """A Ray worker: its handle in the pool, and the actor in its process."""
 
-# Ray is an extra.
-# pyright: reportMissingImports=false
+# Ray is an extra; where it is not installed, pyright takes this folder for it.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 import os
 from collections.abc import Callable
