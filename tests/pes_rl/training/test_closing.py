@@ -1,6 +1,5 @@
 """What a run or a study has started ends with it, whichever way it ends."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -89,4 +88,3 @@ def test_the_processes_of_a_study_end_with_it(tmp_path, number):
     while any(map(is_running, started)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not any(map(is_running, started))
-    assert not multiprocessing.active_children()
