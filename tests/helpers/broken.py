@@ -127,3 +127,14 @@ FAULTS: dict[str, tuple[type[Sound], int, str]] = {
 
 SWALLOWED = ("reward is None", "reward in a list of one", "terminated is None")
 """Faults that Gymnasium's `SyncVectorEnv` turns into numbers itself."""
+
+
+class Old(Sound):
+    """Seeds a `RandomState` and a C integer, as old environments do."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        assert type(seed) is int
+        np.random.RandomState(seed)
+        if seed != np.array(seed, np.int64).astype(np.int32):
+            raise OverflowError("signed integer is greater than maximum")
+        return super().reset(seed=seed)
