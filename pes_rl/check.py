@@ -189,7 +189,7 @@ def _finding(question: str, holds: bool, good: str, bad: str) -> Finding:
 def _copies(
     rollout: Rollout, unroll: Callable[..., Any], after: Particles, thetas: jax.Array
 ) -> Finding:
-    question = "states can be copied and go on as the originals"
+    question = "states can be copied, and copies step as the originals do"
     if not rollout.can_copy:
         meaning = "no copies: use pes, nres or es; --resume begins new episodes"
         return question, "note", meaning

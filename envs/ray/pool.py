@@ -56,7 +56,8 @@ class RayWorkerPool:
     not answer a call within `timeout`, is replaced: the event is logged and counted,
     and a new worker is started on any machine that has free CPUs, now or later. It is
     used once it has started. The pool gives up for good when workers are lost again and
-    again, or when the head of the cluster does not answer.
+    again, when no node of the cluster is alive or its head does not answer, and
+    soon after a signal (`interrupt`).
 
     Args:
         build: Makes the object of a worker; it is pickled.
@@ -115,8 +116,8 @@ class RayWorkerPool:
 
         Raises:
             ValueError: If a worker cannot start.
-            EngineLost: If workers are lost again and again, or the head is lost; every
-                later call raises it too.
+            EngineLost: If workers are lost again and again, or no node is alive, or
+                after `interrupt`; every later call raises it too.
             Exception: Any exception that a call raised.
         """
         if self._failure is not None:

@@ -140,7 +140,7 @@ def _host_episodes(
 def _host_episode(
     subject: Subject, estimator: Any, unrolls: int, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """As `_one_episode`."""
+    """One episode of a host rollout; returns the same as `_one_episode`."""
     init_key, key = jax.random.split(key)
     state = estimator.init(subject.rollout, subject.theta, init_key)
     gradients, ends = [], []

@@ -68,7 +68,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Played:
+class UpdateMeasurement:
     """Measurement of some updates without compilation; seconds are per update."""
 
     parameters: int
@@ -107,8 +107,8 @@ class Updates:
         """All values that training uses, so that XLA removes no part."""
         return self.estimator.estimate(self.rollout, theta, state, key)
 
-    def play(self, count: int) -> Played:
-        """Take updates from the first state on."""
+    def run(self, count: int) -> UpdateMeasurement:
+        """Take this many updates from the first state, and measure them."""
         theta, state = jax.block_until_ready(self.begin())
         begun = time.perf_counter(), time.process_time()
         for number in range(count):
@@ -117,7 +117,7 @@ class Updates:
         ended = time.perf_counter(), time.process_time()
         seconds = ((b - a) / count for a, b in zip(begun, ended, strict=True))
         kept = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        return Played(theta.size, kept, *seconds)
+        return UpdateMeasurement(theta.size, kept, *seconds)
 
 
 def make_system(
@@ -162,7 +162,7 @@ def work(cases: Sequence[Case], rounds: int) -> list[Row]:
     _map_arrays_from(2**17)
     measured = [_measure(updates) for updates in every]
     _map_arrays_from(2**25)  # where the C library itself ends after a few large ones
-    times = _time_in_turn(every, rounds)
+    times = _time_interleaved(every, rounds)
     return [{**m, **t} for m, t in zip(measured, times, strict=True)]
 
 
@@ -180,14 +180,14 @@ def _map_arrays_from(size: int) -> None:
 
 def _measure(updates: Updates) -> Row:
     """Peak and plan of two updates, in bytes."""
-    updates.play(1)  # compiles what is not yet
+    updates.run(1)  # compiles what is not yet
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what is free counts as free
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
-    played = updates.play(2)
+    measured_update = updates.run(2)
     peak = _status("VmHWM") - before
-    case, size = updates.case, played.parameters
+    case, size = updates.case, measured_update.parameters
     return {
         "env": case.env,
         "agent": case.agent,
@@ -199,7 +199,7 @@ def _measure(updates: Updates) -> Row:
         "population_bytes": 8 * case.num_pairs * size,
         "peak_bytes": peak,
         "planned_bytes": updates.planned_bytes,
-        "kept_bytes": played.kept_bytes,
+        "kept_bytes": measured_update.kept_bytes,
     }
 
 
@@ -211,7 +211,7 @@ def _status(name: str) -> int:
     return 1024 * int(kilobytes)
 
 
-def _time_in_turn(every: Sequence[Updates], rounds: int) -> list[Row]:
+def _time_interleaved(every: Sequence[Updates], rounds: int) -> list[Row]:
     """Seconds of an update of each case: mean over an episode, lowest of the rounds.
 
     Each in turn, round after round, so that whatever else the machine does hits each
@@ -219,13 +219,13 @@ def _time_in_turn(every: Sequence[Updates], rounds: int) -> list[Row]:
     """
     case = every[0].case
     count = -(-case.horizon // case.unroll)
-    played = [[updates.play(count) for updates in every] for _ in range(rounds)]
+    measured_update = [[updates.run(count) for updates in every] for _ in range(rounds)]
     return [
         {
             name: min(getattr(each, name) for each in own)
             for name in ("seconds", "cpu_seconds")
         }
-        for own in zip(*played, strict=True)
+        for own in zip(*measured_update, strict=True)
     ]
 
 

@@ -32,7 +32,7 @@ COMPARED = ((0, 1), (0, 2), (1, 1), (2, 1))
 """Workers, and threads of each, or of this process where there are none."""
 
 MORE = ((4, 1),)
-"""As these, but measured by themselves and with short unrolls alone."""
+"""Same, but measured by themselves and with short unrolls alone."""
 
 
 class Counted:
@@ -171,11 +171,11 @@ class Scaling:
 
     def _measure(self, env: str) -> list[Row]:
         _connect(sum(workers for workers, _ in COMPARED + MORE))
-        return self._in_turn(env, COMPARED, self.unroll) + self._in_turn(
-            env, MORE, self.unroll[:1]
-        )
+        return self._time_interleaved(
+            env, COMPARED, self.unroll
+        ) + self._time_interleaved(env, MORE, self.unroll[:1])
 
-    def _in_turn(
+    def _time_interleaved(
         self, env: str, cases: Sequence[tuple[int, int]], unrolls: Sequence[int]
     ) -> list[Row]:
         trainings = list(self._trainings(env, cases, unrolls))

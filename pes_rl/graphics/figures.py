@@ -80,7 +80,7 @@ def draw_learning_curves(
             lines[""].set_label("threshold")
         if _wants_logarithmic_axis(panel):
             axes.set_yscale("log")
-        _dress(axes, panel, "loss" if panel.as_losses else "evaluation return")
+        _label_axes(axes, panel, "loss" if panel.as_losses else "evaluation return")
     _add_legend(figure, list(lines.values()))
     figure.savefig(path)
     return grid
@@ -115,7 +115,7 @@ def draw_reliability(path: Path, panels: Sequence[Panel], columns: int = 1) -> N
             )
         axes.set_ylim(0, 102)
         goal = f"{panel.quantity} of {panel.sign * panel.threshold:g}"
-        _dress(axes, panel, f"% of seeds that have reached a {goal}")
+        _label_axes(axes, panel, f"% of seeds that have reached a {goal}")
     _add_legend(figure, list(lines.values()))
     figure.savefig(path)
 
@@ -247,7 +247,7 @@ def _wants_logarithmic_axis(panel: Panel) -> bool:
     )
 
 
-def _dress(axes: Axes, panel: Panel, y_label: str) -> None:
+def _label_axes(axes: Axes, panel: Panel, y_label: str) -> None:
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(y_label)

@@ -12,7 +12,7 @@ from jax.experimental.multihost_utils import broadcast_one_to_all
 from pes_rl.envs import ObservationMoments, Rollout
 from pes_rl.envs.rollout.environment import return_from_loss
 from pes_rl.envs.rollout.episodes import Array
-from pes_rl.learner.learner import with_normalizer
+from pes_rl.learner.learner import normalize_if_tracked
 from pes_rl.runtime.multihost import is_first
 
 MAX_ROW_FLOATS = 2**20
@@ -59,9 +59,9 @@ def make_evaluator(
     def evaluate(
         theta: jax.Array, observations: ObservationMoments | None, key: jax.Array
     ) -> Evaluation:
-        normalized = with_normalizer(rollout, observations)
+        normalized = normalize_if_tracked(rollout, observations)
         particles = rollout.reset(key, num_episodes, members=1)
-        thetas = _rows(theta, num_episodes, rollout.on_device)
+        thetas = _theta_rows(theta, num_episodes, rollout.on_device)
         _, segment = normalized.unroll(particles, thetas, horizon, single_episode=True)
         lengths = segment.simulated.sum(0, dtype=jnp.int32)
         diverged = jnp.asarray(segment.diverged).any(0)
@@ -76,7 +76,7 @@ def make_evaluator(
     return _evaluated_by_process_0(evaluate, num_episodes)
 
 
-def _rows(theta: jax.Array, num_episodes: int, on_device: bool) -> jax.Array:
+def _theta_rows(theta: jax.Array, num_episodes: int, on_device: bool) -> jax.Array:
     """Theta as one row for all episodes, or as one row for each: (1, D) or (E, D).
 
     On a device a single row makes matrix products of another shape, which round

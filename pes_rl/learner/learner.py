@@ -85,7 +85,7 @@ class Learner:
     ) -> None:
         if final_sigma is not None and not final_sigma > 0:
             raise ValueError(f"final_sigma={final_sigma} must be above 0, or None")
-        self._rollout = with_normalizer(rollout, observations)
+        self._rollout = normalize_if_tracked(rollout, observations)
         self._mesh = mesh_of(rollout)
         if self._mesh is not None:
             estimator = _without_chunks(estimator)
@@ -206,7 +206,7 @@ class Learner:
         sigma = self.sigma(state)
         if sigma is not None:
             estimator = replace(estimator, sigma=sigma)
-        rollout = with_normalizer(self._rollout, state.observations)
+        rollout = normalize_if_tracked(self._rollout, state.observations)
         gradient, estimator_state, report = estimator.estimate(
             rollout, state.theta, state.estimator, key
         )
@@ -275,7 +275,7 @@ class Learner:
         )
 
 
-def with_normalizer(
+def normalize_if_tracked(
     rollout: Rollout, observations: ObservationMoments | None
 ) -> Rollout:
     """The rollout with observations normalised by these moments, if there are any."""

@@ -69,9 +69,9 @@ def make_film(config: TrainConfig, size: int) -> Film:
         return _film_brax(config, size)
     if config.env.startswith(PYTHON_PREFIX):
         raise ValueError(
-            f"{config.env} was handed over by a program, which alone can make it "
-            "again; register it with Gymnasium and use its gym:ID, or film it in the "
-            "program, with pes_rl.load_policy"
+            f"{config.env} was passed to pes_rl.train as a Python object, which only "
+            "that program can make again; register it with Gymnasium and use its "
+            "gym:ID, or film it in that program with pes_rl.load_policy"
         )
     if family not in ("", "jax"):
         raise ValueError(f"{config.env} has nothing to see; use a run on another task")

@@ -61,7 +61,7 @@ class TrainedPolicy:
         return self.act(theta, observation).astype(np.float32)
 
     def act(self, theta: Any, observation: Any) -> Any:
-        """As `Policy.act`, of observations as the environment gives them."""
+        """Actions for the environment's own observations; else same as `Policy.act`."""
         return self.policy.act(theta, (observation - self.mean) / self.std)
 
     def predict(

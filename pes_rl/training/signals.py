@@ -27,7 +27,7 @@ def stopping_on_signals(trainer: "Trainer") -> Iterator[None]:
         trainer.stop_evaluation()
 
     numbers = [signal.SIGINT, signal.SIGTERM]
-    # A lost terminal ends a run as SIGTERM does, unless nohup wants it to go on.
+    # A lost terminal ends a run as SIGTERM does, unless nohup is to keep it alive.
     hangup = getattr(signal, "SIGHUP", None)  # Windows has none.
     if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
         numbers.append(hangup)

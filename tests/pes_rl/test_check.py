@@ -22,7 +22,7 @@ def answers(environment: Any, horizon: int = 20) -> dict[str, str]:
 
 SAME_KEY = "the same key gives the same episodes"
 SAME_PAIR = "the members of a pair meet the same randomness"
-COPIES = "states can be copied and go on as the originals"
+COPIES = "states can be copied, and copies step as the originals do"
 FINITE = "observations and rewards are finite"
 
 

@@ -44,7 +44,7 @@ def test_on_the_host_the_policies_see_one_row_and_return_the_same_bits(monkeypat
     assert {stride for stride, _ in seen} == {0}
     assert min(count for _, count in seen) < EPISODES  # episodes ended early
     monkeypatch.setattr(
-        evaluation, "_rows", lambda theta, count, _: jnp.tile(theta, (count, 1))
+        evaluation, "_theta_rows", lambda theta, count, _: jnp.tile(theta, (count, 1))
     )
     seen.clear()
     row_each = make_evaluator(rollout, EPISODES)(theta, None, KEY)
@@ -73,5 +73,5 @@ def test_on_a_device_an_evaluation_takes_no_memory_for_a_row_each(monkeypatch):
 def test_few_parameters_have_a_row_each_on_a_device(episodes):
     theta = jnp.arange(4.0)
     for on_device, count in ((True, episodes), (False, 1)):
-        rows = evaluation._rows(theta, episodes, on_device)
+        rows = evaluation._theta_rows(theta, episodes, on_device)
         np.testing.assert_array_equal(rows, np.tile(theta, (count, 1)))
