@@ -25,9 +25,11 @@ from pes_rl.envs.rollout.episodes import (
     NO_LIMIT,
     Clock,
     Segment,
+    next_limits,
     running_loss,
     start_clock,
 )
+from pes_rl.envs.rollout.horizons import VaryingHorizon
 from pes_rl.envs.rollout.host import take_copies
 from pes_rl.envs.rollout.observations import (
     ObservationMoments,
@@ -103,12 +105,14 @@ class RayRollout:
         pool: The workers.
         horizon: Steps T after which an episode is cut.
         can_copy: Whether the simulations' states can be copied.
+        varying_horizon: Same as in `DeviceRollout`.
         normalizer: Same as in `HostRollout`.
     """
 
     pool: WorkerPool
     horizon: int
     can_copy: bool
+    varying_horizon: VaryingHorizon | None = None
     normalizer: ObservationMoments | None = None
 
     on_device = False
@@ -132,7 +136,12 @@ class RayRollout:
                 f"they share; use {num_pairs} or fewer, or more {what}"
             )
         clock = start_clock(
-            key, num_pairs, self.horizon, members=members, stagger=stagger
+            key,
+            num_pairs,
+            self.horizon,
+            members=members,
+            stagger=stagger,
+            varying=self.varying_horizon,
         )
         clock = jax.tree.map(np.asarray, clock)
         calls = [
@@ -234,12 +243,12 @@ class RayRollout:
     def _next_episodes(self, clock: Clock) -> Clock:
         """The clock at the start of each particle's next episode without steps."""
         lost = clock.elapsed > 0
-        limit = np.int32(self.horizon or NO_LIMIT)
+        limit = np.asarray(next_limits(clock, self.horizon, self.varying_horizon))
         return Clock(
             seed=clock.seed,
             episode=clock.episode + lost.astype(np.int32),
             elapsed=np.zeros_like(clock.elapsed),
-            limit=np.where(lost, limit, clock.limit),
+            limit=np.where(lost, limit, clock.limit).astype(np.int32),
         )
 
 

@@ -17,11 +17,13 @@ from pes_rl.envs.rollout.episodes import (
     Segment,
     advance_clock,
     episode_keys,
+    next_limits,
     record_step,
     running_loss,
     start_clock,
     steps_to_limit,
 )
+from pes_rl.envs.rollout.horizons import VaryingHorizon
 from pes_rl.envs.rollout.loops import any_of_all_runs, apply_if, scan_while
 from pes_rl.envs.rollout.observations import (
     ObservationMoments,
@@ -76,6 +78,8 @@ class DeviceRollout:
         reverse_mode: Use only operations that JAX differentiates in reverse mode. That
             is slower: states are copied at each step, and the loop runs all K steps
             even if all particles have finished.
+        varying_horizon: Time limits that differ between episodes, `horizon` the
+            longest; None gives all the same.
         axis: Name of the mesh axis over which the particles are sharded, where this
             rollout unrolls one shard; see `ShardedRollout`.
     """
@@ -84,6 +88,7 @@ class DeviceRollout:
     horizon: int | None
     diverged_loss: float = 0.0
     reverse_mode: bool = False
+    varying_horizon: VaryingHorizon | None = None
     axis: str | None = None
 
     on_device = True
@@ -107,7 +112,12 @@ class DeviceRollout:
         stagger: bool = False,
     ) -> Particles:
         clock = start_clock(
-            key, num_pairs, self.horizon, members=members, stagger=stagger
+            key,
+            num_pairs,
+            self.horizon,
+            members=members,
+            stagger=stagger,
+            varying=self.varying_horizon,
         )
         state = self._first_states(clock.seed, clock.episode)
         return Particles(state, clock, jnp.zeros(members * num_pairs, jnp.float32))
@@ -233,7 +243,7 @@ class DeviceRollout:
             loss,
             terminated,
             running,
-            horizon=self.horizon,
+            next_limit=next_limits(carry.clock, self.horizon, self.varying_horizon),
             diverged_loss=self.diverged_loss,
         )
         must_draw = jnp.any(row.ended & carry.next_start_used)

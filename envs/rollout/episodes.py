@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from pes_rl.envs.rollout.horizons import VaryingHorizon
 from pes_rl.envs.rollout.observations import Array, ObservationSums
 
 NO_LIMIT = np.iinfo(np.int32).max
@@ -74,6 +75,7 @@ def start_clock(
     *,
     members: int = 2,
     stagger: bool = False,
+    varying: VaryingHorizon | None = None,
 ) -> Clock:
     """Clock of `members * num_pairs` particles at the start of their first episodes.
 
@@ -84,23 +86,36 @@ def start_clock(
         members: Particles that share a pair's randomness: 2, or 1 for evaluation.
         stagger: Spread the particles' phases over the episode: the first episode of
             pair p has a time limit of (p + 1) T / P steps. It counts as an episode.
+        varying: Time limits that differ between episodes; None gives all T.
 
     Raises:
         ValueError: If `stagger` is set and there is no horizon.
     """
     if stagger and horizon is None:
         raise ValueError("stagger needs a finite horizon; use stagger=False")
-    limit = np.full(num_pairs, horizon or NO_LIMIT)
-    if stagger:
-        limit = np.maximum(np.arange(1, num_pairs + 1) * limit // num_pairs, 1)
-    num_particles = members * num_pairs
     seed = jax.random.key_data(jax.random.split(key, num_pairs))
+    limit = np.full(num_pairs, horizon or NO_LIMIT)
+    if varying is not None:
+        limit = varying(seed, jnp.zeros(num_pairs, jnp.int32))
+    if stagger:
+        shares = np.arange(1, num_pairs + 1)
+        limit = limit.__array_namespace__().maximum(shares * limit // num_pairs, 1)
+    num_particles = members * num_pairs
     return Clock(
         seed=jnp.repeat(seed, members, axis=0),
         episode=jnp.zeros(num_particles, jnp.int32),
         elapsed=jnp.zeros(num_particles, jnp.int32),
-        limit=jnp.asarray(np.repeat(limit, members), jnp.int32),
+        limit=jnp.repeat(jnp.asarray(limit, jnp.int32), members),
     )
+
+
+def next_limits(
+    clock: Clock, horizon: int | None, varying: VaryingHorizon | None
+) -> jax.Array | int:
+    """Time limits of the episodes after the clock's, or the one that all have."""
+    if varying is None:
+        return horizon or NO_LIMIT
+    return varying(clock.seed, clock.episode + 1)
 
 
 def episode_keys(seed: Array, episode: Array) -> jax.Array:
@@ -119,7 +134,7 @@ def record_step(
     terminated: Array,
     running: Array,
     *,
-    horizon: int | None,
+    next_limit: Array | int,
     diverged_loss: float,
 ) -> tuple[Clock, Segment]:
     """Record one step of every particle: advance the clock and find the ended episodes.
@@ -132,7 +147,7 @@ def record_step(
         loss: Loss of the step. # shape=(N,)
         terminated: Whether the environment itself ended the episode. # shape=(N,)
         running: Whether the particle took the step. # shape=(N,)
-        horizon: Time limit of the next episode, or None.
+        next_limit: Time limit of each particle's next episode; see `next_limits`.
         diverged_loss: Loss of a step at which a simulation diverges.
 
     Returns:
@@ -148,7 +163,7 @@ def record_step(
         seed=clock.seed,
         episode=clock.episode + one_if_ended,
         elapsed=elapsed * (1 - one_if_ended),
-        limit=xp.where(ended, horizon or NO_LIMIT, clock.limit),
+        limit=xp.where(ended, next_limit, clock.limit),
     )
     return after, Segment(loss=loss, ended=ended, diverged=diverged, simulated=running)
 

@@ -17,11 +17,13 @@ from pes_rl.envs.rollout.episodes import (
     Segment,
     advance_clock,
     episode_keys,
+    next_limits,
     record_step,
     running_loss,
     start_clock,
     steps_to_limit,
 )
+from pes_rl.envs.rollout.horizons import VaryingHorizon
 from pes_rl.envs.rollout.observations import (
     ObservationMoments,
     add_observations,
@@ -56,6 +58,7 @@ class HostRollout:
         horizon: Time limit T of an episode, in steps.
         diverged_loss: Loss of the step at which a simulation diverges.
         reward_shift: Constant subtracted from every reward; see `PolicyProblem`.
+        varying_horizon: Same as in `DeviceRollout`.
         normalizer: Moments that normalise the observations, as NumPy arrays; None
             leaves observations unchanged.
         reference: Reference of the sums of observations, given where these particles
@@ -67,6 +70,7 @@ class HostRollout:
     horizon: int
     diverged_loss: float = 0.0
     reward_shift: float = 0.0
+    varying_horizon: VaryingHorizon | None = None
     normalizer: ObservationMoments | None = None
     reference: np.ndarray | None = None
 
@@ -89,7 +93,12 @@ class HostRollout:
         stagger: bool = False,
     ) -> Particles:
         clock = start_clock(
-            key, num_pairs, self.horizon, members=members, stagger=stagger
+            key,
+            num_pairs,
+            self.horizon,
+            members=members,
+            stagger=stagger,
+            varying=self.varying_horizon,
         )
         return self.start_episodes(jax.tree.map(np.asarray, clock))
 
@@ -142,7 +151,7 @@ class HostRollout:
                 rows.loss[k],
                 terminated,
                 running,
-                horizon=self.horizon,
+                next_limit=self._next_limits(clock),
                 diverged_loss=self.diverged_loss,
             )
             _write_row(rows, k, row)
@@ -170,6 +179,10 @@ class HostRollout:
 
     def take(self, particles: Particles, indices: Any) -> Particles:
         return take_copies(particles, indices, self.can_copy)
+
+    def _next_limits(self, clock: Clock) -> Any:
+        limits = next_limits(clock, self.horizon, self.varying_horizon)
+        return limits if isinstance(limits, int) else np.asarray(limits)
 
     def _step(
         self, thetas: np.ndarray, observation: np.ndarray, ids: np.ndarray | None

@@ -11,12 +11,14 @@ import numpy as np
 from pes_rl.agents import Policy
 from pes_rl.assembly.factories import (
     diverged_loss,
+    episode_steps,
     fits,
     make_environment,
     make_estimator,
     make_evaluation_rollout,
     make_policy,
     make_rollout,
+    make_varying_horizon,
 )
 from pes_rl.assembly.ray import make_ray_rollout, worker_config
 from pes_rl.config.train_config import TrainConfig
@@ -130,7 +132,10 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
     if config.workers:
         rollout = make_ray_rollout(config, policy, environment)
     else:
-        rollout = make_rollout(config, environment, policy.act, config.reward_shift)
+        varying = make_varying_horizon(config, episode_steps(config, environment))
+        rollout = make_rollout(
+            config, environment, policy.act, config.reward_shift, varying
+        )
     return Assembly(
         init_theta=policy.init,
         describe=partial(_describe_policy, policy),
@@ -172,7 +177,10 @@ def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly
                 "which has no policy; drop it"
             )
     loss = diverged_loss(config, problem)
-    rollout = DeviceRollout(problem.system, problem.horizon, loss)
+    varying = make_varying_horizon(config, problem.horizon)
+    rollout = DeviceRollout(
+        problem.system, problem.horizon, loss, varying_horizon=varying
+    )
     evaluation = make_evaluation_rollout(config, problem)
     evaluator = partial(make_evaluator, evaluation, meta_loss=problem.meta_loss)
     return Assembly(

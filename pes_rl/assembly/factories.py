@@ -18,6 +18,7 @@ from pes_rl.envs import (
     make,
 )
 from pes_rl.envs.names import is_unrolled
+from pes_rl.envs.rollout.horizons import VaryingHorizon
 from pes_rl.runtime.multihost import check_jax_backend
 
 
@@ -78,14 +79,38 @@ def make_rollout(
     environment: Any,
     act: Callable[[Any, Any], Any],
     reward_shift: float = 0.0,
+    varying_horizon: VaryingHorizon | None = None,
 ) -> Rollout:
     """Make the rollout of `act` in the environment, on the device or on the host."""
     horizon = episode_steps(config, environment)
     loss = config.diverged_loss or 0.0
     if environment.on_device:
         problem = PolicyProblem(environment, act, reward_shift)
-        return DeviceRollout(problem, horizon, loss)
-    return HostRollout(environment, act, horizon, loss, reward_shift)
+        return DeviceRollout(problem, horizon, loss, varying_horizon=varying_horizon)
+    return HostRollout(environment, act, horizon, loss, reward_shift, varying_horizon)
+
+
+def make_varying_horizon(
+    config: TrainConfig, horizon: int | None
+) -> VaryingHorizon | None:
+    """Make the time limits of training episodes that differ; None if all are equal.
+
+    Raises:
+        ValueError: If the shortest is longer than `horizon`, or episodes never end.
+    """
+    if config.shortest_horizon is None:
+        return None
+    if horizon is None:
+        raise ValueError(
+            f"shortest_horizon={config.shortest_horizon} needs a longest one; set "
+            "horizon too"
+        )
+    return VaryingHorizon(
+        config.shortest_horizon,
+        horizon,
+        config.horizon_schedule,
+        config.horizon_growth_episodes,
+    )
 
 
 def episode_steps(config: TrainConfig, environment: Any) -> int:

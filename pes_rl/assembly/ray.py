@@ -5,7 +5,12 @@ from functools import partial
 from typing import Any
 
 from pes_rl.agents import Policy
-from pes_rl.assembly.factories import episode_steps, make_environment, make_rollout
+from pes_rl.assembly.factories import (
+    episode_steps,
+    make_environment,
+    make_rollout,
+    make_varying_horizon,
+)
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import HostRollout
 
@@ -35,7 +40,8 @@ def make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> A
         config.num_threads,
         config.worker_timeout,
     )
-    return RayRollout(pool, horizon, environment.can_copy)
+    varying = make_varying_horizon(config, horizon)
+    return RayRollout(pool, horizon, environment.can_copy, varying)
 
 
 def worker_config(config: TrainConfig) -> TrainConfig:
@@ -50,6 +56,9 @@ def _make_worker_rollout(config: TrainConfig, policy: Policy) -> Any:
     from pes_rl.envs.ray.worker_rollout import WorkerRollout
 
     environment = make_environment(config, config.env)
-    rollout = make_rollout(config, environment, policy.act, config.reward_shift)
+    varying = make_varying_horizon(config, episode_steps(config, environment))
+    rollout = make_rollout(
+        config, environment, policy.act, config.reward_shift, varying
+    )
     assert isinstance(rollout, HostRollout)  # the settings refuse all others
     return WorkerRollout(rollout)

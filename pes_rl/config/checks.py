@@ -202,6 +202,8 @@ _POSITIVE = (
     "total_timesteps",
     "learning_rate",
     "horizon",
+    "shortest_horizon",
+    "horizon_growth_episodes",
     "eval_interval",
     "eval_episodes",
     "final_eval_episodes",

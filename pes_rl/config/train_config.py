@@ -90,6 +90,16 @@ class TrainConfig:
     """Clip actions to the action space."""
     horizon: int | None = None
     """Steps T after which an episode is cut; None takes the environment's."""
+    shortest_horizon: int | None = None
+    """Least time limit of a training episode, where limits differ from episode to
+    episode up to the horizon; None gives all episodes the horizon. The objective is
+    then the mean over these limits, estimated without bias; evaluations play whole
+    episodes."""
+    horizon_schedule: Literal["log-uniform", "growing"] = "log-uniform"
+    """With shortest_horizon: draw each episode's limit log-uniformly, or let it grow
+    geometrically from the shortest to the horizon."""
+    horizon_growth_episodes: int = 100
+    """Episodes of each particle over which a growing limit reaches the horizon."""
     reward_shift: float = 0.0
     """Subtracted from the reward of every training step, such as a survival bonus of 1;
     reported returns are without it. It changes what is optimised where episodes end

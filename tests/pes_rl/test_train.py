@@ -175,7 +175,13 @@ def test_the_saved_policy_is_the_one_that_training_evaluated(tmp_path):
 
 @pytest.mark.parametrize(
     "agent",
-    [["pes"], ["gpes"], ["nres"], ["pes", "--normalize-observations"]],
+    [
+        ["pes"],
+        ["gpes"],
+        ["nres"],
+        ["pes", "--normalize-observations"],
+        ["pes", "--shortest-horizon", "7"],
+    ],
     ids="-".join,
 )
 def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, agent):

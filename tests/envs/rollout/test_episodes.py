@@ -72,7 +72,7 @@ def test_staggered_particles_show_all_phases_at_every_moment():
             nothing,
             nothing > 0,
             nothing == 0,
-            horizon=10,
+            next_limit=10,
             diverged_loss=0.0,
         )
         if step >= 10:
@@ -151,7 +151,7 @@ def test_a_step_is_recorded_by_the_rules(namespace):
     terminated = asarray(np.array([0, 1, 0, 1, 0, 0, 1], bool))
     running = asarray(np.array([1, 1, 1, 1, 1, 1, 0], bool))
     after, row = record_step(
-        before, loss, terminated, running, horizon=8, diverged_loss=-7.0
+        before, loss, terminated, running, next_limit=8, diverged_loss=-7.0
     )
     np.testing.assert_array_equal(row.loss, [1, 2, 3, 4, -7, -7, 0])
     np.testing.assert_array_equal(row.ended, [0, 1, 1, 1, 1, 1, 0])
@@ -174,7 +174,7 @@ def test_an_endless_episode_outlives_its_counter(namespace):
             nothing,
             nothing > 0,
             nothing == 0,
-            horizon=None,
+            next_limit=NO_LIMIT,
             diverged_loss=0.0,
         )
         assert not row.ended.any()
@@ -199,7 +199,7 @@ def test_advancing_by_several_steps_is_recording_them_one_by_one():
                 np.zeros(4, np.float32),
                 np.zeros(4, bool),
                 running,
-                horizon=9,
+                next_limit=9,
                 diverged_loss=0.0,
             )
             assert row.ended.any() == (step == left - 1)
@@ -211,7 +211,7 @@ def test_an_end_without_a_horizon_begins_an_episode_without_a_limit():
         np.zeros(1, np.float32),
         np.array([True]),
         np.array([True]),
-        horizon=None,
+        next_limit=NO_LIMIT,
         diverged_loss=0.0,
     )
     assert after.limit[0] == NO_LIMIT
