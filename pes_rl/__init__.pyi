@@ -1,5 +1,6 @@
 from ._version import __version__ as __version__
 from .learner.evaluation import Evaluation as Evaluation
+from .run_folder.optimizer_files import load_optimizer as load_optimizer
 from .run_folder.policy_files import (
     TrainedPolicy as TrainedPolicy,
     load_policy as load_policy,

@@ -48,3 +48,11 @@ def test_every_example_stands_in_the_table():
     table = (EXAMPLES / "README.md").read_text()
     for path in EXAMPLES.glob("*.py"):
         assert f"[{path.name}]({path.name})" in table
+
+
+@pytest.mark.slow
+def test_a_learned_optimizer_trains_another_network(tmp_path):
+    output = run("learned_optimizer.py", "--total-timesteps", "100000", cwd=tmp_path)
+    learned, adam = (numbers(line)[-2] for line in output.splitlines()[-2:])
+    assert adam < 0.15
+    assert learned < 0.2  # Before the first step the loss is above 0.5.

@@ -1,0 +1,136 @@
+"""A learned update rule: a small network that computes the steps of another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from pes_rl.envs.unrolled.classifier import Network, init_network
+from pes_rl.envs.unrolled.problem import tensor_names
+
+DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
+TIME_SCALES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
+NUM_WEIGHT_FEATURES = 2 + len(DECAYS)
+STEP_SIZE = 0.001
+
+State = tuple[jax.Array, Any]
+"""Step t, and running means of the gradient with a leading axis of decays."""
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """A network from 19 features of a weight to the change of that weight.
+
+    Eight features are the gradient, the weight, and running means of the gradient with
+    6 decays, each divided by its root mean square over the weight's tensor. Eleven
+    describe the time, tanh(t / tau - 1). The two outputs are a direction and a
+    logarithmic size:
+
+        w = w - 0.001 direction exp(0.001 size)
+
+    Attributes:
+        hidden_sizes: Units of each hidden layer. (32, 32) has 1762 parameters, (6,)
+            has 134.
+    """
+
+    hidden_sizes: Sequence[int] = (32, 32)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Units of every layer, inputs and outputs included."""
+        return (NUM_WEIGHT_FEATURES + len(TIME_SCALES), *self.hidden_sizes, 2)
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Name of each entry of theta, in the order of `ravel_pytree`."""
+        names: list[str] = []
+        for layer, (inputs, units) in enumerate(pairwise(self.sizes)):
+            names += tensor_names(f"weights {layer}", (inputs, units))
+            names += tensor_names(f"bias {layer}", (units,))
+        return tuple(names)
+
+    def init_theta(self, key: jax.Array) -> jax.Array:
+        """Initial parameters of the rule. # shape=(D,)."""
+        return ravel_pytree(init_network(key, self.sizes))[0]
+
+    def init(self, weights: Any) -> State:
+        """State before the first step of the training of these weights."""
+        zeros = jax.tree.map(lambda w: jnp.zeros((len(DECAYS), *w.shape)), weights)
+        return jnp.int32(0), zeros
+
+    def update(
+        self, theta: jax.Array, state: State, gradient: Any, weights: Any
+    ) -> tuple[Any, State]:
+        """What is subtracted from each weight in this step, and the next state."""
+        t, means = state
+        means = jax.tree.map(_running_means, means, gradient)
+        change = partial(_change, self._unravel(theta), _time_features(t, theta))
+        return jax.tree.map(change, weights, gradient, means), (t + 1, means)
+
+    def transformation(self, theta: Any) -> optax.GradientTransformation:
+        """The rule with these parameters, as a transformation of optax.
+
+        Its `update` needs the weights (`params`), and includes the sign of the step:
+        `optax.apply_updates(params, updates)` is all that follows.
+        """
+        theta = jnp.asarray(theta, jnp.float32)
+
+        def update(
+            gradient: Any, state: State, params: Any = None
+        ) -> tuple[Any, State]:
+            if params is None:
+                raise ValueError(
+                    "a learned optimiser also needs the weights; call "
+                    "update(gradient, state, params)"
+                )
+            change, state = self.update(theta, state, gradient, params)
+            return jax.tree.map(jnp.negative, change), state
+
+        return optax.GradientTransformation(self.init, update)
+
+    def _unravel(self, theta: jax.Array) -> Network:
+        layers, start = [], 0
+        for inputs, units in pairwise(self.sizes):
+            end = start + inputs * units
+            weights = theta[start:end].reshape(inputs, units)
+            layers.append((weights, theta[end : end + units]))
+            start = end + units
+        return tuple(layers)
+
+
+def _running_means(means: jax.Array, gradient: jax.Array) -> jax.Array:
+    decays = jnp.array(DECAYS, means.dtype).reshape(-1, *[1] * gradient.ndim)
+    return decays * means + (1 - decays) * gradient[None]
+
+
+def _time_features(t: jax.Array, like: jax.Array) -> jax.Array:
+    scales = jnp.array(TIME_SCALES, like.dtype)
+    return jnp.tanh(t.astype(like.dtype) / scales - 1)
+
+
+def _change(
+    rule: Network,
+    time: jax.Array,
+    weight: jax.Array,
+    gradient: jax.Array,
+    means: jax.Array,
+) -> jax.Array:
+    """What is subtracted from a tensor of weights."""
+    features = jnp.concatenate([gradient[None], weight[None], means])
+    features = features.reshape(NUM_WEIGHT_FEATURES, -1)
+    scale = jax.lax.rsqrt(jnp.mean(features**2, axis=1, keepdims=True) + 1e-5)
+    (first, first_bias), *hidden = rule
+    # The time is the same for all weights, so its part of the sums is computed once.
+    shared = time @ first[NUM_WEIGHT_FEATURES:] + first_bias
+    x = (features * scale).T @ first[:NUM_WEIGHT_FEATURES] + shared[None]
+    for weights, bias in hidden:
+        x = jax.nn.relu(x) @ weights + bias[None]
+    direction, size = x.T
+    change = STEP_SIZE * direction * jnp.exp(STEP_SIZE * size)
+    return change.reshape(weight.shape)
