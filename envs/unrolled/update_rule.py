@@ -81,18 +81,16 @@ class UpdateRule:
         """
         theta = jnp.asarray(theta, jnp.float32)
 
-        def update(
-            gradient: Any, state: State, params: Any = None
-        ) -> tuple[Any, State]:
+        def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
             if params is None:
                 raise ValueError(
                     "a learned optimiser also needs the weights; call "
                     "update(gradient, state, params)"
                 )
-            change, state = self.update(theta, state, gradient, params)
+            change, state = self.update(theta, state, updates, params)
             return jax.tree.map(jnp.negative, change), state
 
-        return optax.GradientTransformation(self.init, update)
+        return optax.GradientTransformation(lambda params: self.init(params), update)
 
     def _unravel(self, theta: jax.Array) -> Network:
         layers, start = [], 0
