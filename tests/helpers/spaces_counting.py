@@ -1,6 +1,7 @@
 """Environments that count in observations, and pay for actions, of any space.
 
-They do not import JAX, so that worker processes start fast.
+They do not import JAX, so that worker processes start fast. By name they are
+gym:spaces_counting:SpacesCounting-v0.
 """
 
 from typing import Any, ClassVar
@@ -117,8 +118,9 @@ ACTIONS: dict[str, spaces.Space] = {
     "vector": spaces.Box(-9, 9, (2,)),
     "matrix": spaces.Box(-9, 9, (2, 2), np.float64),
     "discrete": spaces.Discrete(3, start=5),
+    "five": spaces.Discrete(5),
     "multi-discrete": spaces.MultiDiscrete([2, 3], start=[0, 4], dtype=np.int32),
-    "grid": spaces.MultiDiscrete([[2, 2], [3, 2]]),
+    "grid": spaces.MultiDiscrete(np.array([[2, 2], [3, 2]])),
     "multi-binary": spaces.MultiBinary(3),
 }
 
@@ -126,8 +128,13 @@ CHOSEN: dict[str, tuple[list[float], Any]] = {
     "vector": ([0.5, -1], [0.5, -1]),
     "matrix": ([0.5, -1, 2, 3], [[0.5, -1], [2, 3]]),
     "discrete": ([-1, 2, 2], 6),  # the first of equal ones
+    "five": ([0, -1, -2, 2, 1], 3),
     "multi-discrete": ([3, 4, 7, 7, 7], [1, 4]),
     "grid": ([0, 1, 1, 0, -3, -1, -2, 5, 5], [[1, 0], [1, 0]]),
     "multi-binary": ([0.1, 0, -0.1], [1, 0, 0]),
 }
 """Outputs of a policy, and the action that they are, by hand."""
+
+gymnasium.register(
+    "SpacesCounting-v0", "spaces_counting:SpacesCounting", max_episode_steps=10
+)

@@ -61,7 +61,7 @@ def test_stacked_frames_are_one_vector():
 
 
 def vector_env(cls: Any, mode: AutoresetMode, make: Any) -> Any:
-    options = {"context": "spawn"} if cls is AsyncVectorEnv else {}
+    options: dict[str, Any] = {"context": "spawn"} if cls is AsyncVectorEnv else {}
     return cls([make] * 3, autoreset_mode=mode, **options)
 
 
@@ -127,8 +127,11 @@ class Graphs(GymnasiumCounting):
     observation_space: Any = spaces.Graph(spaces.Box(0, 1, (2,)), None)
 
 
+ODD_KEYS: Any = {("a", 1): spaces.Box(0, 1, (2,))}
+
+
 class OddKeys(GymnasiumCounting):
-    observation_space: Any = spaces.Dict({("a", 1): spaces.Box(0, 1, (2,))})
+    observation_space: Any = spaces.Dict(ODD_KEYS)
 
 
 class TextActions(GymnasiumCounting):

@@ -135,7 +135,7 @@ BAD: dict[str, tuple[list[Any], Any, str]] = {
     "shape": (["action", "shape"], [2.0], r"shape is \[2.0\] and must be a list of wh"),
     "axes": (["action", "shape"], [1] * 64, "63 at most"),
     "size": (["action"], LEAF, "spaces.action has 2 numbers and must have 5"),
-    "a tuple": (["action"], DEEP["spaces"][0], "no tuple or dict|at most 32 deep"),
+    "a tuple": (["action"], {"kind": "tuple", "spaces": [LEAF]}, "no tuple or dict"),
     "inside": (
         ["observation", "spaces", 2, "spaces", 0, "n"],
         True,
