@@ -55,6 +55,14 @@ class SpacesCounting(gymnasium.Env):
         return np.full((16, 16, 3), 20 * self.steps, np.uint8)
 
 
+class TextActions(SpacesCounting):
+    """No policy can return its actions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space: spaces.Space = spaces.Text(5)
+
+
 def vector(step: int) -> Any:
     return np.array([step, -step], np.float32)
 
@@ -135,6 +143,7 @@ CHOSEN: dict[str, tuple[list[float], Any]] = {
 }
 """Outputs of a policy, and the action that they are, by hand."""
 
+gymnasium.register("TextActions-v0", "spaces_counting:TextActions")
 gymnasium.register(
     "SpacesCounting-v0", "spaces_counting:SpacesCounting", max_episode_steps=10
 )

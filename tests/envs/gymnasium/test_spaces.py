@@ -12,7 +12,14 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import FrameStackObservation
 from gymnasium_counting import GymnasiumCounting
-from spaces_counting import ACTIONS, CHOSEN, FLATTENED, LENGTH, SpacesCounting
+from spaces_counting import (
+    ACTIONS,
+    CHOSEN,
+    FLATTENED,
+    LENGTH,
+    SpacesCounting,
+    TextActions,
+)
 
 from pes_rl.envs import HostRollout, make
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
@@ -132,10 +139,6 @@ ODD_KEYS: Any = {("a", 1): spaces.Box(0, 1, (2,))}
 
 class OddKeys(GymnasiumCounting):
     observation_space: Any = spaces.Dict(ODD_KEYS)
-
-
-class TextActions(GymnasiumCounting):
-    action_space: Any = spaces.Text(5)
 
 
 class SequenceActions(GymnasiumCounting):
