@@ -15,6 +15,7 @@ def make(
     backend: str | None = None,
     env_kwargs: dict[str, Any] | None = None,
     vectorization: Literal["auto", "sync", "async", "envpool"] = "auto",
+    sample_actions: bool = False,
 ) -> HostEnvironment | DeviceEnvironment | UnrolledProblem:
     """Make an environment or an unrolled problem.
 
@@ -29,6 +30,8 @@ def make(
             unrolled problem.
         vectorization: How the simulations of a Gymnasium environment are stepped; see
             `GymnasiumEnvironment`.
+        sample_actions: Choose discrete actions of a Gymnasium environment at random;
+            see `GymnasiumEnvironment`.
 
     Raises:
         ValueError: If the name is unknown, or an option is for another family.
@@ -48,6 +51,10 @@ def make(
         raise ValueError(
             f"vectorization={vectorization!r} is for gym:ID; drop it for {name}"
         )
+    if sample_actions and family != "gym":
+        raise ValueError(
+            f"sample_actions is for discrete actions of gym:ID; drop it for {name}"
+        )
     # A simulator is imported only when one of its environments is made: importing Brax
     # takes seconds.
     if family == "brax":
@@ -63,7 +70,9 @@ def make(
     if family == "gym":
         from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 
-        return GymnasiumEnvironment(task, env_kwargs, vectorization, num_threads)
+        return GymnasiumEnvironment(
+            task, env_kwargs, vectorization, num_threads, sample_actions
+        )
     if family == "jax":
         from pes_rl.envs.closed_form.environment import ClosedFormEnvironment
 

@@ -97,7 +97,7 @@ def evaluate(options: EvaluateOptions) -> tuple[TrainConfig, Evaluation]:
         play = make_evaluator(rollout, options.episodes, environment.meta_loss)
     else:
         trained = load_policy(options.run, options.which)
-        if not fits(trained.policy, environment):
+        if not fits(trained.policy, environment, trained.spaces.action):
             raise ValueError(
                 f"{config.env} has other observations or actions than the run's "
                 "environment; use one with the same"

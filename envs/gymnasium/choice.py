@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import gymnasium
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from pes_rl.envs.gymnasium.envpool import EnvPoolThreads, pool_spaces
@@ -16,8 +16,8 @@ from pes_rl.envs.gymnasium.simulations import (
     Maker,
     Simulations,
     maker_name,
-    require_box,
 )
+from pes_rl.envs.gymnasium.space_data import idle_actions
 from pes_rl.envs.gymnasium.vector_env import VectorEnvSimulations
 from pes_rl.envs.gymnasium.vectorization import Vectorization
 from pes_rl.envs.gymnasium.workers import Workers
@@ -40,15 +40,15 @@ class Choice:
     Attributes:
         environment: Name of the environment in error messages.
         actions: Action space of one simulation.
-        observation_size: Number of entries of its flattened observation.
+        observations: Its observation space.
         horizon: The environment's own time limit, in steps; None without one.
         name: Description of the vectorisation.
         vectorize: Makes the given number of simulations.
     """
 
     environment: str
-    actions: spaces.Box
-    observation_size: int
+    actions: gymnasium.Space
+    observations: gymnasium.Space
     horizon: int | None
     name: str
     vectorize: Callable[[int], Vectorization]
@@ -73,7 +73,7 @@ def choose(
         return Choice(
             maker_name(maker),
             actions,
-            spaces.flatdim(observations),
+            observations,
             limit,
             f"envpool, {num_threads} threads",
             partial(EnvPoolThreads, maker, env_kwargs, num_threads),
@@ -84,7 +84,7 @@ def choose(
         slow = num_threads > 1 and step_seconds(one) > WORKERS_PAY_FROM
         vectorization = "async" if slow else "sync"
     one.close()
-    size = one.observation_shape[0]
+    size = one.observation_size
     vectorize: Callable[[int], Vectorization]
     if vectorization == "async":
         name = f"async, {num_threads} processes"
@@ -92,7 +92,9 @@ def choose(
     else:
         name = "sync"
         vectorize = partial(Simulations, maker, env_kwargs, name=environment)
-    return Choice(environment, one.actions, size, one.time_limit, name, vectorize)
+    return Choice(
+        environment, one.actions, one.observations, one.time_limit, name, vectorize
+    )
 
 
 def _choose_vector_env(
@@ -116,8 +118,8 @@ def _choose_vector_env(
 
     return Choice(
         simulations.name,
-        require_box(envs.single_action_space),
-        spaces.flatdim(envs.single_observation_space),
+        envs.single_action_space,
+        envs.single_observation_space,
         _time_limit(envs),
         f"the given {type(envs).__name__}",
         vectorize,
@@ -132,13 +134,12 @@ def _time_limit(envs: VectorEnv) -> int | None:
 
 
 def step_seconds(simulations: Simulations) -> float:
-    """Median duration of a step of the first one, with the action nearest to 0.
+    """Median duration of a step of the first one, with one and the same action.
 
     Raises:
         BrokenEnvironment: As by `Simulations.step`.
     """
-    box = simulations.actions
-    actions = np.clip(np.zeros((1, *box.shape), box.dtype), box.low, box.high)
+    actions = idle_actions(simulations.actions, 1)
     seeds, ids = np.zeros(1, np.int64), np.arange(1)
     simulations.reset(seeds, ids)
     taken: list[float] = []

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment with a `Box` action space, for the host driver: `gym:ID`.
+"""Any Gymnasium environment whose spaces are vectors or can be: `gym:ID`, on the host.
 
 A `Vectorization` steps its simulations.
 """
@@ -8,10 +8,17 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import flatdim
 from gymnasium.vector import VectorEnv
 
 from pes_rl.envs.gymnasium.choice import VectorizationName, choose
+from pes_rl.envs.gymnasium.sampling import ActionNoise
 from pes_rl.envs.gymnasium.simulations import BrokenEnvironment
+from pes_rl.envs.gymnasium.space_data import (
+    action_bounds,
+    describe_actions,
+    describe_spaces,
+)
 from pes_rl.envs.gymnasium.vectorization import Vectorization
 
 
@@ -38,8 +45,11 @@ class GymnasiumEnvironment:
     """Simulations of a Gymnasium environment, as a `HostEnvironment`.
 
     Gymnasium's `flatten` turns Dict, Tuple and other structured observations into one
-    vector. An episode ends where the environment terminates or truncates it. All its
-    randomness is decided by the seed of its `reset`, see `episode_seeds`.
+    vector. Actions of `step` are vectors too, outputs of a policy: for a discrete space
+    one for each choice, of which the greatest is chosen, for a `Box` its numbers in C
+    order; see `pes_rl.envs.spaces`. An episode ends where the environment terminates or
+    truncates it. All its randomness is decided by the seed of its `reset`, see
+    `episode_seeds`.
 
     States can be neither copied nor read: they stay in the simulations, and what `save`
     returns only serves to check that no step was taken since. So agents that copy
@@ -55,13 +65,17 @@ class GymnasiumEnvironment:
             threads; "auto" is "async" where steps are slow enough, else "sync". A
             `VectorEnv` steps itself.
         num_threads: Worker processes, or EnvPool's threads; 0 uses every CPU.
+        sample_actions: Choose discrete actions at random with the probabilities of the
+            outputs' softmax, by random numbers of the episode; see `ActionNoise`.
 
     Attributes:
         vectorization: Description of the chosen vectorisation.
+        spaces: The environment's own observations and actions.
 
     Raises:
-        ValueError: If the environment cannot be made, its actions are not a `Box`, its
-            observations are images, or this vectorisation cannot step it.
+        ValueError: If the environment cannot be made, a policy cannot return its
+            actions, its observations cannot be one vector, this vectorisation cannot
+            step it, or actions of a `Box` should be sampled.
         BrokenEnvironment: By `reset` and `step`, if an environment raises an error or
             returns what Gymnasium's API forbids, or a first observation that is not
             finite. A later one, or a reward of NaN, is a simulation that diverged.
@@ -76,15 +90,19 @@ class GymnasiumEnvironment:
         env_kwargs: dict[str, Any] | None = None,
         vectorization: VectorizationName = "auto",
         num_threads: int = 0,
+        sample_actions: bool = False,
     ) -> None:
         choice = choose(make, env_kwargs or {}, vectorization, num_threads)
         self.vectorization = choice.name
-        self.observation_size = choice.observation_size
+        self.spaces = describe_spaces(choice.observations, choice.actions)
+        self.observation_size = flatdim(choice.observations)
         self.horizon = choice.horizon
-        self.action_low = choice.actions.low.ravel()
-        self.action_high = choice.actions.high.ravel()
+        self.action_low, self.action_high = action_bounds(choice.actions)
         self._name = choice.environment
-        self._actions, self._vectorize = choice.actions, choice.vectorize
+        self._actions = describe_actions(choice.actions)
+        self._action_dtype = choice.actions.dtype
+        self._vectorize = choice.vectorize
+        self._noise = ActionNoise(self._actions) if sample_actions else None
         self._simulations: Vectorization | None = None
         self._generation = 0
 
@@ -118,6 +136,8 @@ class GymnasiumEnvironment:
 
     def reset(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
         assert self._simulations is not None  # allocate comes first
+        if self._noise is not None:
+            self._noise.start(ids, keys)
         observations = self._simulations.reset(episode_seeds(keys), ids)
         if not np.isfinite(observations).all():
             row = np.flatnonzero(~np.isfinite(observations).all(1))[0]
@@ -132,9 +152,10 @@ class GymnasiumEnvironment:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         assert self._simulations is not None
         ids = self._all_ids if ids is None else ids
-        shape = (len(ids), *self._actions.shape)
-        actions = actions.reshape(shape).astype(self._actions.dtype)
-        return self._simulations.step(actions, ids)
+        if self._noise is not None:
+            actions = actions + self._noise.draw(ids)
+        own = self._actions.to_action(actions).astype(self._action_dtype, copy=False)
+        return self._simulations.step(own, ids)
 
     def close(self) -> None:
         """End processes and simulations; a user's `VectorEnv` stays open."""

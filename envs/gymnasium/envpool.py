@@ -16,7 +16,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from pes_rl.envs.gymnasium.simulations import describe, must_flatten, require_box
+from pes_rl.envs.gymnasium.simulations import (
+    check_actions,
+    check_observations,
+    describe,
+)
 
 
 class EnvPoolThreads:
@@ -42,7 +46,7 @@ class EnvPoolThreads:
                 **self._env_kwargs,
             )
         observations, info = self._pool.reset(ids.astype(np.int32))
-        return np.asarray(observations, np.float64)[_order(ids, info)]
+        return _rows(observations)[_order(ids, info)]
 
     def step(
         self, actions: np.ndarray, ids: np.ndarray
@@ -52,7 +56,7 @@ class EnvPoolThreads:
         )
         order = _order(ids, info)
         return (
-            np.asarray(observations, np.float64)[order],
+            _rows(observations)[order],
             np.asarray(rewards, np.float64)[order],
             (terminated | truncated)[order],
         )
@@ -64,12 +68,12 @@ class EnvPoolThreads:
 
 def pool_spaces(
     task: Any, env_kwargs: dict[str, Any]
-) -> tuple[spaces.Box, gymnasium.Space, int]:
+) -> tuple[gymnasium.Space, gymnasium.Space, int]:
     """Action space, observation space and time limit of one of EnvPool's tasks.
 
     Raises:
         ValueError: If EnvPool is not installed, does not have the task, or its
-            observations are not a vector.
+            observations are not a `Box`.
     """
     envpool = import_envpool()
     if task not in envpool.list_all_envs():
@@ -82,13 +86,15 @@ def pool_spaces(
     except Exception as error:
         raise ValueError(f"EnvPool cannot make {task!r}: {describe(error)}") from error
     observations = spec.gymnasium_observation_space
-    if must_flatten(observations):
+    check_observations(observations)
+    if not isinstance(observations, spaces.Box):
         raise ValueError(
-            f"observations of EnvPool's {task!r} are {observations}, not one vector; "
+            f"observations of EnvPool's {task!r} are {observations}, not one array; "
             "use vectorization='async', which flattens Gymnasium's"
         )
-    limit = spec.config.max_episode_steps
-    return require_box(spec.gymnasium_action_space), observations, limit
+    actions = spec.gymnasium_action_space
+    check_actions(actions)
+    return actions, observations, spec.config.max_episode_steps
 
 
 def import_envpool() -> Any:
@@ -104,6 +110,12 @@ def import_envpool() -> Any:
             f"vectorization='envpool' needs EnvPool ({error}); "
             "pip install 'pes-rl[envpool]', or use 'async'"
         ) from error
+
+
+def _rows(observations: Any) -> np.ndarray:
+    """Observations, each flattened in C order. # shape=(n, O), dtype=float64."""
+    array = np.asarray(observations, np.float64)
+    return array.reshape(len(array), -1)
 
 
 def _order(ids: np.ndarray, info: dict[str, Any]) -> np.ndarray:

@@ -20,7 +20,6 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs import registration
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.wrappers import FlattenObservation
 
 Maker = str | EnvSpec | Callable[..., gymnasium.Env]
 
@@ -40,6 +39,11 @@ class Simulations:
         count: Number of environments.
         name: Name of the environment in error messages.
         package: Package to import first; it may register environments.
+
+    Attributes:
+        observations: Observation space of one simulation.
+        actions: Its action space.
+        observation_size: Length O of an observation flattened to one vector.
 
     Raises:
         ValueError: For the same reasons as in `make_env`.
@@ -62,22 +66,16 @@ class Simulations:
         self._name = name
         self._envs = [make_env(maker, env_kwargs) for _ in range(count)]
         self._steps = [0] * count  # of the current episodes
-        self._space: Any = self._envs[0].observation_space
+        self.observations: gymnasium.Space = self._envs[0].observation_space
+        self.actions: gymnasium.Space = self._envs[0].action_space
+        self.observation_size = spaces.flatdim(self.observations)
         for env in self._envs:
-            if env.observation_space.shape != self._space.shape:
+            space = env.observation_space
+            if spaces.flatdim(space) != self.observation_size:
                 raise ValueError(
-                    f"{name} has observations of shape {self._space.shape} when it is "
-                    f"made once and {env.observation_space.shape} another time"
+                    f"{name} has observations of shape {self.observations.shape} when "
+                    f"it is made once and {space.shape} another time"
                 )
-
-    @property
-    def observation_shape(self) -> tuple[int, ...]:
-        return self._space.shape
-
-    @property
-    def actions(self) -> spaces.Box:
-        """Action space of one simulation."""
-        return require_box(self._envs[0].action_space)
 
     @property
     def time_limit(self) -> int | None:
@@ -86,7 +84,7 @@ class Simulations:
         return None if spec is None else spec.max_episode_steps
 
     def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        observations = np.empty((len(ids), *self._space.shape))
+        observations = np.empty((len(ids), self.observation_size))
         for k, i in enumerate(ids):
             seed = int(seeds[k])
             self._steps[i] = 0
@@ -95,7 +93,7 @@ class Simulations:
             except (Exception, SystemExit) as error:
                 raise_broken(f"{self._name}: reset(seed={seed})", error)
             try:
-                observations[k] = read_reset(result, self._space)
+                observations[k] = read_reset(result, self.observations)
             except ValueError as error:
                 raise BrokenEnvironment(
                     f"{self._name}: reset(seed={seed}) {error}"
@@ -105,7 +103,7 @@ class Simulations:
     def step(
         self, actions: np.ndarray, ids: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        observations = np.empty((len(ids), *self._space.shape))
+        observations = np.empty((len(ids), self.observation_size))
         rewards, ended = np.empty(len(ids)), np.empty(len(ids), bool)
         for k, i in enumerate(ids):
             self._steps[i] += 1
@@ -114,7 +112,9 @@ class Simulations:
             except (Exception, SystemExit) as error:
                 raise_broken(f"{self._name}: step {self._steps[i]}", error)
             try:
-                observations[k], rewards[k], ended[k] = read_step(result, self._space)
+                observations[k], rewards[k], ended[k] = read_step(
+                    result, self.observations
+                )
             except ValueError as error:
                 raise BrokenEnvironment(
                     f"{self._name}: step {self._steps[i]} of an episode {error}"
@@ -151,8 +151,8 @@ def describe(error: BaseException) -> str:
     return f"{text} (line {last.lineno} of {last.filename}: {last.line})"
 
 
-def read_reset(result: Any, space: spaces.Box) -> np.ndarray:
-    """The first observation in the result of a reset, checked.
+def read_reset(result: Any, space: gymnasium.Space) -> np.ndarray:
+    """The first observation in the result of a reset, checked and flattened.
 
     Raises:
         ValueError: If it is not (observation, info), or the observation does not fit
@@ -162,11 +162,11 @@ def read_reset(result: Any, space: spaces.Box) -> np.ndarray:
         raise ValueError(
             f"returned {_what(result)}; Gymnasium's API is (observation, info)"
         )
-    return read_observation(result[0], space.shape, space.dtype)
+    return flatten_observation(result[0], space)
 
 
-def read_step(result: Any, space: spaces.Box) -> tuple[np.ndarray, float, bool]:
-    """(observation, reward, ended) from the result of a step, checked.
+def read_step(result: Any, space: gymnasium.Space) -> tuple[np.ndarray, float, bool]:
+    """(flattened observation, reward, ended) from the result of a step, checked.
 
     A reward that is NaN, and an observation that is not finite, are returned as they
     are: the engine records the episode as diverged.
@@ -181,13 +181,32 @@ def read_step(result: Any, space: spaces.Box) -> tuple[np.ndarray, float, bool]:
             "terminated, truncated, info)"
         )
     observation, reward, terminated, truncated, _ = result
-    row = read_observation(observation, space.shape, space.dtype)
+    row = flatten_observation(observation, space)
     if type(reward) is not float and not _is_scalar(reward, "biuf"):
         raise ValueError(f"returned the reward {reward!r}; it must be one number")
     for name, flag in (("terminated", terminated), ("truncated", truncated)):
         if type(flag) is not bool and not _is_scalar(flag, "biu"):
             raise ValueError(f"returned {name}={flag!r}; it must be True or False")
     return row, float(reward), bool(terminated or truncated)
+
+
+def flatten_observation(observation: Any, space: gymnasium.Space) -> np.ndarray:
+    """One observation as a vector, by Gymnasium's `flatten`.
+
+    Raises:
+        ValueError: If it does not fit the space; the message continues a sentence about
+            what returned it.
+    """
+    if isinstance(space, spaces.Box):
+        array = read_observation(observation, space.shape, space.dtype)
+        # A vector is used as it is, even if its type is finer than the space's.
+        return array if array.ndim == 1 else array.astype(space.dtype).ravel()
+    try:
+        flat: Any = spaces.flatten(space, observation)
+    except Exception as error:
+        reason = f"returned an observation that cannot be read: {describe(error)}"
+        raise ValueError(reason) from None
+    return read_observation(flat, (spaces.flatdim(space),), flat.dtype)
 
 
 _KINDS = {"b": 0, "u": 1, "i": 1, "f": 2}
@@ -258,11 +277,11 @@ def find_spec(name: str) -> tuple[EnvSpec, str | None]:
 
 
 def make_env(maker: Maker, env_kwargs: dict[str, Any]) -> gymnasium.Env:
-    """Make an environment with continuous actions whose observation is one vector.
+    """Make an environment that a policy can act in.
 
     Raises:
-        ValueError: If making it raises any error, its actions are not a `Box`, or its
-            observations are images or cannot be one vector.
+        ValueError: If making it raises any error, a policy cannot return its actions,
+            or its observations cannot be one vector.
     """
     if callable(maker) and not isinstance(maker, EnvSpec):
         try:
@@ -285,24 +304,27 @@ def make_env(maker: Maker, env_kwargs: dict[str, Any]) -> gymnasium.Env:
                 f"Gymnasium cannot make {maker_name(maker)!r}: "
                 f"{error if known else describe(error)}"
             ) from error
-    require_box(getattr(env, "action_space", None))
-    if must_flatten(getattr(env, "observation_space", None)):
-        return FlattenObservation(env)
+    check_actions(getattr(env, "action_space", None))
+    check_observations(getattr(env, "observation_space", None))
     return env
 
 
-def require_box(space: gymnasium.Space | None) -> spaces.Box:
-    """The action space; raises `ValueError` if it is not a `Box` of real vectors."""
+def check_actions(space: gymnasium.Space | None) -> None:
+    """Raise `ValueError` if a policy cannot return the actions of this space."""
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        return
     if not isinstance(space, spaces.Box):
         raise ValueError(
-            f"actions are {space}, but policies here are continuous; use an "
-            "environment with a Box action space, such as gym:Pendulum-v1"
+            f"actions are {space}, but policies here return Box, Discrete, "
+            "MultiDiscrete or MultiBinary; wrap the environment with "
+            "gymnasium.wrappers.TransformAction, with a function that makes its action "
+            "of one of them"
         )
     if not np.issubdtype(space.dtype, np.floating):
         raise ValueError(
-            f"actions are {space}, whole numbers, but policies here are continuous; "
-            "wrap the environment with gymnasium.wrappers.TransformAction, with a "
-            "float Box and a function that rounds"
+            f"actions are {space}, whole numbers, but a Box of actions here is "
+            "continuous; wrap the environment with gymnasium.wrappers.TransformAction, "
+            "with a float Box and a function that rounds, or with a MultiDiscrete"
         )
     if not space.shape or 0 in space.shape:
         raise ValueError(
@@ -310,28 +332,26 @@ def require_box(space: gymnasium.Space | None) -> spaces.Box:
             "vector of at least one number; wrap the environment with "
             "gymnasium.wrappers.TransformAction, with a Box of shape (1,)"
         )
-    return space
 
 
-def must_flatten(space: gymnasium.Space | None) -> bool:
-    """Whether observations must be flattened to become one vector.
+def check_observations(space: gymnasium.Space | None) -> None:
+    """Raise `ValueError` if observations of this space cannot become one vector."""
+    parts: list[Any] = [space]
+    for part in parts:  # grows while it is walked through
+        if isinstance(part, spaces.Dict | spaces.Tuple):
+            inside = part.spaces
+            parts += inside.values() if isinstance(inside, dict) else inside
+        elif not isinstance(part, _FLATTENED):
+            raise ValueError(
+                f"observations are {space}, which cannot be one vector because of "
+                f"{part}; wrap the environment with "
+                "gymnasium.wrappers.TransformObservation, with a function that turns "
+                "it into a Box, or leaves it out"
+            )
 
-    Raises:
-        ValueError: If they cannot be flattened, or are images.
-    """
-    if isinstance(space, spaces.Box) and len(space.shape) == 1:
-        return False
-    if isinstance(space, spaces.Box) and len(space.shape) > 1:
-        raise ValueError(
-            f"observations have shape {space.shape}, but policies here take one "
-            "vector; wrap the environment so that it returns a vector of features"
-        )
-    if space is None or not space.is_np_flattenable:
-        raise ValueError(
-            f"observations are {space}, which cannot be one vector; wrap the "
-            "environment so that its observations are a Box"
-        )
-    return True
+
+_FLATTENED = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+"""Spaces of observations that become vectors, beside `Dict` and `Tuple` of them."""
 
 
 def serve(connection: Connection) -> None:
@@ -339,7 +359,7 @@ def serve(connection: Connection) -> None:
 
     The first message is the parent's `sys.path`. Every further one is a cloudpickled
     (method, arguments), the first of them "make" with the arguments of `Simulations`;
-    it returns the shape of an observation. Each answer is (True, result) or (False,
+    it returns the length of an observation. Each answer is (True, result) or (False,
     (message, traceback)).
     """
     # The parent handles Ctrl-C.
@@ -353,7 +373,7 @@ def serve(connection: Connection) -> None:
                 name, arguments = cloudpickle.loads(message)
                 if name == "make":
                     simulations = Simulations(*arguments)
-                    result = simulations.observation_shape
+                    result = simulations.observation_size
                 else:
                     result = getattr(simulations, name)(*arguments)
             except (Exception, SystemExit) as error:

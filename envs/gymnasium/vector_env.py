@@ -31,12 +31,14 @@ from gymnasium.vector.utils import iterate
 from pes_rl.envs.gymnasium.simulations import (
     BrokenEnvironment,
     Simulations,
+    check_actions,
+    check_observations,
     describe,
-    must_flatten,
+    flatten_observation,
     raise_broken,
     read_observation,
-    require_box,
 )
+from pes_rl.envs.gymnasium.space_data import idle_actions
 
 _TRIED_STEPS = 10
 
@@ -45,8 +47,8 @@ class VectorEnvSimulations:
     """A `Vectorization` by a `VectorEnv`.
 
     Raises:
-        ValueError: If it cannot reset chosen simulations with chosen seeds, its actions
-            are not a `Box`, or its observations cannot be one vector.
+        ValueError: If it cannot reset chosen simulations with chosen seeds, a policy
+            cannot return its actions, or its observations cannot be one vector.
         BrokenEnvironment: By `reset` and `step`, if it raises an error or returns what
             Gymnasium's API forbids. What the `VectorEnv` itself converts is not seen
             after the first steps: Gymnasium's own make a reward of None NaN, so a
@@ -57,16 +59,14 @@ class VectorEnvSimulations:
     """
 
     def __init__(self, envs: VectorEnv) -> None:
-        actions = require_box(envs.single_action_space)
-        self._must_flatten = must_flatten(envs.single_observation_space)
+        check_actions(envs.single_action_space)
+        check_observations(envs.single_observation_space)
         self._envs = envs
         self.name = f"this {type(envs).__name__}"
         if envs.spec is not None:
             self.name += f" of {envs.spec.id}"
         self._steps = 0  # of the VectorEnv since it was made
-        # Action of idle steps: any legal one.
-        idle = np.clip(np.zeros_like(actions.low), actions.low, actions.high)
-        self._idle_actions = np.repeat(idle[None], envs.num_envs, axis=0)
+        self._idle_actions = idle_actions(envs.single_action_space, envs.num_envs)
         self._seeds = np.zeros(envs.num_envs, np.int64)
         self._must_restart = np.zeros(envs.num_envs, bool)
         self.idle_steps = 0
@@ -136,7 +136,7 @@ class VectorEnvSimulations:
         ended |= self._batch("truncated", truncated, "biu", what).astype(bool)
         for i in np.flatnonzero(ended & infos.get("_final_obs", False)):
             last = infos["final_obs"][i]
-            rows[i] = spaces.flatten(self._envs.single_observation_space, last)
+            rows[i] = flatten_observation(last, self._envs.single_observation_space)
         return rows, rewards, ended
 
     def _batch(self, name: str, values: Any, kinds: str, what: str) -> np.ndarray:
@@ -152,13 +152,16 @@ class VectorEnvSimulations:
 
     def _flatten(self, observations: Any, what: str) -> np.ndarray:
         single = self._envs.single_observation_space
-        dtype = None if self._must_flatten else single.dtype
         try:
-            if self._must_flatten:
+            if isinstance(single, spaces.Box) and len(single.shape) == 1:
+                shape = (len(self._seeds), *single.shape)
+                rows = read_observation(observations, shape, single.dtype)
+            else:
                 each = iterate(self._envs.observation_space, observations)
-                observations = [spaces.flatten(single, one) for one in each]
-            shape = (len(self._seeds), spaces.flatdim(single))
-            return read_observation(observations, shape, dtype).astype(np.float64)
+                rows = np.stack([flatten_observation(one, single) for one in each])
+                shape = (len(self._seeds), spaces.flatdim(single))
+                rows = read_observation(rows, shape, rows.dtype)
+            return rows.astype(np.float64)
         except ValueError as error:
             raise BrokenEnvironment(f"{self.name}: {what} {error}") from None
         except Exception as error:

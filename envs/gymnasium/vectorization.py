@@ -37,7 +37,7 @@ class Vectorization(Protocol):
     def step(
         self, actions: np.ndarray, ids: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Step the n simulations `ids` with actions [n, ...] from the action space.
+        """Step the n simulations `ids` with actions [n, ...] of the environment's own.
 
         Returns:
             (observations [n, O], rewards [n], ended [n]). Where an episode ended, the

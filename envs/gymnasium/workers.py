@@ -74,7 +74,7 @@ class Workers:
         ]
         try:
             self._workers = [_Worker(arguments) for arguments in self._make_arguments]
-            shapes = {worker.receive() for worker in self._workers}
+            sizes = {worker.receive() for worker in self._workers}
         except (BrokenEnvironment, EOFError, ConnectionError) as error:
             failed = isinstance(error, BrokenEnvironment)
             made = ValueError(
@@ -84,10 +84,10 @@ class Workers:
             for note in getattr(error, "__notes__", ()):
                 made.add_note(note)
             raise made from None
-        if shapes != {(observation_size,)}:
+        if sizes != {observation_size}:
             raise ValueError(
-                f"{name} has observations of shape ({observation_size},) in this "
-                f"process and {sorted(shapes)} in worker processes"
+                f"{name} has observations of {observation_size} numbers in this "
+                f"process and of {sorted(sizes)} in worker processes"
             )
 
     @property

@@ -81,7 +81,7 @@ class UpdateRule:
         """
         theta = jnp.asarray(theta, jnp.float32)
 
-        def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
             if params is None:
                 raise ValueError(
                     "a learned optimiser also needs the weights; call "

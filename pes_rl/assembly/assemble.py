@@ -19,6 +19,7 @@ from pes_rl.assembly.factories import (
     make_policy,
     make_rollout,
     make_varying_horizon,
+    spaces_of,
 )
 from pes_rl.assembly.ray import make_ray_rollout, worker_config
 from pes_rl.config.train_config import TrainConfig
@@ -30,6 +31,7 @@ from pes_rl.envs import (
 )
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 from pes_rl.envs.rollout.sharding import shard
+from pes_rl.envs.spaces import ActionSpace, Spaces
 from pes_rl.learner.evaluation import Evaluator, make_evaluator
 from pes_rl.learner.learner import Learner
 from pes_rl.learner.optimizer import OptimizerConfig
@@ -100,7 +102,9 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
         ValueError: If the settings do not fit the environment.
     """
     if environments is None:
-        training = make_environment(worker_config(config), config.env)
+        training = make_environment(
+            worker_config(config), config.env, config.sample_actions
+        )
         # Environments in JAX are pure functions, which hold no simulations.
         shared = isinstance(training, UnrolledProblem) or training.on_device
         evaluation = training if shared else make_environment(config, config.env)
@@ -121,8 +125,9 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
     others = []
     if config.final_eval_env is not None:
         others.append(make_environment(config, config.final_eval_env))
+    spaces = spaces_of(environment)
     evaluation, final = _evaluation_rollouts(
-        config, environments.evaluation, policy, *others
+        config, environments.evaluation, policy, spaces.action, *others
     )
     observations = None
     if config.normalize_observations:
@@ -138,7 +143,7 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
         )
     return Assembly(
         init_theta=policy.init,
-        describe=partial(_describe_policy, policy),
+        describe=partial(_describe_policy, policy, spaces),
         learner=_make_learner(config, rollout, observations, idle_steps),
         evaluate=make_evaluator(evaluation, config.eval_episodes),
         evaluate_finally=make_evaluator(final, config.final_eval_episodes),
@@ -150,10 +155,14 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
 
 
 def _evaluation_rollouts(
-    config: TrainConfig, environment: Any, policy: Policy, other: Any = None
+    config: TrainConfig,
+    environment: Any,
+    policy: Policy,
+    action: ActionSpace | None,
+    other: Any = None,
 ) -> tuple[Rollout, Rollout]:
     """Rollouts of the evaluations during training and of the final one (in `other`)."""
-    if not fits(policy, environment):
+    if not fits(policy, environment, action):
         raise ValueError(
             "the environment for evaluation has other observations or actions than "
             "that for training; use one with the same"
@@ -161,7 +170,7 @@ def _evaluation_rollouts(
     during = make_rollout(config, environment, policy.act)
     if other is None:
         return during, during
-    if not fits(policy, other):
+    if not fits(policy, other, action):
         raise ValueError(
             f"final_eval_env={config.final_eval_env!r} has other observations or "
             f"actions than {config.env}; use one with the same, or None"
@@ -209,11 +218,14 @@ def _is_set(config: TrainConfig, name: str) -> bool:
 
 
 def _describe_policy(
-    policy: Policy, theta: jax.Array, observations: ObservationMoments | None
+    policy: Policy,
+    spaces: Spaces,
+    theta: jax.Array,
+    observations: ObservationMoments | None,
 ) -> TrainedPolicy:
     moments = observations or ObservationMoments.empty(policy.observation_size)
     arrays = (np.asarray(array) for array in (theta, moments.mean, moments.std))
-    return TrainedPolicy(policy, *arrays)
+    return TrainedPolicy(policy, *arrays, spaces=spaces)
 
 
 def _describe_parameters(

@@ -19,11 +19,19 @@ from pes_rl.envs import (
 )
 from pes_rl.envs.names import is_unrolled
 from pes_rl.envs.rollout.horizons import VaryingHorizon
+from pes_rl.envs.spaces import ActionSpace, Spaces
 from pes_rl.runtime.multihost import check_jax_backend
 
 
-def make_environment(config: TrainConfig, name: str) -> Any:
+def make_environment(
+    config: TrainConfig, name: str, sample_actions: bool = False
+) -> Any:
     """Make the named environment or unrolled problem, with options of the settings.
+
+    Args:
+        config: The settings.
+        name: Of the environment, which may be another than that of the training.
+        sample_actions: For training alone; evaluations take the best of the choices.
 
     Raises:
         ValueError: If it cannot be made with them.
@@ -39,6 +47,7 @@ def make_environment(config: TrainConfig, name: str) -> Any:
         backend=config.backend,
         env_kwargs=options,
         vectorization=config.vectorization,
+        sample_actions=sample_actions,
     )
 
 
@@ -63,12 +72,25 @@ def make_policy(config: TrainConfig, environment: Any) -> Policy:
     )
 
 
-def fits(policy: Policy, environment: Any) -> bool:
-    """Whether the environment has the observations and actions of the policy."""
+def spaces_of(environment: Any) -> Spaces:
+    """The environment's own observations and actions; vectors for most of them."""
+    return getattr(environment, "spaces", Spaces())
+
+
+def fits(policy: Policy, environment: Any, action: ActionSpace | None) -> bool:
+    """Whether the environment has the observations and actions of the policy.
+
+    Args:
+        policy: The policy.
+        environment: The environment.
+        action: The space of the policy's actions, as in `Spaces`.
+    """
     if isinstance(environment, UnrolledProblem):
         return False
+    own = spaces_of(environment).action
     return (
-        policy.observation_size == environment.observation_size
+        (action is None or own is None or action == own)
+        and policy.observation_size == environment.observation_size
         and policy.action_low == tuple(np.asarray(environment.action_low).tolist())
         and policy.action_high == tuple(np.asarray(environment.action_high).tolist())
     )

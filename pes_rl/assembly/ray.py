@@ -55,7 +55,7 @@ def _make_worker_rollout(config: TrainConfig, policy: Policy) -> Any:
     """Make the object that a worker holds."""
     from pes_rl.envs.ray.worker_rollout import WorkerRollout
 
-    environment = make_environment(config, config.env)
+    environment = make_environment(config, config.env, config.sample_actions)
     varying = make_varying_horizon(config, episode_steps(config, environment))
     rollout = make_rollout(
         config, environment, policy.act, config.reward_shift, varying

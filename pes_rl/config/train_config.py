@@ -18,8 +18,8 @@ class TrainConfig:
 
     env: str
     """Environment: a native MuJoCo task (swimmer, hopper, ...), jax:swimmer, brax:NAME,
-    or gym:ID for any of Gymnasium's with continuous actions; or unrolled:NAME, a
-    computation graph with parameters of its own, whose returns are minus its losses."""
+    or gym:ID for any of Gymnasium's; or unrolled:NAME, a computation graph with
+    parameters of its own, whose returns are minus its losses."""
     agent: str
     """Gradient estimator: pes, gpes (new noise every noise_period steps), nres (noise
     reuse), pes-analytic, es (full episodes), truncated-es, ars, random-search; or, on
@@ -88,6 +88,11 @@ class TrainConfig:
     """Units of the hidden layers of an mlp policy."""
     clip_actions: bool = True
     """Clip actions to the action space."""
+    sample_actions: bool = False
+    """Choose discrete actions of a gym:ID environment in training at random, with the
+    probabilities of the softmax of the policy's outputs, by random numbers that the
+    members of a pair share. It changes what is optimised: evaluations, and the trained
+    policy, take the choice of the greatest output."""
     horizon: int | None = None
     """Steps T after which an episode is cut; None takes the environment's."""
     shortest_horizon: int | None = None

@@ -8,16 +8,16 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
 import jax
 import numpy as np
-from gymnasium.wrappers import FlattenObservation
 
 from pes_rl.assembly.factories import make_environment
 from pes_rl.config.train_config import TrainConfig
+from pes_rl.envs.gymnasium.space_data import describe_spaces
 from pes_rl.envs.names import PYTHON_PREFIX
 from pes_rl.rendering.gl_backend import choose_gl_backend
 from pes_rl.run_folder.policy_files import TrainedPolicy
@@ -95,17 +95,14 @@ def _film_gymnasium(name: str, kwargs: dict[str, Any], horizon: int | None) -> F
             f"{name} cannot be drawn: it has no render mode rgb_array, only "
             f"{env.metadata.get('render_modes', [])}"
         )
-    space = env.observation_space
-    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) > 1:
-        env = FlattenObservation(env)
-    box = env.action_space
-    assert isinstance(box, gymnasium.spaces.Box)  # training made sure
+    # Policies of older versions do not know them.
+    spaces = describe_spaces(env.observation_space, env.action_space)
 
     def play(act: TrainedPolicy, seed: int, stride: int) -> Steps:
+        act = replace(act, spaces=spaces)
         observation, _ = env.reset(seed=seed)
         for step in itertools.count(1):
-            action = act(observation).reshape(box.shape).astype(box.dtype)
-            observation, reward, terminated, truncated, _ = env.step(action)
+            observation, reward, terminated, truncated, _ = env.step(act(observation))
             picture: Any = env.render() if (step - 1) % stride == 0 else None
             yield float(reward), picture
             if terminated or truncated or step == horizon:

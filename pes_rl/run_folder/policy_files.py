@@ -5,15 +5,17 @@ Nothing here imports JAX, so that a trained policy runs where it is not installe
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from pes_rl.agents import Policy
+from pes_rl.envs.spaces import Spaces
 from pes_rl.run_folder.npz_fields import check_vector, read_fields, shown, wrong
 from pes_rl.run_folder.policy_description import make_policy
+from pes_rl.run_folder.space_description import read_spaces, spaces_as_json
 
 FORMAT = 2
 """1 had no mean and std, and is read as one that does not normalise."""
@@ -29,25 +31,32 @@ class TrainedPolicy:
         mean: Taken from observations before the policy sees them; 0 where training did
             not normalise them. # shape=(O,)
         std: What they are divided by then; 1 where it did not. # shape=(O,)
+        spaces: The environment's own observations and actions, where they are no
+            vectors.
     """
 
     policy: Policy
     theta: np.ndarray
     mean: np.ndarray
     std: np.ndarray
+    spaces: Spaces = field(default_factory=Spaces)
 
-    def __call__(self, observation: Any) -> np.ndarray:
-        """Action(s) in the environment's units, for Gymnasium's `step`.
+    def __call__(self, observation: Any) -> Any:
+        """Action(s) in the environment's own form, for Gymnasium's `step`.
 
         Args:
-            observation: # shape=(O,) or (N, O)
+            observation: As the environment returns it: a vector of O numbers, or what
+                `spaces.observation` says; or N of them, as a `VectorEnv` returns them.
 
         Returns:
-            # shape=(A,) or (N, A), dtype=float32
+            # shape=(A,) or (N, A), dtype=float32; or what `spaces.action` says: an int
+            for a `Discrete` space, an array of the space's shape and type for others.
 
         Raises:
-            ValueError: If the last axis is not the policy's O.
+            ValueError: If the observation is not one of this environment.
         """
+        if self.spaces.observation is not None:
+            observation = self.spaces.observation.flatten(observation)
         observation = np.asarray(observation, np.float64)
         size = self.policy.observation_size
         if observation.ndim not in (1, 2) or observation.shape[-1] != size:
@@ -58,10 +67,13 @@ class TrainedPolicy:
         theta = self.theta.astype(np.float64)
         if observation.ndim == 2:
             theta = np.broadcast_to(theta, (len(observation), len(theta)))
-        return self.act(theta, observation).astype(np.float32)
+        outputs = self.act(theta, observation)
+        if self.spaces.action is not None:
+            return self.spaces.action.to_action(outputs)
+        return outputs.astype(np.float32)
 
     def act(self, theta: Any, observation: Any) -> Any:
-        """Actions for the environment's own observations; else same as `Policy.act`."""
+        """Same as `Policy.act`, of observation vectors before they are normalised."""
         return self.policy.act(theta, (observation - self.mean) / self.std)
 
     def predict(
@@ -70,7 +82,7 @@ class TrainedPolicy:
         state: Any = None,
         episode_start: Any = None,
         deterministic: bool = True,
-    ) -> tuple[np.ndarray, None]:
+    ) -> tuple[Any, None]:
         """Action and state as Stable-Baselines3's `predict`; there is no state.
 
         Raises:
@@ -128,6 +140,8 @@ def load_parameters(
 def save_policy(path: Path, trained: TrainedPolicy) -> None:
     """Write the policy."""
     description = {"format": FORMAT, **dataclasses.asdict(trained.policy)}
+    if trained.spaces != Spaces():  # for versions before, which know vectors alone
+        description["spaces"] = spaces_as_json(trained.spaces)
     with path.open("wb") as file:
         np.savez(
             file,
@@ -167,12 +181,14 @@ def load_policy(
             f"{path} has policy format {shown(version)}, and this pes_rl reads 1 to "
             f"{FORMAT}; load it with the version of pes_rl that wrote it"
         )
+    spaces = description.pop("spaces", None)
     policy, theta = make_policy(path, description), fields["theta"]
+    spaces = read_spaces(path, spaces, policy)
     why = "the number of the policy's parameters"
     check_vector(path, "theta", theta, policy.num_parameters, why)
     if version == 1:
         mean = np.zeros(policy.observation_size, np.float32)
-        return TrainedPolicy(policy, theta, mean, mean + 1)
+        return TrainedPolicy(policy, theta, mean, mean + 1, spaces)
     for name in ("mean", "std"):
         if name not in fields:
             raise ValueError(f"{path} has no field {name!r}, which format 2 needs")
@@ -181,7 +197,7 @@ def load_policy(
     if not (fields["std"] > 0).all():
         holds = f"holds {fields['std'].min()}"
         raise wrong(path, "std", holds, "hold numbers above 0 alone")
-    return TrainedPolicy(policy, theta, fields["mean"], fields["std"])
+    return TrainedPolicy(policy, theta, fields["mean"], fields["std"], spaces)
 
 
 def _read_all(

@@ -63,7 +63,7 @@ def train(
     config = make_config(name, agent, logdir=logdir, **options)
     if eval_env is not None or not isinstance(env, str):
         environments = Environments(
-            _environment(config, env),
+            _environment(config, env, config.sample_actions),
             _environment(config, _maker(env) if eval_env is None else eval_env),
         )
         assembly = assemble(config, environments)
@@ -81,11 +81,17 @@ def train(
     return result
 
 
-def _environment(config: TrainConfig, given: str | Maker | VectorEnv) -> Any:
+def _environment(
+    config: TrainConfig, given: str | Maker | VectorEnv, sample_actions: bool = False
+) -> Any:
     if isinstance(given, str):
-        return make_environment(config, given)
+        return make_environment(config, given, sample_actions)
     return GymnasiumEnvironment(
-        given, json.loads(config.env_kwargs), config.vectorization, config.num_threads
+        given,
+        json.loads(config.env_kwargs),
+        config.vectorization,
+        config.num_threads,
+        sample_actions,
     )
 
 

@@ -35,6 +35,13 @@ def test_a_custom_environment_is_learned(tmp_path):
     assert after > -8
 
 
+def test_discrete_actions_are_learned(tmp_path):
+    output = run("discrete_actions.py", cwd=tmp_path)
+    returns = numbers(output.splitlines()[-1].split(":")[1])
+    assert len(returns) == 5
+    assert min(returns) >= 475  # What Gymnasium calls solved.
+
+
 def test_a_custom_estimator_is_biased_where_pes_is_not(tmp_path):
     best, pes, own = map(
         lambda line: numbers(line)[0],

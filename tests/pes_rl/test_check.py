@@ -93,7 +93,7 @@ def test_the_command_prints_a_table(env, capsys):
     [
         (["swimer"], "unknown environment 'swimer'"),
         (["swimmer", "--num-pairs", "0"], "num_pairs=0 must be at least 1"),
-        (["gym:CartPole-v1"], "Box action space"),
+        (["gym:spaces_counting:TextActions-v0"], "wrappers.TransformAction"),
     ],
 )
 def test_bad_input_ends_in_one_line(capsys, arguments, message):

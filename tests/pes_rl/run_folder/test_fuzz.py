@@ -18,6 +18,7 @@ from properties import VALUES, bounded, mutated
 
 from pes_rl.agents import Policy
 from pes_rl.config.train_config import make_config
+from pes_rl.envs.spaces import Box, Discrete, MultiDiscrete, Spaces, Tuple
 from pes_rl.run_folder.policy_files import (
     TrainedParameters,
     TrainedPolicy,
@@ -96,7 +97,38 @@ def test_policies_that_were_changed(tmp_path_factory, seed, policy, inside):
     outcome(lambda: acts_finitely(load_policy(path)), path, changed)
 
 
-FIELDS = st.sampled_from([*LINEAR.__dataclass_fields__, "format", "activation"])
+FIELDS = st.sampled_from(
+    [*LINEAR.__dataclass_fields__, "format", "activation", "spaces"]
+)
+
+
+SPACES = Spaces(
+    Tuple((Discrete(2), Box((1,)))), MultiDiscrete((2, 1), (1, 1), (0, -3), "int32")
+)
+
+
+@bounded(150)
+@given(st.integers(0, 2**32))
+def test_descriptions_of_spaces_that_were_changed(tmp_path_factory, seed):
+    folder = tmp_path_factory.getbasetemp() / "fuzz"
+    folder.mkdir(exist_ok=True)
+    policy = replace(trained(LINEAR), spaces=SPACES)
+    with np.load(io.BytesIO(content_of(save_policy, policy, folder))) as file:
+        arrays = {name: file[name] for name in file.files}
+    description, path = json.loads(str(arrays["policy"])), folder / "policy/best.npz"
+    text = json.dumps(description.pop("spaces")).encode()
+    text = mutated(text, np.random.default_rng(seed)).decode("utf-8", "replace")
+    whole = f'{json.dumps(description)[:-1]}, "spaces": {text}}}'
+    arrays["policy"] = np.array(whole.replace("\0", " "))
+    changed = io.BytesIO()
+    np.savez(changed, **arrays)
+
+    def acts():
+        policy = load_policy(path)
+        if policy.spaces == SPACES:
+            assert policy((1, [0.5])).shape == (2, 1)
+
+    outcome(acts, path, changed.getvalue())
 
 
 @bounded(150)
