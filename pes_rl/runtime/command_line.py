@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 import docstring_parser
 import tyro
 
+from pes_rl.runtime.early_interrupt import allow_interrupts
 from pes_rl.runtime.output import flush_or_drop, print_line
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ def run_command(
     """
     _handle_sigterm()
     try:
+        allow_interrupts()
         return body() or 0
     except _Terminated:
         print_line(on_interruption())
