@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from pes_rl.envs.gymnasium.choice import VectorizationName, choose
-from pes_rl.envs.gymnasium.simulations import BrokenEnvironment
+from pes_rl.envs.gymnasium.results import BrokenEnvironment
 from pes_rl.envs.gymnasium.vectorization import Vectorization
 
 

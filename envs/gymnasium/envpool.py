@@ -16,7 +16,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from pes_rl.envs.gymnasium.simulations import describe, must_flatten, require_box
+from pes_rl.envs.gymnasium.making import must_flatten, require_box
+from pes_rl.envs.gymnasium.results import describe
 
 
 class EnvPoolThreads:

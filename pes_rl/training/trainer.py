@@ -13,7 +13,7 @@ import numpy as np
 from pes_rl.assembly.assemble import Assembly, assemble
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import EngineLost
-from pes_rl.envs.gymnasium.simulations import BrokenEnvironment
+from pes_rl.envs.gymnasium.results import BrokenEnvironment
 from pes_rl.envs.rollout.environment import return_from_loss
 from pes_rl.learner.evaluation import Evaluation, Evaluator
 from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
