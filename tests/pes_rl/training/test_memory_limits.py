@@ -1,4 +1,4 @@
-"""A limit on memory (`ulimit -v`): a run without checkpoints, or a line at its start."""
+"""A limit on memory (`ulimit -v`): a run without checkpoints, or a line."""
 
 import json
 import os
