@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pes_rl.envs.mujoco.messages import warnings_logged
 from pes_rl.envs.names import unknown_name
 
 # On import MJX prints that Warp is missing, which is not used here.
@@ -135,7 +136,7 @@ class BraxEnvironment:
     def _environment(self) -> envs.Env:
         keywords = {} if self.backend is None else {"backend": self.backend}
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), warnings_logged():
                 # The warning says that Brax is no longer maintained.
                 warnings.filterwarnings("ignore", "Brax System", UserWarning)
                 return envs.get_environment(self.name, **keywords)

@@ -27,7 +27,8 @@ from pes_rl.assembly.factories import make_environment, make_policy, make_rollou
 from pes_rl.benchmarks.agreement import measure_agreement
 from pes_rl.config.train_config import make_config
 from pes_rl.envs import Particles, Rollout, Segment
-from pes_rl.envs.gymnasium.simulations import BrokenEnvironment, describe, make_env
+from pes_rl.envs.gymnasium.making import make_env
+from pes_rl.envs.gymnasium.results import BrokenEnvironment, describe
 from pes_rl.envs.names import NATIVE_NAMES
 from pes_rl.runtime.command_line import finish, read_options, run_command
 

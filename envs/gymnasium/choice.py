@@ -1,6 +1,7 @@
 """Choice of the vectorisation that steps a Gymnasium environment."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,15 +13,12 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from pes_rl.envs.gymnasium.envpool import EnvPoolThreads, pool_spaces
-from pes_rl.envs.gymnasium.simulations import (
-    Maker,
-    Simulations,
-    maker_name,
-)
+from pes_rl.envs.gymnasium.making import Maker, maker_name
+from pes_rl.envs.gymnasium.simulations import Simulations
 from pes_rl.envs.gymnasium.space_data import idle_actions
 from pes_rl.envs.gymnasium.vector_env import VectorEnvSimulations
 from pes_rl.envs.gymnasium.vectorization import Vectorization
-from pes_rl.envs.gymnasium.workers import Workers
+from pes_rl.envs.gymnasium.workers import Workers, check_platform
 
 VectorizationName = Literal["auto", "sync", "async", "envpool"]
 
@@ -81,12 +79,14 @@ def choose(
     environment = maker_name(maker)
     one = Simulations(maker, env_kwargs, 1, environment)
     if vectorization == "auto":
-        slow = num_threads > 1 and step_seconds(one) > WORKERS_PAY_FROM
+        able = num_threads > 1 and sys.platform != "win32"
+        slow = able and step_seconds(one) > WORKERS_PAY_FROM
         vectorization = "async" if slow else "sync"
     one.close()
     size = one.observation_size
     vectorize: Callable[[int], Vectorization]
     if vectorization == "async":
+        check_platform()
         name = f"async, {num_threads} processes"
         vectorize = partial(Workers, maker, env_kwargs, size, num_threads, environment)
     else:

@@ -12,8 +12,8 @@ from gymnasium.spaces import flatdim
 from gymnasium.vector import VectorEnv
 
 from pes_rl.envs.gymnasium.choice import VectorizationName, choose
+from pes_rl.envs.gymnasium.results import BrokenEnvironment
 from pes_rl.envs.gymnasium.sampling import ActionNoise
-from pes_rl.envs.gymnasium.simulations import BrokenEnvironment
 from pes_rl.envs.gymnasium.space_data import (
     action_bounds,
     describe_actions,

@@ -16,15 +16,16 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from pes_rl.envs.gymnasium.simulations import (
-    check_actions,
-    check_observations,
-    describe,
-)
+from pes_rl.envs.gymnasium.making import check_actions, check_observations
+from pes_rl.envs.gymnasium.results import describe, raise_broken
 
 
 class EnvPoolThreads:
-    """A `Vectorization` of `count` simulations of EnvPool's task `task`."""
+    """A `Vectorization` of `count` simulations of EnvPool's task `task`.
+
+    Raises:
+        BrokenEnvironment: By `reset` and `step`, if EnvPool raises an error.
+    """
 
     idle_steps = 0
 
@@ -36,24 +37,30 @@ class EnvPoolThreads:
         self._pool: Any = None
 
     def reset(self, seeds: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        if self._pool is None:
-            self._pool = import_envpool().make(
-                self._task,
-                env_type="gymnasium",
-                num_envs=self._count,
-                num_threads=self._num_threads,
-                seed=seeds.tolist(),
-                **self._env_kwargs,
-            )
-        observations, info = self._pool.reset(ids.astype(np.int32))
+        try:
+            if self._pool is None:
+                self._pool = import_envpool().make(
+                    self._task,
+                    env_type="gymnasium",
+                    num_envs=self._count,
+                    num_threads=self._num_threads,
+                    seed=seeds.tolist(),
+                    **self._env_kwargs,
+                )
+            observations, info = self._pool.reset(ids.astype(np.int32))
+        except Exception as error:
+            raise_broken(f"EnvPool's {self._task}: a reset", error)
         return _rows(observations)[_order(ids, info)]
 
     def step(
         self, actions: np.ndarray, ids: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        observations, rewards, terminated, truncated, info = self._pool.step(
-            actions, ids.astype(np.int32)
-        )
+        try:
+            observations, rewards, terminated, truncated, info = self._pool.step(
+                actions, ids.astype(np.int32)
+            )
+        except Exception as error:
+            raise_broken(f"EnvPool's {self._task}: a step", error)
         order = _order(ids, info)
         return (
             _rows(observations)[order],

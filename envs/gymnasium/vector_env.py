@@ -15,6 +15,7 @@ mode therefore does not matter:
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NoReturn
 
@@ -28,19 +29,16 @@ from gymnasium.vector import (
 )
 from gymnasium.vector.utils import iterate
 
-from pes_rl.envs.gymnasium.simulations import (
+from pes_rl.envs.gymnasium.checked_envs import CheckedEnvs
+from pes_rl.envs.gymnasium.making import check_actions, check_observations
+from pes_rl.envs.gymnasium.results import (
     BrokenEnvironment,
-    Simulations,
-    check_actions,
-    check_observations,
     describe,
     flatten_observation,
     raise_broken,
     read_observation,
 )
 from pes_rl.envs.gymnasium.space_data import idle_actions
-
-_TRIED_STEPS = 10
 
 
 class VectorEnvSimulations:
@@ -50,9 +48,9 @@ class VectorEnvSimulations:
         ValueError: If it cannot reset chosen simulations with chosen seeds, a policy
             cannot return its actions, or its observations cannot be one vector.
         BrokenEnvironment: By `reset` and `step`, if it raises an error or returns what
-            Gymnasium's API forbids. What the `VectorEnv` itself converts is not seen
-            after the first steps: Gymnasium's own make a reward of None NaN, so a
-            simulation that diverged.
+            Gymnasium's API forbids; the environments of a `SyncVectorEnv` too. What
+            another `VectorEnv` converts is not seen: `AsyncVectorEnv` makes a reward of
+            None NaN, so a simulation that diverged.
 
     Attributes:
         name: Name of the environment in error messages.
@@ -70,7 +68,10 @@ class VectorEnvSimulations:
         self._seeds = np.zeros(envs.num_envs, np.int64)
         self._must_restart = np.zeros(envs.num_envs, bool)
         self.idle_steps = 0
-        self._try_one()
+        base: Any = envs.unwrapped
+        self._checks: Callable[[], AbstractContextManager[None]] = nullcontext
+        if isinstance(base, SyncVectorEnv):
+            self._checks = CheckedEnvs(base, self.name).in_place
         self._check_resets()
         self.idle_steps = 0  # without those of the check
 
@@ -109,7 +110,10 @@ class VectorEnvSimulations:
             for seed, chosen in zip(self._seeds, mask, strict=True)
         ]
         try:
-            result = self._envs.reset(seed=seeds, options={"reset_mask": mask})
+            with self._checks():
+                result = self._envs.reset(seed=seeds, options={"reset_mask": mask})
+        except BrokenEnvironment:
+            raise
         except (Exception, SystemExit) as error:
             raise_broken(f"{self.name}: a reset", error)
         if not isinstance(result, tuple | list) or len(result) != 2:
@@ -120,7 +124,10 @@ class VectorEnvSimulations:
         """Step all simulations; returns (observations, rewards, ended) of them."""
         what = f"step {self._steps}"
         try:
-            result = self._envs.step(actions)
+            with self._checks():
+                result = self._envs.step(actions)
+        except BrokenEnvironment:
+            raise
         except (Exception, SystemExit) as error:
             raise_broken(f"{self.name}: {what}", error)
         if not isinstance(result, tuple | list) or len(result) != 5:
@@ -170,20 +177,6 @@ class VectorEnvSimulations:
 
     def _refuse(self, what: str, came: str) -> NoReturn:
         raise BrokenEnvironment(f"{self.name}: {what} returned {came}")
-
-    def _try_one(self) -> None:
-        """Take some steps of one environment, if this process has it.
-
-        `SyncVectorEnv` makes numbers of rewards that are none.
-        """
-        base: Any = self._envs.unwrapped
-        if isinstance(base, SyncVectorEnv):
-            one = Simulations(lambda: base.envs[0], {}, 1, self.name)
-            first_id, ended = np.arange(1), np.zeros(1, bool)
-            one.reset(np.zeros(1, np.int64), first_id)
-            for _ in range(_TRIED_STEPS):
-                if not ended[0]:
-                    *_, ended = one.step(self._idle_actions[:1], first_id)
 
     def _check_resets(self) -> None:
         """Check that chosen simulations can be reset with chosen seeds."""

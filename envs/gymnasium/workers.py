@@ -17,8 +17,9 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from pes_rl.envs.gymnasium import simulations
-from pes_rl.envs.gymnasium.simulations import BrokenEnvironment, Maker, find_spec
+from pes_rl.envs.gymnasium import worker_program
+from pes_rl.envs.gymnasium.making import Maker, find_spec
+from pes_rl.envs.gymnasium.results import BrokenEnvironment
 from pes_rl.envs.rollout.base import EngineLost
 
 _log = logging.getLogger(__name__)
@@ -181,6 +182,15 @@ class Workers:
             ) from None
 
 
+def check_platform() -> None:
+    """Raise `ValueError` on Windows, where processes inherit no sockets like these."""
+    if sys.platform == "win32":
+        raise ValueError(
+            "vectorization='async' does not work on Windows; use 'sync', or a "
+            "gymnasium.vector.AsyncVectorEnv from Python"
+        )
+
+
 class _Worker:
     """A worker process and the connection to it.
 
@@ -192,8 +202,10 @@ class _Worker:
         here, there = socket.socketpair()
         with there:
             # Without -P this package's folder would come before the user's modules.
-            command = [sys.executable, "-P", simulations.__file__, str(there.fileno())]
-            self.process = subprocess.Popen(command, pass_fds=[there.fileno()])
+            command = [sys.executable, "-P", worker_program.__file__]
+            self.process = subprocess.Popen(
+                [*command, str(there.fileno())], pass_fds=[there.fileno()]
+            )
         self._connection = Connection(here.detach())
         self.close = weakref.finalize(self, _stop, self._connection, self.process)
         self._connection.send(sys.path)

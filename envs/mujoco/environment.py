@@ -17,6 +17,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
+from pes_rl.envs.mujoco.messages import warnings_logged
 from pes_rl.envs.mujoco.tasks import TASKS, Fields, load_model
 
 _DIVERGENCE_WARNINGS = [
@@ -150,7 +151,8 @@ class MujocoEnvironment:
             generator = np.random.default_rng(key)
             qpos[i], qvel[i] = self.task.first_state(self.model, generator)
         # As in Gymnasium's set_state; it also sets the constraint solver's first guess.
-        self._batch.forward(ids)
+        with warnings_logged():
+            self._batch.forward(ids)
         if "cfrc_ext" in self._fields:
             self._fields["cfrc_ext"][ids] = 0  # Only a step computes contact forces.
         self._store_previous(ids)
@@ -200,7 +202,7 @@ class MujocoEnvironment:
         """
         raised: Any = []
         try:
-            with profiler_off():
+            with profiler_off(), warnings_logged():
                 self._batch.step(ids, nstep=self.task.frame_skip)
         except SimulationError as error:
             raised = error.ids

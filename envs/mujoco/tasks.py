@@ -17,6 +17,7 @@ import mujoco
 
 from pes_rl.envs.mujoco.arms_and_poles import ARMS_AND_POLES
 from pes_rl.envs.mujoco.locomotion import LOCOMOTION
+from pes_rl.envs.mujoco.messages import warnings_logged
 from pes_rl.envs.mujoco.task import (
     Fields as Fields,
     Noise as Noise,
@@ -31,4 +32,5 @@ TASKS: dict[str, Task] = {**LOCOMOTION, **ARMS_AND_POLES}
 
 def load_model(task: Task) -> mujoco.MjModel:
     """The task's model, compiled by MuJoCo."""
-    return mujoco.MjModel.from_xml_path(str(ASSETS / task.model_file))
+    with warnings_logged():
+        return mujoco.MjModel.from_xml_path(str(ASSETS / task.model_file))

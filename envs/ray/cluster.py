@@ -3,13 +3,16 @@
 # Ray is an extra; where it is not installed, pyright takes this folder for it.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
+import contextlib
 import os
 import socket
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 REACH_SECONDS = 10.0
 """Seconds within which the address of a cluster must answer."""
@@ -24,7 +27,8 @@ _SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 def connect(address: str | None, num_cpus: int) -> None:
     """Join the Ray cluster at an address, or start one on this machine.
 
-    If this process has joined a cluster already, that one is used.
+    If this process has joined a cluster already, that one is used. The ports of a local
+    one can be reached from this machine alone.
 
     Args:
         address: `auto` or `HOST:PORT`, as for `ray.init`; None starts a local Ray.
@@ -46,7 +50,8 @@ def connect(address: str | None, num_cpus: int) -> None:
     try:
         if address is not None:
             check_reachable(*_host_and_port(address), REACH_SECONDS)
-        ray.init(**options)
+        with _on_loopback() if address is None else contextlib.nullcontext():
+            ray.init(**options)
     except Exception as error:
         # Ray raises many types, and a user can do the same about all of them.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -65,6 +70,28 @@ def connect(address: str | None, num_cpus: int) -> None:
             f"ray_address={address!r}: no Ray cluster answers there ({reason}); start "
             "one with 'ray start --head', or drop ray_address for a local one"
         ) from None
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a Ray that is started here listen on 127.0.0.1 alone.
+
+    `ray.init` takes 127.0.0.1 for the machine's outer address, and Ray's servers then
+    listen on every interface. On macOS and Windows, where Ray has no clusters of
+    several machines, they listen on 127.0.0.1 alone; this is the setting for that. Ray
+    reads it when it is imported, and its processes when they start.
+    """
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    variable, enabled = os.environ.get(name), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = enabled
+        if variable is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = variable
 
 
 class ClusterMonitor:

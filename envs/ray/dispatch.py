@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from pes_rl.envs.ray.rollout import Call
 from pes_rl.envs.ray.worker import WorkerHandle, cannot_start
@@ -119,6 +119,9 @@ class Dispatch:
         s, w, _ = self._pending[answer]
         try:
             self._answers[s] = ray.get(answer)
+        except RayTaskError as error:
+            # The message of Ray's error is the whole traceback of the worker.
+            raise error.cause from error
         except RayActorError as error:
             if error.actor_init_failed:
                 self._pool.give_up(cannot_start(error))

@@ -75,6 +75,12 @@ class Memory:
         print(f"results: {out}")
 
     def _check(self) -> None:
+        if not memory_case.PEAK_RESET.exists():
+            raise ValueError(
+                f"the peak of a process's memory is read from Linux's "
+                f"{memory_case.PEAK_RESET}, which this system does not have; measure "
+                "on Linux"
+            )
         able = [n for n, k in AGENTS.items() if "pairs_per_chunk" in _names(k)]
         for agent in self.agents:
             if agent not in able:

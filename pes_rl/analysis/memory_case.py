@@ -28,6 +28,9 @@ from pes_rl.envs import DeviceRollout, Rollout
 
 NUMBER = "number"
 
+PEAK_RESET = Path("/proc/self/clear_refs")
+"""File of Linux that forgets the peak of this process's memory."""
+
 
 @dataclass(frozen=True)
 class Number:
@@ -184,7 +187,7 @@ def _measure(updates: Updates) -> Row:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what is free counts as free
     before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+    PEAK_RESET.write_text("5")  # the peak begins here
     measured_update = updates.run(2)
     peak = _status("VmHWM") - before
     case, size = updates.case, measured_update.parameters

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 import docstring_parser
 import tyro
 
+from pes_rl.runtime.early_interrupt import allow_interrupts
 from pes_rl.runtime.output import flush_or_drop, print_line
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ def run_command(
     |---|---|---|
     | returns | | what it returned, 0 for None |
     | raises ValueError or OSError: the user can mend it | one `error:` line | 2 |
+    | lacks memory, also for an import | one `error:` line | 2 |
     | is interrupted by Ctrl-C | `on_interruption()` | 130 |
     | is terminated by SIGTERM | `on_interruption()` | 143 |
     | raises anything else | the traceback, and what to do | 1 |
@@ -60,6 +62,7 @@ def run_command(
     """
     _handle_sigterm()
     try:
+        allow_interrupts()
         return body() or 0
     except _Terminated:
         print_line(on_interruption())
@@ -71,9 +74,17 @@ def run_command(
         print_line(on_interruption())
         return 130
     except Exception as error:
+        if _lacks_memory(error):
+            print(f"error: there is not enough memory ({error})", file=sys.stderr)
+            return 2
         traceback.print_exception(error)
         print(_REPORT, file=sys.stderr)
         return 1
+
+
+def _lacks_memory(error: Exception) -> bool:
+    # The second is the dynamic loader's, in an ImportError.
+    return isinstance(error, MemoryError) or "failed to map segment" in str(error)
 
 
 class _Terminated(KeyboardInterrupt):

@@ -93,6 +93,7 @@ def prepare_process(runs_folder: Path, jobs: int) -> None:
     would otherwise use all CPUs in each process and split arrays of a few hundred
     particles between them, which is slower.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
     os.environ["NPROC"] = str(max(1, (os.cpu_count() or 1) // jobs))
     jax.config.update("jax_compilation_cache_dir", str(runs_folder / "compilations"))
@@ -116,8 +117,12 @@ def block_ctrl_c() -> Iterator[None]:
     """Block Ctrl-C for a moment, and permanently in processes started meanwhile.
 
     On Ctrl-C a worker process would print a traceback, or end one run and start the
-    next; `end_processes` terminates them instead.
+    next; `end_processes` terminates them instead. Windows cannot block it;
+    `prepare_process` makes its workers ignore it.
     """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -4,6 +4,7 @@ They are arrays and JSON; loading one executes nothing from the file.
 """
 
 import dataclasses
+import mmap
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,14 @@ FORMAT = 2
 """Version of the checkpoint format; checkpoints of a later one are refused.
 
 1 had no checksums, and is read without them.
+"""
+
+_NEEDED_BYTES = 200 * 2**20
+"""Address space that a save needs: Orbax and TensorStore start threads for it.
+
+Where there is less, as under `ulimit -v`, a thread that cannot start ends the process
+or leaves it waiting for ever. Measured: 100 MiB are too few for the first save of a
+run, and 200 MiB are enough.
 """
 
 
@@ -74,9 +83,11 @@ class Checkpoints:
 
         Raises:
             OSError, ValueError: If it cannot be written; no part of it stays on disk.
+            MemoryError: If there is not enough memory for it.
         """
         if counters.timesteps in self._manager.all_steps():
             return
+        _check_memory()
         described = describe_counters(counters, FORMAT, checksums_of(state))
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), counters=ocp.args.JsonSave(described)
@@ -166,3 +177,14 @@ def _empty_fields(tree: Any) -> set[str]:
     """Names of the fields that are None."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree, lambda leaf: leaf is None)
     return {name_of(path) for path, leaf in leaves if leaf is None}
+
+
+def _check_memory() -> None:
+    """Raise `MemoryError` if a save would lack memory; nothing of it is used."""
+    try:
+        mmap.mmap(-1, _NEEDED_BYTES).close()
+    except OSError as error:
+        raise MemoryError(
+            f"it needs {_NEEDED_BYTES // 2**20} MiB of address space, which the system "
+            f"does not give ({error.strerror}; ulimit -v shows a limit)"
+        ) from error

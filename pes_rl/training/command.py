@@ -16,6 +16,7 @@ from pes_rl.envs.registry import native_equivalent
 from pes_rl.run_folder.reader import read_config
 from pes_rl.run_folder.writer import choose_folder, removed_if_empty
 from pes_rl.runtime.command_line import read_options, run_command
+from pes_rl.runtime.early_interrupt import ending_at_once
 from pes_rl.runtime.multihost import Cluster, abort_process, is_first
 from pes_rl.runtime.output import print_line
 from pes_rl.training.signals import stopping_on_signals
@@ -69,7 +70,8 @@ def _train(arguments: list[str]) -> int:
 def _train_as(config: TrainConfig, resume: str | None, cluster: Cluster) -> int:
     """Train in this process, which may be one of several of the run."""
     # Only now: it takes seconds, and help texts and misspelt options do not need it.
-    from pes_rl.training.trainer import Trainer
+    with ending_at_once():
+        from pes_rl.training.trainer import Trainer
 
     cluster.join()
     if resume is None:

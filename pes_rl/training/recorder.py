@@ -1,7 +1,7 @@
 """The record of a run: log, best policy, checkpoints and summary in its folder."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -201,3 +201,14 @@ class Recorder:
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
+
+
+def check_same_settings(config: TrainConfig) -> None:
+    """Raise `ValueError` where processes of one run have different settings.
+
+    Before anything is computed: programs that differ may wait for each other for ever.
+    The folder may have another name on another machine.
+    """
+    logdir = None if config.logdir is None else "named"
+    compared = replace(config, logdir=logdir)
+    run_on_all_or_raise(lambda: check_same("settings", compared))

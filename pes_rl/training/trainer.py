@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Literal
@@ -13,18 +12,14 @@ import numpy as np
 from pes_rl.assembly.assemble import Assembly, assemble
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import EngineLost
-from pes_rl.envs.gymnasium.simulations import BrokenEnvironment
+from pes_rl.envs.gymnasium.results import BrokenEnvironment
 from pes_rl.envs.rollout.environment import return_from_loss
-from pes_rl.learner.evaluation import Evaluation, Evaluator
+from pes_rl.learner.evaluation import Evaluation
 from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
-from pes_rl.runtime.multihost import (
-    check_same,
-    is_first,
-    on_host,
-    run_on_all_or_raise,
-)
+from pes_rl.runtime.multihost import is_first, on_host, run_on_all_or_raise
 from pes_rl.runtime.progress import Progress
 from pes_rl.training.callbacks import Callback
+from pes_rl.training.evaluations import Evaluations
 from pes_rl.training.lockstep import Steps, run_alone
 from pes_rl.training.metrics import (
     distributions,
@@ -33,13 +28,9 @@ from pes_rl.training.metrics import (
     summarize,
     training_row,
 )
-from pes_rl.training.recorder import Recorder, Result
+from pes_rl.training.recorder import Recorder, Result, check_same_settings
 from pes_rl.training.stopping import StopRequests
 from pes_rl.training.video_callback import VideoCallback
-
-
-class EvaluationStopped(Exception):
-    """A signal has stopped an evaluation."""
 
 
 class Trainer:
@@ -75,26 +66,25 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self._config = config
-        _check_same_settings(config)
+        check_same_settings(config)
         # Before anything imports MuJoCo, which reads MUJOCO_GL only then.
         films = config.video_interval is not None and is_first()
         video = run_on_all_or_raise(lambda: [VideoCallback(config)] if films else [])
         self._callbacks = [*video, *callbacks]
         self._stop_requests = StopRequests()
         self.failure: str | None = None
-        self._extra_evaluations = 0
-        self._is_evaluating = False
         self._particle_returns = np.empty(0)  # of the last unroll
         self._parts = assembly or run_on_all_or_raise(lambda: assemble(config))
         self._owns_parts = assembly is None
         self._lost_before = self._parts.lost_workers()
-        policy_key, learner_key, self._eval_key = jax.random.split(
+        policy_key, learner_key, eval_key = jax.random.split(
             jax.random.key(config.seed), 3
         )
         learner = self._parts.learner
         state = learner.init(self._parts.init_theta(policy_key), learner_key)
         self._recorder = Recorder(folder, resume, state)
         self._counters = self._recorder.counters
+        self._evaluations = Evaluations(eval_key, self._counters)
         if resume is None:
             self._counters.next_checkpoint = config.checkpoint_interval
         restored = self._recorder.restored
@@ -132,16 +122,8 @@ class Trainer:
         self._parts.interrupt()
 
     def stop_evaluation(self) -> None:
-        """Stop an evaluation in progress; for a signal handler of the main thread.
-
-        An evaluation on the host ends between two steps, one on a device after it.
-
-        Raises:
-            EvaluationStopped: If there is one, to be handled by the run.
-        """
-        if self._is_evaluating:
-            self._is_evaluating = False
-            raise EvaluationStopped
+        """Stop an evaluation in progress; for a signal handler of the main thread."""
+        self._evaluations.stop()
 
     def request_checkpoint(self) -> None:
         """Save a checkpoint after the current update."""
@@ -153,10 +135,7 @@ class Trainer:
 
     def evaluate(self) -> Evaluation:
         """Play fresh episodes with the mean policy as it is; the run is unaffected."""
-        self._extra_evaluations += 1
-        key = jax.random.fold_in(self._eval_key, self._counters.evaluations)
-        key = jax.random.fold_in(key, self._extra_evaluations)
-        return jax.tree.map(np.asarray, self._evaluation(self._parts.evaluate, key)())
+        return self._evaluations.extra(self._parts.evaluate, self._state)
 
     def run(self) -> Result:
         """Train until the budget, the threshold, a stop or an interruption."""
@@ -253,7 +232,9 @@ class Trainer:
         self, row: dict[str, float], progress: Progress
     ) -> Steps[None]:
         self._counters.schedule_evaluation(self._config.eval_interval)
-        evaluation = yield from self._try(self._parts.evaluate, progress)
+        evaluation = yield from self._evaluations.attempt(
+            self._parts.evaluate, self._state, progress.say
+        )
         if evaluation is None:
             self._log(row, progress)
             return
@@ -266,42 +247,13 @@ class Trainer:
         for callback in self._callbacks:
             callback.on_evaluation(self, evaluation)
 
-    def _try(self, evaluate: Evaluator, progress: Progress) -> Steps[Evaluation | None]:
-        """An evaluation; any failure of it is reported and training continues."""
-        self._counters.evaluations += 1
-        key = jax.random.fold_in(self._eval_key, self._counters.evaluations)
-        self._is_evaluating = True
-        try:
-            evaluation = yield self._evaluation(evaluate, key)
-            return jax.tree.map(np.asarray, evaluation)
-        except EvaluationStopped:
-            return None
-        except Exception as error:
-            progress.say(f"evaluation failed, training continues: {error!r}")
-            return None
-        finally:
-            self._is_evaluating = False
-
-    def _evaluation(self, evaluate: Evaluator, key: jax.Array) -> partial[Evaluation]:
-        # Each device of the training holds a copy, and would evaluate it once more.
-        policy = jax.device_get((self._state.theta, self._state.observations))
-        return partial(evaluate, *policy, key)
-
     def _record_evaluation(self, evaluation: Evaluation, progress: Progress) -> bool:
-        """Update the best return and policy, and whether the task is solved.
-
-        Returns:
-            False if the evaluation counts for nothing, because episodes diverged.
-        """
-        mean = self._counters.add_evaluation(evaluation, self._config.threshold)
-        if mean is None:
-            progress.say(
-                f"{evaluation.diverged.sum()} of {len(evaluation.diverged)} episodes "
-                "of the evaluation diverged, so it counts for nothing"
-            )
-            return False
-        self._recorder.save_best(self.policy, mean)
-        return True
+        """Record an evaluation and the best policy; returns whether it counts."""
+        threshold = self._config.threshold
+        mean = self._evaluations.record(evaluation, threshold, progress.say)
+        if mean is not None:
+            self._recorder.save_best(self.policy, mean)
+        return mean is not None
 
     def _log(
         self,
@@ -309,14 +261,14 @@ class Trainer:
         progress: Progress,
         values: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        self._counters.wall_seconds = self._wall_seconds()
+        self._update_wall_seconds()
         row = self._recorder.log(row, values)
         progress.update(self._counters.timesteps, returns_so_far(self._counters))
         for callback in self._callbacks:
             callback.on_log(self, row)
 
     def _save_checkpoint(self) -> None:
-        self._counters.wall_seconds = self._wall_seconds()
+        self._update_wall_seconds()
         self._recorder.save_checkpoint(self._state, self.policy)
 
     def _finish(self, progress: Progress) -> Steps[Result]:
@@ -325,11 +277,13 @@ class Trainer:
         self._save_checkpoint()
         self._is_over()  # Requests that came during the save count.
         if not self._stop_requests.is_interruption:
-            final = yield from self._try(self._parts.evaluate_finally, progress)
+            final = yield from self._evaluations.attempt(
+                self._parts.evaluate_finally, self._state, progress.say
+            )
             self._is_over()
         if final is not None and not self._record_evaluation(final, progress):
             final = None
-        self._counters.wall_seconds = self._wall_seconds()
+        self._update_wall_seconds()
         summary = summarize(
             self._config,
             self._counters,
@@ -339,16 +293,5 @@ class Trainer:
         )
         return self._recorder.finish(summary, self.policy)
 
-    def _wall_seconds(self) -> float:
-        return time.perf_counter() - self._start
-
-
-def _check_same_settings(config: TrainConfig) -> None:
-    """Raise `ValueError` where processes of one run have different settings.
-
-    Before anything is computed: programs that differ may wait for each other for ever.
-    The folder may have another name on another machine.
-    """
-    logdir = None if config.logdir is None else "named"
-    compared = replace(config, logdir=logdir)
-    run_on_all_or_raise(lambda: check_same("settings", compared))
+    def _update_wall_seconds(self) -> None:
+        self._counters.wall_seconds = time.perf_counter() - self._start

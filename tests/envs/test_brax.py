@@ -243,3 +243,10 @@ def test_dictionary_observations_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(envs._envs, "fast_dict", make)
     with pytest.raises(ValueError, match=r"{'state': \(2,\)}, but a policy takes one"):
         BraxEnvironment("fast_dict")
+
+
+def test_mujocos_warnings_about_the_model_are_logged(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert BraxEnvironment("halfcheetah").action_low.shape == (6,)
+    assert "settotalmass" not in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []

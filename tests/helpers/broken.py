@@ -125,8 +125,16 @@ FAULTS: dict[str, tuple[type[Sound], int, str]] = {
 }
 """Name of the fault -> (environment, step where it is, what the message says)."""
 
-SWALLOWED = ("reward is None", "reward in a list of one", "terminated is None")
-"""Faults that Gymnasium's `SyncVectorEnv` turns into numbers itself."""
+LATE: dict[str, tuple[Callable[..., Any], str]] = {
+    "reward is None": (lambda o, _, *r: (o, None, *r), "reward None"),
+    "reward in a list": (lambda o, _, *r: (o, [1.0], *r), r"reward \[1.0\]"),
+    "terminated is None": (lambda o, r, _, *a: (o, r, None, *a), "terminated=None"),
+    "another shape": (lambda o, *r: (o[:1], *r), r"shape \(1,\)"),
+    "another type": (lambda o, *r: (o + 1j, *r), "type complex"),
+    "four values": (lambda *r: r[:4], "4 values"),
+    "an error": (raising(OSError("no arm")), "raised OSError: no arm .line"),
+}
+"""Name of the fault -> (what it makes of a step's result, what the message says)."""
 
 
 class Old(Sound):

@@ -16,8 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
-from pes_rl.envs.gymnasium.simulations import BrokenEnvironment
-from pes_rl.envs.gymnasium.vector_env import VectorEnvSimulations
+from pes_rl.envs.gymnasium.results import BrokenEnvironment
 
 
 def of_vector_env(kind: Any) -> GymnasiumEnvironment:
@@ -63,15 +62,52 @@ def test_each_fault_is_an_error_at_its_step(fault, way):
     )
 
 
-@pytest.mark.parametrize("fault", broken.FAULTS)
-def test_a_vector_env_is_checked_at_every_step(fault, monkeypatch):
-    """Not only in the first steps, which are tried with one environment alone."""
-    monkeypatch.setattr(VectorEnvSimulations, "_try_one", lambda _: None)
-    if fault in broken.SWALLOWED:
-        pytest.skip("SyncVectorEnv makes a number of it")
-    # Where its own code fails, the message is its own.
-    with pytest.raises(ValueError, match="this SyncVectorEnv"):
-        run(of_vector_env, broken.FAULTS[fault][0])
+@pytest.mark.parametrize("mode", AutoresetMode)
+@pytest.mark.parametrize("fault", broken.LATE)
+def test_a_fault_that_comes_late_is_an_error_at_its_step(fault, mode):
+    """After five sound episodes; in the second environment of a SyncVectorEnv."""
+    change, message = broken.LATE[fault]
+    made: list[broken.Sound] = []
+
+    class Turning(broken.Sound):
+        def __init__(self) -> None:
+            made.append(self)
+            self.total = 0
+
+        def change(self, step: int, result: tuple[Any, ...]) -> Any:
+            self.total += step > 0
+            bad = self is made[1] and self.total > 20 and step == 2
+            return change(*result) if bad else result
+
+    envs = SyncVectorEnv([Turning] * 2, autoreset_mode=mode)
+    own = list(envs.envs)
+    environment = GymnasiumEnvironment(envs)
+    environment.allocate(2)
+    keys, ids = np.array([[3, 7], [4, 8]], np.uint32), np.arange(2)
+    environment.reset(ids, keys)
+    for _ in range(20):
+        if environment.step(np.zeros((2, 1)), None)[2].all():
+            environment.reset(ids, keys)
+    where = "this SyncVectorEnv: step 2"
+    with pytest.raises(BrokenEnvironment, match=f"^{where} .*{message}"):
+        for _ in range(2):
+            environment.step(np.zeros((2, 1)), None)
+    assert envs.envs == own
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_structured_observations_are_checked_too(way):
+    class Structured(broken.Sound):
+        observation_space = spaces.Dict({"arm": broken.Sound.observation_space})
+
+        def change(self, step: int, result: tuple[Any, ...]) -> Any:
+            row, *rest = result
+            if step == 2:
+                rest[0] = None
+            return ({"arm": row}, *rest)
+
+    with pytest.raises(BrokenEnvironment, match=r"step 2 .* reward None"):
+        run(WAYS[way], Structured)
 
 
 class Batch(VectorEnv):

@@ -344,3 +344,40 @@ def test_envpool_s_episodes_are_gymnasium_s_from_the_same_state():
         )
         assert segment.loss[k, 0] == pytest.approx(-reward, abs=2e-3)
     assert after.clock.elapsed.tolist() == [2, 2]
+
+
+def test_windows_has_no_workers_here(monkeypatch):
+    """There `subprocess` knows no `pass_fds`."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(ValueError, match="does not work on Windows; use 'sync'"):
+        GymnasiumEnvironment(GymnasiumCounting, vectorization="async")
+    # As where steps are slow.
+    monkeypatch.setattr(choice, "WORKERS_PAY_FROM", 0.0)
+    assert (
+        GymnasiumEnvironment(GymnasiumCounting, num_threads=2).vectorization == "sync"
+    )
+
+
+def test_cpus_are_counted_where_affinity_is_unknown(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert choice.count_cpus() == 7
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert choice.count_cpus() == 1
+
+
+def test_a_worker_imports_neither_jax_nor_this_package():
+    here = os.getpid()
+
+    def make() -> gymnasium.Env:
+        import os
+        import sys
+
+        if os.getpid() != here:
+            assert not {"jax", "pes_rl"} & set(sys.modules)
+            assert "results" not in sys.modules  # no name that a user's module may have
+        return GymnasiumCounting()
+
+    environment = GymnasiumEnvironment(make, vectorization="async", num_threads=1)
+    environment.allocate(2)
+    environment.close()

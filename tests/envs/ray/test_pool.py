@@ -62,6 +62,21 @@ def await_all(pool: RayWorkerPool) -> None:
     ray.wait([handle.pid for handle in pool.handles], num_returns=len(pool))
 
 
+def test_a_local_ray_listens_on_this_machine_alone(pool):
+    psutil = pytest.importorskip("psutil")
+    await_all(pool)
+    here = psutil.Process()
+    listening = {
+        (process.name(), connection.laddr.ip)
+        for process in [here, *here.children(recursive=True)]
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {"gcs_server", "raylet"} <= {name for name, _ in listening}
+    # The last is 127.0.0.1 on a socket of IPv6.
+    assert {ip for _, ip in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
 def estimates(pool: Any, disturb: Any = None) -> Any:
     """Gradients of three updates, `disturb()` before the last of them."""
     if isinstance(pool, RayWorkerPool):

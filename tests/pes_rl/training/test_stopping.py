@@ -1,5 +1,9 @@
 """What ends a run before its budget."""
 
+import signal
+from typing import Any, cast
+
+from pes_rl.training.signals import stopping_on_signals
 from pes_rl.training.stopping import StopRequests
 
 
@@ -24,3 +28,11 @@ def test_an_interruption_goes_before_a_stop_and_a_stop_before_the_threshold():
     requests.agree(solved=True)
     assert requests.reason == "SIGTERM"
     assert requests.is_interruption
+
+
+def test_windows_has_no_sighup(monkeypatch):
+    monkeypatch.delattr(signal, "SIGHUP")
+    before = signal.getsignal(signal.SIGTERM)
+    with stopping_on_signals(cast(Any, None)):
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -1,0 +1,40 @@
+"""What other operating systems lack: studies and measurements without it."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from pes_rl.analysis import memory_case
+from pes_rl.analysis.memory import Memory
+from pes_rl.studies import runner
+
+
+def test_ctrl_c_is_blocked_for_a_moment():
+    with runner.block_ctrl_c():
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_processes_start_where_ctrl_c_cannot_be_blocked(monkeypatch):
+    monkeypatch.delattr(signal, "pthread_sigmask")
+    with runner.block_ctrl_c():
+        pass
+
+
+def test_the_processes_of_a_study_ignore_ctrl_c(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(runner.jax.config, "update", lambda *_: None)
+    monkeypatch.setenv("NPROC", "1")
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        runner.prepare_process(tmp_path, 1)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_memory_is_measured_on_linux_alone(monkeypatch):
+    monkeypatch.setattr(memory_case, "PEAK_RESET", Path("/proc/self/nothing"))
+    with pytest.raises(ValueError, match="this system does not have; measure on Linux"):
+        Memory().run()
