@@ -40,6 +40,12 @@ _RESULTS = (
 _PACKAGES = ("jax", "jaxlib", "optax", "mujoco", "brax", "gymnasium", "numpy")
 
 
+def results(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The results in a summary that dashboards show, by their tags."""
+    found = {f"result/{name}": summary.get(name) for name in _RESULTS}
+    return {tag: float(value) for tag, value in found.items() if value is not None}
+
+
 class RunFolder:
     """A run's folder, open for writing.
 
@@ -133,9 +139,7 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json` and TensorBoard's hyperparameter tab."""
         self._write_json("summary.json", summary)
-        results = {f"result/{name}": summary.get(name) for name in _RESULTS}
-        metrics = {k: float(v) for k, v in results.items() if v is not None}
-        self._tensorboard.add_hyperparameters(self._settings, metrics)
+        self._tensorboard.add_hyperparameters(self._settings, results(summary))
 
     def save_policy(
         self, name: str, trained: TrainedPolicy | TrainedParameters
