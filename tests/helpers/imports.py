@@ -19,7 +19,7 @@ FLOORS = ("envs", "agents", "pes_rl")
 
 COMMANDS = (
     *("train", "compare", "sweep", "plot", "evaluate", "video", "check", "bench"),
-    *("analyze", "export", "__main__"),
+    *("analyze", "export", "hub", "__main__"),
 )
 
 LEVELS = (
