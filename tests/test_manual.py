@@ -1,4 +1,4 @@
-"""The manual: nothing that it should cover is left out, nothing that it names is gone."""
+"""The manual: nothing is left out of it, and what it names is there."""
 
 import ast
 import re
