@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pes_rl.agents import AGENT_NAMES
-from pes_rl.run_folder.writer import _OTHER_TAGS
+from pes_rl.run_folder.writer import OTHER_TAGS
 from pes_rl.training.metrics import COLUMNS
 
 ROOT = Path(__file__).parents[1]
@@ -21,10 +21,10 @@ def read(name):
 def test_every_tag_is_explained():
     page = read("tensorboard.md")
     explained = set(re.findall(r"`(\w+/\w+)`", page))
-    assert {*COLUMNS, *_OTHER_TAGS} - explained == set()
-    known = {tag.partition("/")[0] for tag in (*COLUMNS, *_OTHER_TAGS)}
+    assert {*COLUMNS, *OTHER_TAGS} - explained == set()
+    known = {tag.partition("/")[0] for tag in (*COLUMNS, *OTHER_TAGS)}
     invented = {tag for tag in explained if tag.partition("/")[0] in known}
-    assert invented - {*COLUMNS, *_OTHER_TAGS} == set()
+    assert invented - {*COLUMNS, *OTHER_TAGS} == set()
 
 
 @pytest.mark.parametrize("agent", AGENT_NAMES)

@@ -24,6 +24,13 @@ from pes_rl.graphics.animations import write_gif
 
 _FLUSH_SECONDS = 10.0
 
+_PLUGINS = {
+    "simple_value": ("scalars", 1),
+    "histo": ("histograms", 2),
+    "image": ("images", 3),
+}
+"""TensorBoard's plugin for each kind of value, and the number of its `data_class`."""
+
 _FIRST_SETTINGS = ("agent", "learning_rate", "sigma", "truncation_length", "num_pairs")
 """The first columns of the hyperparameter tab."""
 
@@ -130,7 +137,7 @@ class EventLog:
     def _add(self, message: Any, step: int) -> None:
         for value in message.value:
             if value.tag in self._descriptions:
-                value.metadata.summary_description = self._descriptions[value.tag]
+                _describe(value, self._descriptions[value.tag])
         self._write(Event(summary=message, step=step))
         for value in message.value:  # Only the first value of a tag has to carry it.
             self._descriptions.pop(value.tag, None)
@@ -150,3 +157,13 @@ class EventLog:
             with contextlib.suppress(OSError):
                 self.close()
             raise
+
+
+def _describe(value: Any, description: str) -> None:
+    """Give a value the metadata with which TensorBoard shows a description."""
+    plugin, data_class = _PLUGINS[value.WhichOneof("value")]
+    value.metadata.summary_description = description
+    value.metadata.plugin_data.plugin_name = plugin
+    # Field 4, `data_class`, which tensorboardX's older protocol does not name; without
+    # it TensorBoard drops the description.
+    value.metadata.MergeFromString(bytes([4 << 3, data_class]))

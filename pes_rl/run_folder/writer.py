@@ -38,7 +38,7 @@ _RESULTS = {
     "total_timesteps": "Environment steps of the run.",
     "wall_seconds": "Seconds of the run.",
 }
-_OTHER_TAGS = {
+OTHER_TAGS = {
     "particles/return": "Returns of the particles in the last unroll before an "
     "evaluation, or in whole episodes.",
     "particles/phase": "Where the particles are in their episodes: steps so far in "
@@ -83,7 +83,7 @@ class RunFolder:
         try:
             (path / "policy").mkdir(parents=True, exist_ok=True)
             self._log = CsvLog(path / "progress.csv", tuple(columns), resume_at)
-            self._tensorboard = EventLog(path, resume_at, {**columns, **_OTHER_TAGS})
+            self._tensorboard = EventLog(path, resume_at, {**columns, **OTHER_TAGS})
         except OSError as error:
             raise folder_error(path, error) from error
 

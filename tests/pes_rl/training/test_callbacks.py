@@ -227,6 +227,20 @@ def test_every_tag_in_tensorboard_is_described_once(tmp_path):
     assert norm.metadata.summary_description == COLUMNS["train/theta_norm"]
 
 
+def test_tensorboard_reads_the_descriptions(tmp_path):
+    proto = pytest.importorskip("tensorboard.compat.proto.event_pb2")
+    result = make_trainer(tmp_path / "run").run()
+    kinds = {}
+    for event in events(result.folder):
+        for value in proto.Event.FromString(event.SerializeToString()).summary.value:
+            if value.metadata.summary_description:
+                name = value.metadata.plugin_data.plugin_name
+                kinds[value.tag] = name, value.metadata.data_class
+    # DATA_CLASS_SCALAR and DATA_CLASS_TENSOR.
+    assert kinds["train/theta_norm"] == ("scalars", 1)
+    assert kinds["particles/phase"] == ("histograms", 2)
+
+
 def test_the_hyperparameter_tab_begins_with_the_estimator(tmp_path):
     result = make_trainer(tmp_path / "run").run()
     (experiment,) = (
