@@ -132,7 +132,10 @@ class EventLog:
         """Write what is still held back, and close."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
-            writer.close()
+            try:
+                writer.close()
+            finally:  # tensorboardX leaves its file open where the disk is full.
+                writer._py_recordio_writer.close()
 
     def _add(self, message: Any, step: int) -> None:
         for value in message.value:
