@@ -1,8 +1,10 @@
 """Backpropagation through time, through whole episodes (Werbos 1990).
 
-repeat:
-    L_i = loss of one whole episode under theta, for each particle i
-    gradient = 1 / N sum_i dL_i / dtheta
+    repeat:
+        L_i = loss of one whole episode under theta, for each particle i
+        gradient = 1 / N sum_i dL_i / dtheta
+
+Nothing is truncated: the derivative reaches back to the first step of the episode.
 """
 
 from dataclasses import dataclass

@@ -10,6 +10,8 @@ COMMANDS = {
     "train": ("pes_rl.training.command", "train a policy"),
     "evaluate": ("pes_rl.evaluate", "play episodes with a trained policy"),
     "video": ("pes_rl.video", "film a trained policy: MP4 or GIF"),
+    "export": ("pes_rl.export", "write a trained policy as ONNX, TorchScript, NumPy"),
+    "hub": ("pes_rl.hub", "share a trained policy on the Hugging Face hub"),
     "plot": ("pes_rl.plot", "draw learning curves of runs, figures of studies"),
     "compare": ("pes_rl.compare", "train agents on several seeds: table and figures"),
     "sweep": ("pes_rl.sweep", "search settings with Optuna"),

@@ -1,4 +1,4 @@
-"""Compare agents over seeds: `python -m pes_rl.compare results/swimmer/study.toml`."""
+"""Compare agents over seeds: `python -m pes_rl.compare STUDY.toml`."""
 
 import os
 import sys
@@ -22,8 +22,8 @@ class CompareOptions:
     """Train agents on environments and seeds; write a table, CSVs and figures."""
 
     study: tyro.conf.Positional[str | None] = None
-    """TOML file of the study, such as results/swimmer/study.toml of the repository;
-    without one, use the options."""
+    """TOML file of the study: a title, settings of all runs, and a table [[arm]] with a
+    name, an agent, seeds and settings for each arm; without one, use the options."""
     env: tuple[str, ...] = ("swimmer",)
     """Environments, without a study file."""
     agents: tuple[str, ...] = ("pes", "es", "truncated-es")

@@ -29,7 +29,7 @@ class PlotOptions:
     """Run folders, or folders that hold run folders at any depth. Or folders of
     studies (study.toml and curves.csv): their own figures are drawn anew."""
     out: str = "curves.png"
-    """The PNG file of runs."""
+    """The PNG file of runs; a relative name is one in the working directory."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,7 +51,8 @@ def _plot(options: PlotOptions) -> None:
     draw_learning_curves(Path(options.out), panels, columns=len(_CLOCKS))
     left_out = len(folders) - drawn
     note = f", {left_out} without an evaluation left out" if left_out else ""
-    print(f"{options.out}: {drawn} run{'s' if drawn > 1 else ''}{note}")
+    written = Path(options.out).resolve()
+    print(f"written to {written}: {drawn} run{'s' if drawn > 1 else ''}{note}")
 
 
 def find_runs(places: Iterable[str]) -> list[Path]:
@@ -102,9 +103,9 @@ def make_panels(folders: list[Path]) -> tuple[list[Panel], int]:
 
 
 def name_arms(configs: list[TrainConfig]) -> list[str]:
-    """A name for each run: its agent, and the settings in which that one's runs differ.
+    """A name for each run: environment, agent, and settings that its runs differ in.
 
-    Seeds are not named, nor is the environment.
+    Seeds are not named.
     """
     settings = [settings_that_matter(config) for config in configs]
     differing: dict[tuple[str, str], list[str]] = {}
@@ -119,7 +120,10 @@ def name_arms(configs: list[TrainConfig]) -> list[str]:
         ]
     return [
         " ".join(
-            [s["agent"], *(f"{n}={s[n]}" for n in differing[s["env"], s["agent"]])]
+            [
+                f"{s['env']}, {s['agent']}",
+                *(f"{n}={s[n]}" for n in differing[s["env"], s["agent"]]),
+            ]
         )
         for s in settings
     ]

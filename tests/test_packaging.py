@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -67,13 +68,44 @@ def test_every_name_that_a_type_checker_sees_is_there(package):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    out = tmp_path_factory.mktemp("wheel")
-    # Without flags: a source distribution, and the wheel from it and nothing else.
+def distributions(tmp_path_factory):
+    """Folder of a source distribution, and of the wheel from it and nothing else."""
+    out = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
-    (path,) = out.glob("*.whl")
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(distributions):
+    (path,) = distributions.glob("*.whl")
     return path
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_the_source_distribution_is_whole(distributions):
+    (path,) = distributions.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    # Files of the checkout alone, and the links, which are folders in the archive.
+    left_out = (".", "pes_rl/agents", "pes_rl/envs")
+    missing = {name for name in tracked if not name.startswith(left_out)} - names
+    assert missing == set()
+
+
+def test_the_metadata_is_what_an_index_accepts(distributions):
+    pytest.importorskip("twine")
+    files = [str(path) for path in distributions.iterdir()]
+    check = [sys.executable, "-m", "twine", "check", "--strict", *files]
+    subprocess.run(check, check=True)
+
+
+def test_the_citation_is_of_this_version():
+    text = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {pes_rl.__version__}\n" in text
 
 
 def test_wheel_trains_from_another_folder(wheel, tmp_path):

@@ -10,7 +10,15 @@ from dataclasses import MISSING, fields
 from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pes_rl.agents import AGENT_NAMES, AGENTS
 from pes_rl.envs.names import PYTHON_PREFIX, check_name, is_in_jax, unknown_name
@@ -46,7 +54,8 @@ def _check_types(config: "TrainConfig") -> None:
         value = getattr(config, name)
         if isinstance(value, Real) and not _is_finite(value):
             raise ValueError(f"{name}={value} must be a finite number")
-        kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+        is_union = get_origin(hint) in (Union, UnionType)
+        kinds = get_args(hint) if is_union else (hint,)
         if not any(_is_of(value, kind) for kind in kinds):
             expected = " or ".join(map(_describe, kinds))
             raise ValueError(f"{name}={value!r} must be {expected}")

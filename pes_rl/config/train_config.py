@@ -157,6 +157,10 @@ class TrainConfig:
     the evaluation that comes next; None films none."""
     video_length: int = 100
     """Steps of such a film at most; it is of the start of an episode."""
+    track: Literal["wandb", "trackio"] | None = None
+    """Send the log and films to Weights & Biases or to Trackio as well (pip install
+    'pes-rl[wandb]' or 'pes-rl[trackio]'); their environment variables, such as
+    WANDB_MODE=offline and TRACKIO_DIR, say where to."""
     logdir: str | None = None
     """Folder of the run; None makes runs/ENV/AGENT-sSEED-TIME."""
 

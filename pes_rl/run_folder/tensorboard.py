@@ -11,7 +11,7 @@ caller, and the next call begins a new file, for the old one may end in half a r
 import contextlib
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,16 @@ from pes_rl.graphics.animations import write_gif
 
 _FLUSH_SECONDS = 10.0
 
+_PLUGINS = {
+    "simple_value": ("scalars", 1),
+    "histo": ("histograms", 2),
+    "image": ("images", 3),
+}
+"""TensorBoard's plugin for each kind of value, and the number of its `data_class`."""
+
+_FIRST_SETTINGS = ("agent", "learning_rate", "sigma", "truncation_length", "num_pairs")
+"""The first columns of the hyperparameter tab."""
+
 
 class EventLog:
     """A run's event files.
@@ -32,13 +42,20 @@ class EventLog:
         folder: Where they lie; it must exist.
         resume_at: Environment steps from which a run is resumed: what earlier files
             hold after them is not shown. None for a new run.
+        descriptions: Texts that TensorBoard shows with the tags that they belong to.
 
     Raises:
         OSError: If none can be written; so do all methods.
     """
 
-    def __init__(self, folder: Path, resume_at: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resume_at: int | None = None,
+        descriptions: Mapping[str, str] | None = None,
+    ) -> None:
         self._folder = folder
+        self._descriptions = dict(descriptions or {})
         self._files = 0
         self._writer: EventsWriter | None = None
         self._flushed = 0.0
@@ -97,11 +114,14 @@ class EventLog:
 
         Args:
             settings: By name; what is neither a number nor a text is shown as text.
+                Those that a gradient estimator is judged by come first.
             metrics: Results by tag, which are logged as scalars too.
         """
+        names = dict.fromkeys((*_FIRST_SETTINGS, *settings))
+        ordered = {name: settings[name] for name in names if name in settings}
         shown = {
             name: value if isinstance(value, bool | int | float) else str(value)
-            for name, value in settings.items()
+            for name, value in ordered.items()
             if value is not None
         }
         for message in summary.hparams(shown, metrics):
@@ -112,10 +132,18 @@ class EventLog:
         """Write what is still held back, and close."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
-            writer.close()
+            try:
+                writer.close()
+            finally:  # tensorboardX leaves its file open where the disk is full.
+                writer._py_recordio_writer.close()
 
     def _add(self, message: Any, step: int) -> None:
+        for value in message.value:
+            if value.tag in self._descriptions:
+                _describe(value, self._descriptions[value.tag])
         self._write(Event(summary=message, step=step))
+        for value in message.value:  # Only the first value of a tag has to carry it.
+            self._descriptions.pop(value.tag, None)
 
     def _write(self, event: Any) -> None:
         event.wall_time = time.time()
@@ -132,3 +160,13 @@ class EventLog:
             with contextlib.suppress(OSError):
                 self.close()
             raise
+
+
+def _describe(value: Any, description: str) -> None:
+    """Give a value the metadata with which TensorBoard shows a description."""
+    plugin, data_class = _PLUGINS[value.WhichOneof("value")]
+    value.metadata.summary_description = description
+    value.metadata.plugin_data.plugin_name = plugin
+    # Field 4, `data_class`, which tensorboardX's older protocol does not name; without
+    # it TensorBoard drops the description.
+    value.metadata.MergeFromString(bytes([4 << 3, data_class]))

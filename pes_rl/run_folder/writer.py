@@ -30,14 +30,30 @@ from pes_rl.run_folder.tensorboard import EventLog
 from pes_rl.runtime.csv_table import CsvLog
 from pes_rl.runtime.multihost import broadcast_from_process_0, is_first
 
-_RESULTS = (
-    "final_return",
-    "best_return",
-    "timesteps_to_threshold",
-    "total_timesteps",
-    "wall_seconds",
-)
+_RESULTS = {
+    "final_return": "Mean return of the last parameters in the final evaluation.",
+    "best_return": "Highest mean return of an evaluation.",
+    "timesteps_to_threshold": "Environment steps to the first evaluation at the "
+    "threshold.",
+    "total_timesteps": "Environment steps of the run.",
+    "wall_seconds": "Seconds of the run.",
+}
+OTHER_TAGS = {
+    "particles/return": "Returns of the particles in the last unroll before an "
+    "evaluation, or in whole episodes.",
+    "particles/phase": "Where the particles are in their episodes: steps so far in "
+    "shares of the horizon.",
+    "eval/video": "The start of an episode with the unperturbed policy.",
+    **{f"result/{name}": text for name, text in _RESULTS.items()},
+}
+"""Descriptions of the tags in TensorBoard that are no columns of `progress.csv`."""
 _PACKAGES = ("jax", "jaxlib", "optax", "mujoco", "brax", "gymnasium", "numpy")
+
+
+def results(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The results in a summary that dashboards show, by their tags."""
+    found = {f"result/{name}": summary.get(name) for name in _RESULTS}
+    return {tag: float(value) for tag, value in found.items() if value is not None}
 
 
 class RunFolder:
@@ -45,8 +61,8 @@ class RunFolder:
 
     Args:
         path: The folder; made if missing.
-        columns: Columns of `progress.csv` and tags in TensorBoard; the first is the
-            environment steps so far.
+        columns: Columns of `progress.csv`, which are tags in TensorBoard, with their
+            descriptions; the first is the environment steps so far.
         resume_at: Environment steps of the checkpoint that the run is resumed from:
             rows of the log after it are dropped, because they will be written again; -1
             drops all. None for a new run, which needs a folder without one.
@@ -56,7 +72,7 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: Path, columns: Sequence[str], resume_at: int | None = None
+        self, path: Path, columns: Mapping[str, str], resume_at: int | None = None
     ) -> None:
         self.path = path
         if resume_at is None and (path / "config.json").exists():
@@ -66,8 +82,8 @@ class RunFolder:
             )
         try:
             (path / "policy").mkdir(parents=True, exist_ok=True)
-            self._log = CsvLog(path / "progress.csv", columns, resume_at)
-            self._tensorboard = EventLog(path, resume_at)
+            self._log = CsvLog(path / "progress.csv", tuple(columns), resume_at)
+            self._tensorboard = EventLog(path, resume_at, {**columns, **OTHER_TAGS})
         except OSError as error:
             raise folder_error(path, error) from error
 
@@ -133,9 +149,7 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json` and TensorBoard's hyperparameter tab."""
         self._write_json("summary.json", summary)
-        results = {f"result/{name}": summary.get(name) for name in _RESULTS}
-        metrics = {k: float(v) for k, v in results.items() if v is not None}
-        self._tensorboard.add_hyperparameters(self._settings, metrics)
+        self._tensorboard.add_hyperparameters(self._settings, results(summary))
 
     def save_policy(
         self, name: str, trained: TrainedPolicy | TrainedParameters
@@ -180,7 +194,7 @@ class _UnwrittenFolder(RunFolder):
 
 
 def open_folder(
-    path: Path, columns: Sequence[str], resume_at: int | None = None
+    path: Path, columns: Mapping[str, str], resume_at: int | None = None
 ) -> RunFolder:
     """A `RunFolder`, which only process 0 of a run in several processes writes.
 

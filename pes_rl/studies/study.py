@@ -175,6 +175,7 @@ def _as_folder(name: str) -> str:
 def settings_that_matter(config: TrainConfig) -> dict[str, Any]:
     """The settings of a run, without those that do not change its results."""
     settings = dataclasses.asdict(config)
-    for name in ("logdir", "num_threads", "video_interval", "video_length"):
+    unused = ("logdir", "num_threads", "video_interval", "video_length", "track")
+    for name in unused:
         del settings[name]
     return settings

@@ -14,28 +14,39 @@ from pes_rl.learner.learner import Learner, TrainState
 from pes_rl.runtime.multihost import on_host
 from pes_rl.training.counters import Counters
 
-COLUMNS: tuple[str, ...] = (
-    "time/total_timesteps",
-    "time/iterations",
-    "time/time_elapsed",
-    "time/fps",
-    "rollout/ep_rew_mean",
-    "rollout/ep_len_mean",
-    "eval/mean_reward",
-    "eval/std_reward",
-    "eval/mean_ep_length",
-    "eval/diverged_episodes",
-    "train/learning_rate",
-    "train/sigma",
-    "train/theta_norm",
-    "pes/gradient_norm",
-    "pes/signal_to_noise",
-    "pes/accumulator_norm",
-    "pes/ended_share",
-    "pes/dropped_simulations",
-    "pes/lost_workers",
-)
-"""Columns of `progress.csv` and tags in TensorBoard, in Stable-Baselines3's words."""
+COLUMNS: dict[str, str] = {
+    "time/total_timesteps": "Environment steps that training simulated; not those of "
+    "evaluations.",
+    "time/iterations": "Updates of theta.",
+    "time/time_elapsed": "Seconds since the start, evaluations included.",
+    "time/fps": "Environment steps a second of training, without evaluations and "
+    "logging.",
+    "rollout/ep_rew_mean": "Mean return of the training episodes that ended, under "
+    "perturbed policies; without the reward shift.",
+    "rollout/ep_len_mean": "Mean length in steps of the training episodes that ended.",
+    "eval/mean_reward": "Mean return of fresh episodes with the unperturbed policy.",
+    "eval/std_reward": "Standard deviation of these returns.",
+    "eval/mean_ep_length": "Mean length in steps of these episodes.",
+    "eval/diverged_episodes": "Evaluation episodes whose simulation diverged; with "
+    "any, the evaluation does not count.",
+    "train/learning_rate": "Learning rate of the last update.",
+    "train/sigma": "Standard deviation of the perturbations in the last update.",
+    "train/theta_norm": "Euclidean norm of the parameters.",
+    "pes/gradient_norm": "Euclidean norm of the gradient estimate, mean over the "
+    "updates of the row.",
+    "pes/signal_to_noise": "Squared norm of the gradient over the variance of its "
+    "estimate, by comparing two halves of the pairs; about 0 or negative where noise "
+    "hides the gradient.",
+    "pes/accumulator_norm": "Mean norm of the particles' accumulators; 0 for agents "
+    "without them.",
+    "pes/ended_share": "Episodes that ended, in shares of the particles, in an update.",
+    "pes/dropped_simulations": "Simulations that diverged, since the start.",
+    "pes/lost_workers": "Ray workers lost, since the start.",
+}
+"""Columns of `progress.csv`, which are tags in TensorBoard, with their descriptions.
+
+The names are Stable-Baselines3's where it has one.
+"""
 
 
 def clock_row(counters: Counters) -> dict[str, float]:

@@ -12,12 +12,13 @@ from pes_rl.config.train_config import TrainConfig
 from pes_rl.learner.learner import TrainState
 from pes_rl.run_folder.lock import FolderLock
 from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
-from pes_rl.run_folder.writer import open_folder
+from pes_rl.run_folder.writer import open_folder, results
 from pes_rl.runtime.multihost import check_same, is_first, run_on_all_or_raise
 from pes_rl.runtime.output import print_line
 from pes_rl.training.checkpoints import Checkpoints
 from pes_rl.training.counters import Counters
 from pes_rl.training.metrics import COLUMNS, clock_row
+from pes_rl.training.tracking import Tracker
 
 _FAILURES = (OSError, MemoryError, RuntimeError)
 """What writing can raise: a full disk, no memory, no new thread."""
@@ -60,6 +61,7 @@ class Recorder:
             resumed run writes them again.
         state: A state of the structure, shapes and types of the run's; its values are
             not used.
+        track: The tracking service that gets the log too, wandb or trackio.
 
     Attributes:
         restored: The state in the checkpoint; None where there is none yet.
@@ -76,8 +78,12 @@ class Recorder:
         folder: Path,
         resume: Literal["newest"] | int | None,
         state: TrainState,
+        track: str | None = None,
     ) -> None:
         self.report: Callable[[str], None] = print_line
+        self._tracker = run_on_all_or_raise(
+            lambda: Tracker(track if is_first() else None, lambda t: self.report(t))
+        )
         self.restored: TrainState | None = None
         self.counters = Counters()
         self.has_saved = False
@@ -123,6 +129,7 @@ class Recorder:
         except ValueError:
             self.close()
             raise
+        self._tracker.start(self._folder.path, asdict(config))
 
     def log(
         self,
@@ -139,6 +146,8 @@ class Recorder:
             self._folder.log(whole, distributions)
         except _FAILURES as error:
             self.report(f"row of the log not written, training continues: {error}")
+        tracked = {k: v for k, v in whole.items() if k != "time/total_timesteps"}
+        self._tracker.log(tracked, distributions, self.counters.timesteps)
         return whole
 
     def log_video(self, tag: str, pictures: Sequence[np.ndarray], fps: float) -> None:
@@ -147,7 +156,9 @@ class Recorder:
         Raises:
             OSError: If it cannot be written.
         """
-        self._folder.log_video(tag, pictures, fps, self.counters.timesteps)
+        step = self.counters.timesteps
+        self._tracker.log_video(tag, pictures, fps, step)
+        self._folder.log_video(tag, pictures, fps, step)
 
     def save_best(self, policy: Trained, mean_return: float) -> None:
         """Save the policy as the best so far, if its mean return is the highest."""
@@ -186,11 +197,13 @@ class Recorder:
             self.has_saved = True
         except _FAILURES as error:
             self.report(f"summary not written: {error}")
+        self._tracker.log(results(summary), None, self.counters.timesteps)
         self.close()
         return Result(self._folder.path, summary, policy)
 
     def close(self) -> None:
         """Close all files; the second call does nothing."""
+        self._tracker.close()
         try:
             self._folder.close()
         except _FAILURES as error:

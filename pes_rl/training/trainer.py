@@ -82,7 +82,7 @@ class Trainer:
         )
         learner = self._parts.learner
         state = learner.init(self._parts.init_theta(policy_key), learner_key)
-        self._recorder = Recorder(folder, resume, state)
+        self._recorder = Recorder(folder, resume, state, config.track)
         self._counters = self._recorder.counters
         self._evaluations = Evaluations(eval_key, self._counters)
         if resume is None:

@@ -19,7 +19,7 @@ FLOORS = ("envs", "agents", "pes_rl")
 
 COMMANDS = (
     *("train", "compare", "sweep", "plot", "evaluate", "video", "check", "bench"),
-    *("analyze", "__main__"),
+    *("analyze", "export", "hub", "__main__"),
 )
 
 LEVELS = (
@@ -27,7 +27,7 @@ LEVELS = (
     ("runtime", "config", "graphics"),
     ("run_folder", "learner"),
     ("assembly",),
-    ("rendering", "benchmarks", "analysis"),
+    ("rendering", "benchmarks", "analysis", "exporting"),
     ("training",),
     ("studies",),
     COMMANDS,

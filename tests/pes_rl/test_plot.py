@@ -39,7 +39,8 @@ def test_runs_below_a_folder_become_one_png(tmp_path, capsys):
     twice = [str(tmp_path / "runs"), str(tmp_path / "runs" / "b")]
     assert plot.main([*twice, "--out", str(out)]) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
-    assert "3 runs, 1 without an evaluation left out" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"written to {out}: 3 runs, 1 without an evaluation left out" in said
 
 
 def test_seeds_are_a_band_and_other_settings_an_arm(tmp_path):
@@ -59,13 +60,13 @@ def test_seeds_are_a_band_and_other_settings_an_arm(tmp_path):
     ]
     steps, seconds = panels[0].curves, panels[1].curves
     assert {arm: len(runs) for arm, runs in steps.items()} == {
-        "pes sigma=0.3": 2,
-        "pes sigma=0.5": 1,
+        "swimmer, pes sigma=0.3": 2,
+        "swimmer, pes sigma=0.5": 1,
     }
-    assert steps["pes sigma=0.5"][0][0].tolist() == [0, 100]
-    assert seconds["pes sigma=0.5"][0][0].tolist() == [0, 2]
+    assert steps["swimmer, pes sigma=0.5"][0][0].tolist() == [0, 100]
+    assert seconds["swimmer, pes sigma=0.5"][0][0].tolist() == [0, 2]
     assert panels[0].threshold == 340.0
-    assert list(panels[2].curves) == ["pes"]
+    assert list(panels[2].curves) == ["hopper, pes"]
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))

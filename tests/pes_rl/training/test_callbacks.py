@@ -3,12 +3,14 @@
 import csv
 import os
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from event_files import events
 from quick_run import QUICK
+from tensorboardX.proto import plugin_hparams_pb2
 
 import pes_rl
 from pes_rl.config.train_config import make_config
@@ -211,6 +213,48 @@ def test_tensorboard_shows_distributions_and_hyperparameters(tmp_path):
     assert "_hparams_/session_start_info" in values
     final = values["result/final_return"][0][1].simple_value
     assert final == pytest.approx(result.summary["final_return"], rel=1e-6)
+
+
+def test_every_tag_in_tensorboard_is_described_once(tmp_path):
+    result = make_trainer(tmp_path / "run").run()
+    values = [value for event in events(result.folder) for value in event.summary.value]
+    described = [v.tag for v in values if v.metadata.summary_description]
+    tags = {v.tag for v in values if not v.tag.startswith("_hparams_")}
+    assert sorted(described) == sorted(tags)
+    (norm,) = (
+        v for v in values if v.tag == "train/theta_norm" and v.HasField("metadata")
+    )
+    assert norm.metadata.summary_description == COLUMNS["train/theta_norm"]
+
+
+def test_tensorboard_reads_the_descriptions(tmp_path):
+    proto = pytest.importorskip("tensorboard.compat.proto.event_pb2")
+    result = make_trainer(tmp_path / "run").run()
+    kinds = {}
+    for event in events(result.folder):
+        for value in proto.Event.FromString(event.SerializeToString()).summary.value:
+            if value.metadata.summary_description:
+                name = value.metadata.plugin_data.plugin_name
+                kinds[value.tag] = name, value.metadata.data_class
+    # DATA_CLASS_SCALAR and DATA_CLASS_TENSOR.
+    assert kinds["train/theta_norm"] == ("scalars", 1)
+    assert kinds["particles/phase"] == ("histograms", 2)
+
+
+def test_the_hyperparameter_tab_begins_with_the_estimator(tmp_path):
+    result = make_trainer(tmp_path / "run").run()
+    (experiment,) = (
+        value
+        for event in events(result.folder)
+        for value in event.summary.value
+        if value.tag == "_hparams_/experiment"
+    )
+    data: Any = plugin_hparams_pb2.HParamsPluginData()  # type: ignore[attr-defined]
+    data.ParseFromString(experiment.metadata.plugin_data.content)
+    names = [info.name for info in data.experiment.hparam_infos]
+    first = ["agent", "learning_rate", "sigma", "truncation_length", "num_pairs", "env"]
+    assert names[:6] == first
+    assert len(names) == len(set(names))
 
 
 def test_a_log_that_cannot_be_written_begins_a_new_file(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""Trained policies in the formats of other programs, and as models to share."""
