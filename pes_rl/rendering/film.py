@@ -102,6 +102,7 @@ def _film_gymnasium(name: str, kwargs: dict[str, Any], horizon: int | None) -> F
     assert isinstance(box, gymnasium.spaces.Box)  # training made sure
 
     def play(act: TrainedPolicy, seed: int, stride: int) -> Steps:
+        act.reset()
         observation, _ = env.reset(seed=seed)
         for step in itertools.count(1):
             action = act(observation).reshape(box.shape).astype(box.dtype)
@@ -140,6 +141,7 @@ def _film_brax(config: TrainConfig, size: int) -> Film:
         ) from error
 
     def play(act: TrainedPolicy, seed: int, stride: int) -> Steps:
+        act.reset()
         state, observation = reset(jax.random.key(seed))
         for step in range(1, horizon + 1):
             action = act(np.asarray(observation))
