@@ -1,6 +1,7 @@
 """Recurrent policies on both drivers, beside loops over one particle at a time."""
 
 from dataclasses import replace
+from functools import partial
 
 import counting
 import jax
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 import reference
 import remembering
+from worker_pools import LocalWorkerPool
 
 from pes_rl.envs import HostRollout, ObservationMoments
+from pes_rl.envs.ray.rollout import RayRollout
+from pes_rl.envs.ray.worker_rollout import WorkerRollout
 from pes_rl.envs.rollout.host import HostState
 
 NUM_PAIRS, HORIZON, LENGTH, UNROLLS = 4, 6, 5, 4
@@ -111,6 +115,24 @@ def test_the_policy_gets_normalised_observations(driver):
         segments.append(rollout.unroll(particles, rows, LENGTH)[1])
     np.testing.assert_array_equal(segments[0].loss, segments[1].loss)
     assert segments[0].observations is not None
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_give_what_one_process_does(workers):
+    """Particles travel with their carries; nothing here is started by Ray."""
+    build = partial(_worker, HORIZON)
+    rollout = RayRollout(LocalWorkerPool(build, workers), HORIZON, can_copy=True)
+    alone = remembering.host_rollout(HORIZON)
+    particles, expected = rollout.reset(KEY, NUM_PAIRS), alone.reset(KEY, NUM_PAIRS)
+    for thetas in map(jnp.asarray, all_thetas()):
+        particles, segment = rollout.unroll(particles, thetas, LENGTH)
+        expected, same = alone.unroll(expected, thetas, LENGTH)
+        jax.tree.map(np.testing.assert_array_equal, segment, same)
+        jax.tree.map(np.testing.assert_array_equal, particles, expected)
+
+
+def _worker(horizon):
+    return WorkerRollout(remembering.host_rollout(horizon))
 
 
 def test_a_rollout_without_a_carry_has_the_state_it_always_had():

@@ -16,6 +16,9 @@ import pes_rl
 from pes_rl import evaluate
 from pes_rl.assembly.assemble import Environments, assemble
 from pes_rl.config.train_config import make_config
+from pes_rl.envs import CarryingEnvironment, RecurrentHostRollout
+from pes_rl.envs.mujoco.environment import MujocoEnvironment
+from pes_rl.run_folder.policy_files import TrainedRecurrentPolicy
 from pes_rl.training import command as train
 from pes_rl.training.trainer import Trainer
 
@@ -155,12 +158,11 @@ def test_a_saved_gru_plays_what_training_evaluated(tmp_path):
     evaluations = sum(row["eval/mean_reward"] != "" for row in rows) + 1
     *_, key = jax.random.split(jax.random.key(0), 3)
     key = jax.random.fold_in(key, evaluations)
-    environment = pes_rl.envs.make("swimmer")
-    rollout = pes_rl.envs.RecurrentHostRollout(
-        pes_rl.envs.CarryingEnvironment(environment, trained.initial_carry),  # type: ignore
-        trained.act,
-        QUICK["horizon"],
+    assert isinstance(trained, TrainedRecurrentPolicy)
+    environment = CarryingEnvironment(
+        MujocoEnvironment("swimmer"), trained.initial_carry
     )
+    rollout = RecurrentHostRollout(environment, trained.act, QUICK["horizon"])
     episodes = QUICK["final_eval_episodes"]
     start = rollout.reset(key, episodes, members=1)
     _, segment = rollout.unroll(start, trained.theta[None], QUICK["horizon"])
