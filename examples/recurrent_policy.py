@@ -5,6 +5,7 @@ python examples/recurrent_policy.py
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -57,7 +58,8 @@ def main() -> None:
     parser.add_argument("--total-timesteps", type=int, default=200_000)
     parser.add_argument("--logdir", type=Path, default=None)
     options = parser.parse_args()
-    for name, settings in (("linear", {}), ("gru", {"hidden_sizes": (8,)})):
+    policies: dict[str, dict[str, Any]] = {"linear": {}, "gru": {"hidden_sizes": (8,)}}
+    for name, settings in policies.items():
         result = pes_rl.train(
             HiddenVelocity,
             policy=name,

@@ -6,6 +6,7 @@ import sys
 
 import counting
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import remembering
@@ -75,7 +76,9 @@ def final_theta(folder, **options):
     return pes_rl.load_policy(folder, "last", **options).theta.tolist()
 
 
-@pytest.mark.parametrize("name", ["network", "memory"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("network", marks=pytest.mark.slow), "memory"]
+)
 def test_a_network_of_a_package_is_trained_evaluated_and_resumed(
     module, name, tmp_path, capsys
 ):
@@ -132,7 +135,11 @@ def test_a_network_from_python_trains_in_a_gymnasium_environment(tmp_path):
 
 @pytest.mark.parametrize(
     "agent",
-    [["pes"], ["nres", "--normalize-observations"], ["truncated-es"]],
+    [
+        ["pes", "--normalize-observations"],
+        ["truncated-es"],
+        pytest.param(["nres"], marks=pytest.mark.slow),
+    ],
     ids="-".join,
 )
 def test_a_resumed_gru_ends_as_the_uninterrupted_one(tmp_path, agent):
@@ -165,7 +172,9 @@ def test_a_saved_gru_plays_what_training_evaluated(tmp_path):
     rollout = RecurrentHostRollout(environment, trained.act, QUICK["horizon"])
     episodes = QUICK["final_eval_episodes"]
     start = rollout.reset(key, episodes, members=1)
-    _, segment = rollout.unroll(start, trained.theta[None], QUICK["horizon"])
+    _, segment = rollout.unroll(
+        start, jnp.asarray(trained.theta)[None], QUICK["horizon"]
+    )
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["final_return"] == float(-np.asarray(segment.loss).sum(0).mean())
 
