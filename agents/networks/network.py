@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false
 """One form for all networks: pure functions of parameters and an observation.
 
 flax and equinox are imported only where the network given is one of theirs.

@@ -1,5 +1,4 @@
 """Policies of own networks: flax linen, flax nnx, equinox and plain functions."""
-# pyright: reportMissingImports=false
 
 from typing import Any
 
