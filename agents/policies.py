@@ -12,7 +12,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from pes_rl.agents.action_bounds import bound_actions, check_squash
+from pes_rl.agents.activations import ACTIVATIONS
 
 if TYPE_CHECKING:
     import jax
@@ -22,18 +23,18 @@ Array = Any  # a JAX or a NumPy array
 
 @dataclass(frozen=True)
 class Policy:
-    """A linear map or a tanh network, from observations to actions.
+    """A linear map or a feed-forward network, from observations to actions.
 
     Without hidden layers the action is W o (+ b). With them, each hidden layer is
-    tanh(W x + b), and the last layer is linear. theta holds, layer by layer, W in row
-    order and then b.
+    activation(W x + b), and the last layer is linear. theta holds, layer by layer, W in
+    row order and then b.
 
     The last layer's output is the action in the environment's own units. With `clip` it
     is clipped to [low, high], as users of Stable-Baselines3 and Gymnasium expect of a
     continuous policy: an environment never gets an action outside its space, and
     charges no cost for one. Without, it is passed on unchanged, as ARS and the PES
     paper do; MuJoCo then clips the control itself, but a control cost is computed from
-    the whole action.
+    the whole action. With `squash` the output goes through tanh, scaled to the bounds.
 
     Attributes:
         observation_size: O.
@@ -42,6 +43,8 @@ class Policy:
         hidden_sizes: Units of each hidden layer; none for a linear policy.
         bias: Whether layers have a bias.
         clip: Whether actions are clipped to their bounds.
+        activation: Of the hidden layers: `tanh`, `relu`, `elu` or `silu`.
+        squash: Whether tanh, scaled to finite bounds, takes the place of clipping.
     """
 
     observation_size: int
@@ -50,6 +53,8 @@ class Policy:
     hidden_sizes: tuple[int, ...] = ()
     bias: bool = True
     clip: bool = True
+    activation: str = "tanh"
+    squash: bool = False
 
     def __post_init__(self) -> None:
         if any(size < 1 for size in self.hidden_sizes):
@@ -57,6 +62,13 @@ class Policy:
                 f"hidden_sizes={self.hidden_sizes} must all be at least 1 unit; "
                 "use (32, 32), for example, or () for a linear policy"
             )
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation={self.activation!r} is unknown; use one of: "
+                f"{', '.join(ACTIVATIONS)}"
+            )
+        if self.squash:
+            check_squash(self.action_low, self.action_high)
 
     @property
     def action_size(self) -> int:
@@ -104,10 +116,10 @@ class Policy:
             Actions in the environment's units. # shape=(A,) or (N, A)
         """
         xp = theta.__array_namespace__()
-        x, offset = observation, 0
+        x, offset, activate = observation, 0, ACTIVATIONS[self.activation]
         for layer, (rows, cols) in enumerate(self._layer_shapes):
             if layer > 0:
-                x = xp.tanh(x)
+                x = activate(x)
             weights = theta[..., offset : offset + rows * cols]
             weights = weights.reshape(*weights.shape[:-1], rows, cols)
             x = xp.vecdot(weights, x[..., None, :])
@@ -115,18 +127,6 @@ class Policy:
             if self.bias:
                 x = x + theta[..., offset : offset + rows]
                 offset += rows
-        if self.clip:
-            low, high = (self._bound(b, x) for b in (self.action_low, self.action_high))
-            x = xp.minimum(xp.maximum(x, low), high)  # a third of the cost of clip
-        return x
-
-    @staticmethod
-    def _bound(bound: tuple[float, ...], x: Array) -> Any:
-        """The bound in a form that broadcasts with x; one number if actions share it.
-
-        NumPy is four times as fast with a number as with a short row.
-        """
-        if min(bound) == max(bound):
-            return bound[0]
-        bound_row = np.array(bound)[(None,) * (x.ndim - 1)]
-        return x.__array_namespace__().asarray(bound_row, dtype=x.dtype)
+        return bound_actions(
+            x, self.action_low, self.action_high, clip=self.clip, squash=self.squash
+        )

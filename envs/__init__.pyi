@@ -15,6 +15,11 @@ from .rollout.environment import (
 from .rollout.episodes import Clock as Clock, Segment as Segment
 from .rollout.host import HostRollout as HostRollout
 from .rollout.observations import ObservationMoments as ObservationMoments
+from .rollout.recurrent import (
+    CarryingEnvironment as CarryingEnvironment,
+    RecurrentHostRollout as RecurrentHostRollout,
+    RecurrentProblem as RecurrentProblem,
+)
 from .unrolled.problem import (
     FinalLoss as FinalLoss,
     UnrolledProblem as UnrolledProblem,

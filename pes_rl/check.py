@@ -132,7 +132,7 @@ def _parts(options: CheckOptions) -> tuple[Rollout, int]:
     )
     environment = make_environment(config, options.env)
     policy = make_policy(config, environment)
-    return make_rollout(config, environment, policy.act), policy.num_parameters
+    return make_rollout(config, environment, policy), policy.num_parameters
 
 
 def check(rollout: Rollout, num_parameters: int, num_pairs: int) -> Iterator[Finding]:

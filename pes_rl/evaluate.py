@@ -16,6 +16,7 @@ from pes_rl.assembly.factories import (
     make_environment,
     make_evaluation_rollout,
     make_rollout,
+    own_network,
 )
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import Rollout, UnrolledProblem
@@ -96,14 +97,14 @@ def evaluate(options: EvaluateOptions) -> tuple[TrainConfig, Evaluation]:
         rollout: Rollout = make_evaluation_rollout(config, environment)
         play = make_evaluator(rollout, options.episodes, environment.meta_loss)
     else:
-        trained = load_policy(options.run, options.which)
+        trained = load_policy(options.run, options.which, own_network(config))
         if not fits(trained.policy, environment, trained.spaces.action):
             raise ValueError(
                 f"{config.env} has other observations or actions than the run's "
                 "environment; use one with the same"
             )
         theta = trained.theta
-        rollout = make_rollout(config, environment, trained.act)
+        rollout = make_rollout(config, environment, trained)
         play = make_evaluator(rollout, options.episodes)
     evaluation = play(jnp.asarray(theta), None, jax.random.key(options.seed))
     return config, jax.tree.map(np.asarray, evaluation)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
+from pes_rl.assembly.factories import own_network
 from pes_rl.graphics.animations import write_gif, write_mp4
 from pes_rl.rendering.film import Film, make_film
 from pes_rl.run_folder.policy_files import TrainedPolicy, load_policy
@@ -62,7 +63,7 @@ def film_run(options: VideoOptions) -> tuple[list[float], Path]:
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
     config = read_config(Path(options.run))
-    policy = load_policy(options.run, options.which)
+    policy = load_policy(options.run, options.which, own_network(config))
     out = _choose_file(options)
     film = make_film(config, options.size)
     returns: list[float] = []

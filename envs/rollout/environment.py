@@ -114,7 +114,7 @@ class PolicyProblem:
     """
 
     environment: DeviceEnvironment
-    act: Callable[[Any, Any], Any]
+    act: Callable[..., Any]
     reward_shift: float = 0.0
     normalizer: ObservationMoments | None = None
 
@@ -129,9 +129,18 @@ class PolicyProblem:
         self, theta: jax.Array, state: tuple[Any, jax.Array]
     ) -> tuple[Any, jax.Array, jax.Array]:
         simulation, observation = state
-        if self.normalizer is not None:
-            observation = self.normalizer.normalize(observation)
-        action = self.act(theta, observation)
+        return self.advance(simulation, self.act(theta, self.normalize(observation)))
+
+    def normalize(self, observation: jax.Array) -> jax.Array:
+        """The observation as the policy gets it."""
+        if self.normalizer is None:
+            return observation
+        return self.normalizer.normalize(observation)
+
+    def advance(
+        self, simulation: Any, action: jax.Array
+    ) -> tuple[tuple[Any, jax.Array], jax.Array, jax.Array]:
+        """Step the simulation: ((simulation, observation), loss, terminated)."""
         simulation, observation, reward, terminated = self.environment.step(
             simulation, action
         )

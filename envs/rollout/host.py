@@ -66,7 +66,7 @@ class HostRollout:
     """
 
     environment: HostEnvironment
-    act: Callable[[Any, Any], Any]
+    act: Callable[..., Any]
     horizon: int
     diverged_loss: float = 0.0
     reward_shift: float = 0.0
@@ -193,11 +193,11 @@ class HostRollout:
             (loss, terminated) of all N particles; 0 and False for those not stepped.
         """
         if ids is None:
-            actions = self._act(thetas, observation)
+            actions = self._act(thetas, observation, None)
             observation[:], reward, terminated = self.environment.step(actions, None)
             return self._loss(reward, observation), terminated
         loss, terminated = np.zeros(len(thetas)), np.zeros(len(thetas), bool)
-        actions = self._act(_rows_at(thetas, ids), observation[ids])
+        actions = self._act(_rows_at(thetas, ids), observation[ids], ids)
         observation[ids], reward, terminated[ids] = self.environment.step(actions, ids)
         loss[ids] = self._loss(reward, observation[ids])
         return loss, terminated
@@ -210,10 +210,17 @@ class HostRollout:
         )
         return loss if finite.all() else np.where(finite.all(1), loss, np.nan)
 
-    def _act(self, thetas: np.ndarray, observation: np.ndarray) -> np.ndarray:
-        if self.normalizer is not None:
-            observation = self.normalizer.normalize(observation)
-        return self.act(thetas, observation)
+    def _act(
+        self, thetas: np.ndarray, observation: np.ndarray, ids: np.ndarray | None
+    ) -> np.ndarray:
+        """Actions of the particles `ids` (None for all), whose rows are given."""
+        del ids
+        return self.act(thetas, self._normalize(observation))
+
+    def _normalize(self, observation: np.ndarray) -> np.ndarray:
+        if self.normalizer is None:
+            return observation
+        return self.normalizer.normalize(observation)
 
 
 def take_copies(particles: Particles, indices: Any, can_copy: bool) -> Particles:

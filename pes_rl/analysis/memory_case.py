@@ -137,7 +137,7 @@ def make_system(
     config = make_config(env, "pes", horizon=horizon)
     environment = make_environment(config, env)
     policy = _largest_network(config, environment, parameters)
-    return make_rollout(config, environment, policy.act), policy.init
+    return make_rollout(config, environment, policy), policy.init
 
 
 def _largest_network(config: TrainConfig, environment: Any, parameters: int) -> Policy:

@@ -221,7 +221,7 @@ def _make_rollout(env: str, workers: int, threads: int) -> tuple[Any, int]:
     if workers:
         rollout = make_ray_rollout(config, policy, environment)
     else:
-        rollout = make_rollout(config, environment, policy.act)
+        rollout = make_rollout(config, environment, policy)
     return rollout, policy.num_parameters
 
 

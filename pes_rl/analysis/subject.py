@@ -148,7 +148,7 @@ def _make_named(env: str, horizon: int | None, env_kwargs: str) -> tuple[Any, An
     if not isinstance(environment, UnrolledProblem):
         config = replace(config, horizon=horizon)
         policy = make_policy(config, environment)
-        return None, policy.init, make_rollout(config, environment, policy.act)
+        return None, policy.init, make_rollout(config, environment, policy)
     if horizon is not None and environment.horizon is not None:
         # The problem's own schedules depend on it.
         environment = make_environment(replace(config, horizon=horizon), env)

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from pes_rl.agents import Policy
 from pes_rl.assembly.factories import (
     diverged_loss,
     episode_steps,
@@ -35,7 +34,11 @@ from pes_rl.envs.spaces import ActionSpace, Spaces
 from pes_rl.learner.evaluation import Evaluator, make_evaluator
 from pes_rl.learner.learner import Learner
 from pes_rl.learner.optimizer import OptimizerConfig
-from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
+from pes_rl.run_folder.policy_files import (
+    TrainedParameters,
+    TrainedPolicy,
+    make_trained,
+)
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,17 @@ class Assembly:
                 close()
 
 
-def assemble(config: TrainConfig, environments: Environments | None = None) -> Assembly:
+def assemble(
+    config: TrainConfig,
+    environments: Environments | None = None,
+    network: Any = None,
+) -> Assembly:
     """Make the objects of a run, in the environments that it names or in these.
+
+    Args:
+        config: The settings.
+        environments: None makes those that the settings name.
+        network: The network of the policy; None takes what the settings name.
 
     Raises:
         ValueError: If the settings do not fit the environment.
@@ -111,17 +123,15 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
         environments = Environments(training, evaluation)
     if isinstance(environments.training, UnrolledProblem):
         return _assemble_problem(config, environments.training)
-    return _assemble_policy(config, environments)
+    return _assemble_policy(config, environments, network)
 
 
-def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembly:
-    if config.policy == "linear" and _is_set(config, "hidden_sizes"):
-        raise ValueError(
-            f"hidden_sizes={config.hidden_sizes} has no meaning for a linear policy; "
-            "set policy to mlp, or drop it"
-        )
+def _assemble_policy(
+    config: TrainConfig, environments: Environments, network: Any
+) -> Assembly:
+    _check_network_options(config)
     environment = environments.training
-    policy = make_policy(config, environment)
+    policy = make_policy(config, environment, network)
     others = []
     if config.final_eval_env is not None:
         others.append(make_environment(config, config.final_eval_env))
@@ -139,7 +149,7 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
     else:
         varying = make_varying_horizon(config, episode_steps(config, environment))
         rollout = make_rollout(
-            config, environment, policy.act, config.reward_shift, varying
+            config, environment, policy, config.reward_shift, varying
         )
     return Assembly(
         init_theta=policy.init,
@@ -154,10 +164,24 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
     )
 
 
+def _check_network_options(config: TrainConfig) -> None:
+    """Raise `ValueError` for an option that the policy has no use for."""
+    for name, used_by in _FOR_NETWORKS.items():
+        if _is_set(config, name) and config.policy not in used_by:
+            raise ValueError(
+                f"{name}={getattr(config, name)!r} has no meaning for a "
+                f"{config.policy} policy; set policy to {' or '.join(used_by)}, or "
+                "drop it"
+            )
+
+
+_FOR_NETWORKS = {"hidden_sizes": ("mlp", "gru"), "activation": ("mlp",)}
+
+
 def _evaluation_rollouts(
     config: TrainConfig,
     environment: Any,
-    policy: Policy,
+    policy: Any,
     action: ActionSpace | None,
     other: Any = None,
 ) -> tuple[Rollout, Rollout]:
@@ -167,7 +191,7 @@ def _evaluation_rollouts(
             "the environment for evaluation has other observations or actions than "
             "that for training; use one with the same"
         )
-    during = make_rollout(config, environment, policy.act)
+    during = make_rollout(config, environment, policy)
     if other is None:
         return during, during
     if not fits(policy, other, action):
@@ -175,7 +199,7 @@ def _evaluation_rollouts(
             f"final_eval_env={config.final_eval_env!r} has other observations or "
             f"actions than {config.env}; use one with the same, or None"
         )
-    return during, make_rollout(config, other, policy.act)
+    return during, make_rollout(config, other, policy)
 
 
 def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly:
@@ -206,7 +230,9 @@ _FOR_POLICIES = (
     "policy",
     "bias",
     "hidden_sizes",
+    "activation",
     "clip_actions",
+    "squash_actions",
     "normalize_observations",
     "reward_shift",
     "final_eval_env",
@@ -218,14 +244,14 @@ def _is_set(config: TrainConfig, name: str) -> bool:
 
 
 def _describe_policy(
-    policy: Policy,
+    policy: Any,
     spaces: Spaces,
     theta: jax.Array,
     observations: ObservationMoments | None,
 ) -> TrainedPolicy:
     moments = observations or ObservationMoments.empty(policy.observation_size)
     arrays = (np.asarray(array) for array in (theta, moments.mean, moments.std))
-    return TrainedPolicy(policy, *arrays, spaces=spaces)
+    return make_trained(policy, *arrays, spaces=spaces)
 
 
 def _describe_parameters(

@@ -1,18 +1,21 @@
 """Factories of a run's objects: environment, policy, rollout, estimator."""
 
 import json
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from pes_rl.agents import AGENTS, Estimator, Policy
+from pes_rl.agents import AGENTS, Estimator, GRUPolicy, Policy
+from pes_rl.agents.policy_names import import_network, is_own_network
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import (
+    CarryingEnvironment,
     DeviceRollout,
     HostRollout,
     PolicyProblem,
+    RecurrentHostRollout,
+    RecurrentProblem,
     Rollout,
     UnrolledProblem,
     make,
@@ -51,25 +54,50 @@ def make_environment(
     )
 
 
-def make_policy(config: TrainConfig, environment: Any) -> Policy:
+def make_policy(config: TrainConfig, environment: Any, network: Any = None) -> Any:
     """Make the policy of the settings, with the sizes of the environment.
 
+    Args:
+        config: The settings.
+        environment: The environment that it acts in.
+        network: The network that `policy="python:Name"` stands for; `package:Name` is
+            imported.
+
+    Returns:
+        A policy that has a carry where it has `initial_carry`.
+
     Raises:
-        ValueError: If it is an unrolled problem, which has none.
+        ValueError: If it is an unrolled problem, which has none, or if the network does
+            not fit.
     """
     if isinstance(environment, UnrolledProblem):
         raise ValueError(
             f"{config.env} has parameters of its own and no policy; use it with "
             "pes_rl.train, pes_rl.evaluate and pes_rl.compare"
         )
-    return Policy(
-        observation_size=environment.observation_size,
-        action_low=tuple(np.asarray(environment.action_low).tolist()),
-        action_high=tuple(np.asarray(environment.action_high).tolist()),
-        hidden_sizes=config.hidden_sizes if config.policy == "mlp" else (),
-        bias=config.bias,
-        clip=config.clip_actions,
-    )
+    common: dict[str, Any] = {
+        "observation_size": environment.observation_size,
+        "action_low": tuple(np.asarray(environment.action_low).tolist()),
+        "action_high": tuple(np.asarray(environment.action_high).tolist()),
+        "clip": config.clip_actions,
+        "squash": config.squash_actions,
+    }
+    if is_own_network(config.policy):
+        from pes_rl.agents.networks.policy import make_network_policy
+
+        if network is None:
+            network = own_network(config)
+        return make_network_policy(config.policy, network, **common)
+    common["bias"] = config.bias
+    if config.policy == "gru":
+        return GRUPolicy(hidden_sizes=config.hidden_sizes, **common)
+    hidden_sizes = config.hidden_sizes if config.policy == "mlp" else ()
+    return Policy(hidden_sizes=hidden_sizes, activation=config.activation, **common)
+
+
+def own_network(config: TrainConfig) -> Any:
+    """The user's network that the settings name, imported; None where there is none."""
+    return import_network(config.policy) if is_own_network(config.policy) else None
 
 
 def spaces_of(environment: Any) -> Spaces:
@@ -77,7 +105,7 @@ def spaces_of(environment: Any) -> Spaces:
     return getattr(environment, "spaces", Spaces())
 
 
-def fits(policy: Policy, environment: Any, action: ActionSpace | None) -> bool:
+def fits(policy: Any, environment: Any, action: ActionSpace | None) -> bool:
     """Whether the environment has the observations and actions of the policy.
 
     Args:
@@ -99,13 +127,34 @@ def fits(policy: Policy, environment: Any, action: ActionSpace | None) -> bool:
 def make_rollout(
     config: TrainConfig,
     environment: Any,
-    act: Callable[[Any, Any], Any],
+    policy: Any,
     reward_shift: float = 0.0,
     varying_horizon: VaryingHorizon | None = None,
 ) -> Rollout:
-    """Make the rollout of `act` in the environment, on the device or on the host."""
+    """Make the rollout of a policy in the environment, on the device or on the host.
+
+    Args:
+        config: The settings.
+        environment: The environment.
+        policy: Has `act` and, where that takes a carry, `initial_carry`.
+        reward_shift: Subtracted from every reward.
+        varying_horizon: Time limits that differ between episodes.
+    """
     horizon = episode_steps(config, environment)
     loss = config.diverged_loss or 0.0
+    act, initial_carry = policy.act, getattr(policy, "initial_carry", None)
+    if initial_carry is not None:
+        if environment.on_device:
+            recurrent = RecurrentProblem(
+                environment, act, reward_shift, initial_carry=initial_carry
+            )
+            return DeviceRollout(
+                recurrent, horizon, loss, varying_horizon=varying_horizon
+            )
+        carrying = CarryingEnvironment(environment, initial_carry)
+        return RecurrentHostRollout(
+            carrying, act, horizon, loss, reward_shift, varying_horizon
+        )
     if environment.on_device:
         problem = PolicyProblem(environment, act, reward_shift)
         return DeviceRollout(problem, horizon, loss, varying_horizon=varying_horizon)

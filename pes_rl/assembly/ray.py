@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pes_rl.agents import Policy
 from pes_rl.assembly.factories import (
     episode_steps,
     make_environment,
@@ -15,7 +14,7 @@ from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import HostRollout
 
 
-def make_ray_rollout(config: TrainConfig, policy: Policy, environment: Any) -> Any:
+def make_ray_rollout(config: TrainConfig, policy: Any, environment: Any) -> Any:
     """Make the rollout of training by Ray workers, which make their environments.
 
     Raises:
@@ -51,14 +50,12 @@ def worker_config(config: TrainConfig) -> TrainConfig:
     return replace(config, num_threads=config.num_threads or 1)
 
 
-def _make_worker_rollout(config: TrainConfig, policy: Policy) -> Any:
+def _make_worker_rollout(config: TrainConfig, policy: Any) -> Any:
     """Make the object that a worker holds."""
     from pes_rl.envs.ray.worker_rollout import WorkerRollout
 
     environment = make_environment(config, config.env, config.sample_actions)
     varying = make_varying_horizon(config, episode_steps(config, environment))
-    rollout = make_rollout(
-        config, environment, policy.act, config.reward_shift, varying
-    )
+    rollout = make_rollout(config, environment, policy, config.reward_shift, varying)
     assert isinstance(rollout, HostRollout)  # the settings refuse all others
     return WorkerRollout(rollout)

@@ -72,7 +72,7 @@ def closed_loop(env: str, engine: str, size: Size, backend: str | None) -> Close
     training = make_config(env, "pes", **options)
     environment: Any = make(env, **options)
     policy = make_policy(training, environment)
-    rollout: Any = make_rollout(training, environment, policy.act)
+    rollout: Any = make_rollout(training, environment, policy)
     pairs, num_parameters = size.particles // 2, policy.num_parameters
     thetas = in_pairs(0.1, pairs, num_parameters)
     reset, unroll = rollout.reset, rollout.unroll

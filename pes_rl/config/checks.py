@@ -21,6 +21,7 @@ from typing import (
 )
 
 from pes_rl.agents import AGENT_NAMES, AGENTS
+from pes_rl.agents.policy_names import check_policy_name, is_own_network
 from pes_rl.envs.names import PYTHON_PREFIX, check_name, is_in_jax, unknown_name
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ _WORDS = {
 def _check_names(config: "TrainConfig") -> None:
     for env in (config.env, config.final_eval_env or config.env):
         check_name(env)
+    check_policy_name(config.policy)
     if config.agent not in AGENT_NAMES:
         raise ValueError(unknown_name("agent", config.agent, list(AGENT_NAMES)))
 
@@ -146,6 +148,11 @@ def _check_workers(config: "TrainConfig") -> None:
         raise ValueError(
             f"workers={config.workers} are for environments that they can make by "
             f"name on the host, native MuJoCo and gym:ID; drop it for {config.env}"
+        )
+    if config.workers and is_own_network(config.policy):
+        raise ValueError(
+            f"workers={config.workers} run linear, mlp and gru policies; drop it for "
+            f"{config.policy}"
         )
 
 

@@ -80,12 +80,16 @@ class TrainConfig:
     """Give the policy (observation - mean) / std, by running statistics of all that
     training has acted on (ARS V2). Unbiased for statistics that stand still; they move
     less and less."""
-    policy: Literal["linear", "mlp"] = "linear"
-    """Policy: one linear map, or a tanh network."""
+    policy: str = "linear"
+    """Policy: linear (one linear map), mlp (a network), gru (a recurrent network), or
+    package:Name, a flax or equinox module, or functions, of your own, which Python
+    imports."""
     bias: bool = True
-    """Give the policy's layers a bias."""
+    """Give the layers of a linear, mlp or gru policy a bias."""
     hidden_sizes: tuple[int, ...] = (32, 32)
-    """Units of the hidden layers of an mlp policy."""
+    """Units of the hidden layers of an mlp policy, or of the layers of a gru."""
+    activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
+    """Activation function of the hidden layers of an mlp policy."""
     clip_actions: bool = True
     """Clip actions to the action space."""
     sample_actions: bool = False
@@ -93,6 +97,8 @@ class TrainConfig:
     probabilities of the softmax of the policy's outputs, by random numbers that the
     members of a pair share. It changes what is optimised: evaluations, and the trained
     policy, take the choice of the greatest output."""
+    squash_actions: bool = False
+    """Put tanh, scaled to the action space, in the place of clipping."""
     horizon: int | None = None
     """Steps T after which an episode is cut; None takes the environment's."""
     shortest_horizon: int | None = None

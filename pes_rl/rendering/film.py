@@ -100,6 +100,7 @@ def _film_gymnasium(name: str, kwargs: dict[str, Any], horizon: int | None) -> F
 
     def play(act: TrainedPolicy, seed: int, stride: int) -> Steps:
         act = replace(act, spaces=spaces)
+        act.reset()
         observation, _ = env.reset(seed=seed)
         for step in itertools.count(1):
             observation, reward, terminated, truncated, _ = env.step(act(observation))
@@ -137,6 +138,7 @@ def _film_brax(config: TrainConfig, size: int) -> Film:
         ) from error
 
     def play(act: TrainedPolicy, seed: int, stride: int) -> Steps:
+        act.reset()
         state, observation = reset(jax.random.key(seed))
         for step in range(1, horizon + 1):
             action = act(np.asarray(observation))

@@ -47,6 +47,10 @@ def train(
         options: Any other setting, a field of
             `pes_rl.config.train_config.TrainConfig`; `env_kwargs` may be a dictionary.
 
+    The option `policy` also takes a network of your own: an instance of a flax (linen
+    or nnx) or equinox module, functions (init, apply), or a class or function that
+    makes one; see docs/own_network.md.
+
     Returns:
         The run's folder, its summary, the last policy, ready to act, and its theta. A
         run whose Ray workers were lost again and again ends early, with a warning.
@@ -59,6 +63,10 @@ def train(
     if isinstance(env, VectorEnv):
         options = {**_population(env, agent), **options}
     name = env if isinstance(env, str) else PYTHON_PREFIX + _name(env)
+    network = None
+    if not isinstance(options.get("policy", ""), str):
+        network = options["policy"]
+        options["policy"] = PYTHON_PREFIX + _name(network)
     logdir = None if logdir is None else str(logdir)
     config = make_config(name, agent, logdir=logdir, **options)
     if eval_env is not None or not isinstance(env, str):
@@ -66,9 +74,9 @@ def train(
             _environment(config, env, config.sample_actions),
             _environment(config, _maker(env) if eval_env is None else eval_env),
         )
-        assembly = assemble(config, environments)
+        assembly = assemble(config, environments, network)
     else:
-        assembly = assemble(config)
+        assembly = assemble(config, network=network)
     try:
         folder = choose_folder(config)
         with removed_if_empty(folder):
@@ -120,5 +128,5 @@ def _population(env: VectorEnv, agent: str) -> dict[str, int]:
     return {"num_pairs": env.num_envs // 2}
 
 
-def _name(env: Maker | VectorEnv) -> str:
-    return getattr(env, "__qualname__", type(env).__name__)
+def _name(given: Any) -> str:
+    return getattr(given, "__qualname__", type(given).__name__)

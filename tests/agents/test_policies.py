@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pes_rl.agents import Policy
+from pes_rl.agents.activations import ACTIVATIONS
 
 LOW, HIGH = (-0.5, -0.25), (0.5, 1.0)
 OBSERVATION_SIZE = 3
@@ -145,3 +146,42 @@ def test_the_first_hidden_weights_have_a_variance_of_one_over_fan_in():
 def test_layers_without_units_are_refused(hidden_sizes):
     with pytest.raises(ValueError, match=r"hidden_sizes=.* at least 1 unit; use"):
         Policy(OBSERVATION_SIZE, LOW, HIGH, hidden_sizes=hidden_sizes)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_flax_in_jax_and_numpy(name):
+    linen = pytest.importorskip("flax.linen")
+    x = np.linspace(-100, 100, 4001, dtype=np.float32)
+    expected = getattr(linen, name)(x)
+    for own in (ACTIVATIONS[name](x), ACTIVATIONS[name](jnp.asarray(x))):
+        assert own.dtype == np.float32
+        np.testing.assert_allclose(own, expected, rtol=1e-6, atol=1e-6)
+    policy = Policy(1, (-200.0,), (200.0,), (1,), bias=False, activation=name)
+    theta = np.ones((len(x), 2), np.float32)
+    np.testing.assert_allclose(
+        policy.act(theta, x[:, None])[:, 0], expected, rtol=1e-6, atol=1e-6
+    )
+
+
+def test_an_unknown_activation_is_refused():
+    with pytest.raises(ValueError, match=r"'gelu' is unknown; use one of: tanh, relu"):
+        Policy(OBSERVATION_SIZE, LOW, HIGH, activation="gelu")
+
+
+def test_squashed_actions_are_tanh_scaled_to_the_bounds():
+    policy = Policy(OBSERVATION_SIZE, LOW, HIGH, squash=True)
+    free = Policy(OBSERVATION_SIZE, LOW, HIGH, clip=False)
+    theta, observation = draw(policy, num_particles=200)
+    actions, output = (p.act(theta, observation) for p in (policy, free))
+    middle, half = np.array([0.0, 0.375]), np.array([0.5, 0.625])
+    np.testing.assert_allclose(actions, middle + half * np.tanh(output), atol=1e-6)
+    on_device = policy.act(jnp.asarray(theta), jnp.asarray(observation))
+    np.testing.assert_allclose(on_device, actions, atol=1e-6)
+    far = policy.act(100 * theta, observation)
+    assert (far >= np.array(LOW)).all()
+    assert (far <= np.array(HIGH)).all()
+
+
+def test_actions_without_bounds_are_not_squashed():
+    with pytest.raises(ValueError, match=r"not all of them finite; use squash_actions"):
+        Policy(OBSERVATION_SIZE, (-np.inf, 0.0), (1.0, 1.0), squash=True)

@@ -51,6 +51,22 @@ def test_a_custom_estimator_is_biased_where_pes_is_not(tmp_path):
     assert own > 1.5 * best
 
 
+def test_a_custom_network_is_trained_and_used(tmp_path):
+    pytest.importorskip("flax")
+    output = run("custom_network.py", "--total-timesteps", "30000", cwd=tmp_path)
+    returns = numbers(output.splitlines()[-1].split(":")[1])
+    assert len(returns) == 5
+    assert min(returns) > 80  # An untrained pendulum falls after some 20 steps.
+
+
+def test_a_recurrent_policy_does_what_a_linear_one_cannot(tmp_path):
+    output = run("recurrent_policy.py", "--total-timesteps", "100000", cwd=tmp_path)
+    lines = [line for line in output.splitlines() if "mean return of 20" in line]
+    linear, gru = (numbers(line)[-1] for line in lines)
+    assert linear < -12  # at best a spring, which swings for ever
+    assert gru > -8
+
+
 def test_every_example_stands_in_the_table():
     table = (EXAMPLES / "README.md").read_text()
     for path in EXAMPLES.glob("*.py"):

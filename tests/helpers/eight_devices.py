@@ -18,6 +18,7 @@ from typing import Any
 import estimator_table
 import jax
 import numpy as np
+import remembering
 
 from pes_rl.envs import DeviceRollout, ObservationMoments
 from pes_rl.envs.rollout.sharding import ShardedRollout, shard
@@ -32,7 +33,11 @@ COLLECTIVE = re.compile(
 
 
 def make_learner(name: str, devices: int) -> Learner:
-    """Of the named estimator; `NAME, normalized` is NAME on normalised observations."""
+    """Of the named estimator; `NAME, normalized` is NAME on normalised observations.
+
+    `NAME, remembering` is NAME on a policy with a carry.
+    """
+    name, *remembers = name.split(", remembering")
     name, *how = name.split(", normalized")
     estimator: Any = estimator_table.ESTIMATORS[name]
     option, count = "num_particles", 2 * NUM_PAIRS
@@ -40,6 +45,8 @@ def make_learner(name: str, devices: int) -> Learner:
         option, count = "num_pairs", NUM_PAIRS
     estimator = replace(estimator, **{option: count})
     plain = estimator_table.make_rollout("device", name)
+    if remembers:
+        plain = remembering.device_rollout(estimator_table.HORIZON, 2.5)
     # Without methods that are jitted by themselves: the update is compiled as a whole.
     plain = DeviceRollout(plain.problem, plain.horizon, plain.diverged_loss)
     rollout = shard(plain, devices, option, count)

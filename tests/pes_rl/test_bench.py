@@ -121,7 +121,7 @@ def test_the_open_loop_steps_the_trajectories_of_the_closed_loop(
     monkeypatch.setattr(bench_engines, "Batch", make_batch)
     config, environment = make_config("swimmer", "pes"), make("swimmer")
     policy = make_policy(config, environment)
-    rollout = make_rollout(config, environment, policy.act)
+    rollout = make_rollout(config, environment, policy)
     particles = rollout.reset(jax.random.key(0), 4, stagger=True)
     thetas = 0.1 * jax.random.normal(jax.random.key(1), (8, policy.num_parameters))
     bench_engines.open_loop(rollout, particles, thetas, threads=2, tuned=tuned)()

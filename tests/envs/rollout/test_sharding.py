@@ -86,8 +86,9 @@ def test_one_row_serves_the_particles_of_all_devices(results):
 
 @pytest.mark.slow
 def test_every_estimator_on_eight_devices(tmp_path):
-    results = run_on_eight(tmp_path / "results.npz", ESTIMATORS)
-    for name in ESTIMATORS:
+    names = [*ESTIMATORS, "pes, remembering", "truncated-es, remembering"]
+    results = run_on_eight(tmp_path / "results.npz", names)
+    for name in names:
         check_results(results, name)
         if name not in SEARCHES:
             check_collectives(results, name)

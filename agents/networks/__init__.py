@@ -1,0 +1,1 @@
+"""Policies made of a network of the user's: flax, equinox, or plain functions."""
