@@ -1,12 +1,13 @@
 """A trained policy as float32 matrices, which every export format is made of."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from pes_rl.agents import Policy
+from pes_rl.envs.spaces import Spaces
 from pes_rl.run_folder.policy_files import TrainedPolicy
 
 TOLERANCE = 1e-6
@@ -17,16 +18,19 @@ _NUM_CHECKED = 256
 
 @dataclass(frozen=True)
 class Layers:
-    """A linear policy or a tanh network with its observation normaliser.
+    """A linear policy or a network with its observation normaliser.
 
-    For an observation o, x_0 = (o - mean) / std, x_{l+1} = tanh(W_l x_l + b_l), where
-    the last layer has no tanh, and the action is its output, clipped to [low, high].
+    For an observation o, x_0 = (o - mean) / std, x_{l+1} = f(W_l x_l + b_l) with the
+    activation f, where the last layer has none. The action is its output y clipped to
+    [low, high], or, with `squash`, (low + high) / 2 + (high - low) / 2 * tanh(y).
 
     Attributes:
         mean: Zero where training did not normalise observations. # shape=(O,)
         std: One where it did not. # shape=(O,)
         weights: W_l of each layer. # shape=(outputs, inputs)
         biases: b_l of each layer, zero in a policy without biases. # shape=(outputs,)
+        activation: Name of f in `ACTIVATIONS`.
+        squash: Whether tanh takes the place of clipping.
         low: Lower bounds; -inf in a policy that does not clip. # shape=(A,)
         high: Upper bounds; inf in a policy that does not clip. # shape=(A,)
     """
@@ -35,8 +39,20 @@ class Layers:
     std: np.ndarray
     weights: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...]
+    activation: str
+    squash: bool
     low: np.ndarray
     high: np.ndarray
+
+    @property
+    def middle(self) -> np.ndarray:
+        """(low + high) / 2, of finite bounds. # shape=(A,)."""
+        return (self.low + self.high) / 2
+
+    @property
+    def half_width(self) -> np.ndarray:
+        """(high - low) / 2, of finite bounds. # shape=(A,)."""
+        return (self.high - self.low) / 2
 
     def largest_sum(self, observations: np.ndarray) -> float:
         """The largest sum of absolute terms in any layer: the scale of rounding errors.
@@ -48,15 +64,17 @@ class Layers:
         sums = []
         for weights, bias in zip(self.weights, self.biases, strict=True):
             sums.append(x @ np.abs(weights).T + np.abs(bias))
-            x = np.tanh(sums[-1])
-        return max(float(each.max()) for each in sums)
+            # No other activation is larger than its input in size.
+            x = np.tanh(sums[-1]) if self.activation == "tanh" else sums[-1]
+        scale = self.half_width.max() if self.squash else 1.0
+        return max(float(each.max()) for each in sums) * max(float(scale), 1.0)
 
 
 def to_layers(trained: TrainedPolicy) -> Layers:
     """The matrices of a trained policy.
 
     Raises:
-        ValueError: If it is no linear policy or tanh network.
+        ValueError: If it is no linear or mlp policy.
     """
     policy = trained.policy
     if type(policy) is not Policy:
@@ -73,10 +91,19 @@ def to_layers(trained: TrainedPolicy) -> Layers:
         biases.append(bias.astype(np.float32))
         at += len(bias) * policy.bias
     low, high = np.array([policy.action_low, policy.action_high], np.float32)
-    if not policy.clip:
+    if not (policy.clip or policy.squash):
         low, high = np.full_like(low, -np.inf), np.full_like(high, np.inf)
     mean, std = trained.mean.astype(np.float32), trained.std.astype(np.float32)
-    return Layers(mean, std, tuple(weights), tuple(biases), low, high)
+    return Layers(
+        mean,
+        std,
+        tuple(weights),
+        tuple(biases),
+        policy.activation,
+        policy.squash,
+        low,
+        high,
+    )
 
 
 def check_export(
@@ -100,7 +127,9 @@ def check_export(
     size = (_NUM_CHECKED, len(layers.mean))
     noise = 3 * np.random.default_rng(0).standard_normal(size)
     observations = (layers.mean + layers.std * noise).astype(np.float32)
-    difference = float(np.abs(act(observations) - trained(observations)).max())
+    # Of discrete actions a file has the outputs, of which the greatest is the choice.
+    outputs = replace(trained, spaces=Spaces())(observations)
+    difference = float(np.abs(act(observations) - outputs).max())
     allowed = TOLERANCE * max(1.0, layers.largest_sum(observations))
     if not difference <= allowed:
         raise ValueError(

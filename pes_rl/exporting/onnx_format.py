@@ -43,17 +43,26 @@ def to_onnx(layers: Layers, description: Mapping[str, str]) -> bytes:
         nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
+    def activate(x: str) -> str:
+        if layers.activation == "silu":
+            return add("Mul", x, add("Sigmoid", x))
+        return add(layers.activation.capitalize(), x)  # Tanh, Relu, Elu
+
     x = add("Sub", "observation", constant("mean", layers.mean))
     x = add("Div", x, constant("std", layers.std))
     for layer, (weights, bias) in enumerate(
         zip(layers.weights, layers.biases, strict=True)
     ):
         if layer > 0:
-            x = add("Tanh", x)
+            x = activate(x)
         names = constant(f"weight{layer}", weights), constant(f"bias{layer}", bias)
         x = add("Gemm", x, *names, transB=1)
-    x = add("Max", x, constant("low", layers.low))  # Clip takes one bound for all.
-    add("Min", x, constant("high", layers.high))
+    if layers.squash:
+        x = add("Mul", add("Tanh", x), constant("half_width", layers.half_width))
+        add("Add", x, constant("middle", layers.middle))
+    else:
+        x = add("Max", x, constant("low", layers.low))  # Clip takes one bound for all.
+        add("Min", x, constant("high", layers.high))
     nodes[-1].output[0] = "action"
 
     def tensor(name: str, size: int) -> Any:

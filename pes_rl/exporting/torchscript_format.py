@@ -28,6 +28,13 @@ def to_torchscript(layers: Layers) -> bytes:
     mean, std, low, high = map(
         torch.tensor, (layers.mean, layers.std, layers.low, layers.high)
     )
+    functions = torch.nn.functional
+    activation = {
+        "tanh": torch.tanh,
+        "relu": functions.relu,
+        "elu": functions.elu,
+        "silu": functions.silu,
+    }[layers.activation]
     matrices = [
         (torch.tensor(weights), torch.tensor(bias))
         for weights, bias in zip(layers.weights, layers.biases, strict=True)
@@ -37,8 +44,10 @@ def to_torchscript(layers: Layers) -> bytes:
         x = (observation - mean) / std
         for layer, (weights, bias) in enumerate(matrices):
             if layer > 0:
-                x = torch.tanh(x)
+                x = activation(x)
             x = torch.nn.functional.linear(x, weights, bias)
+        if layers.squash:
+            return (low + high) / 2 + (high - low) / 2 * torch.tanh(x)
         return torch.clamp(x, low, high)
 
     file = io.BytesIO()

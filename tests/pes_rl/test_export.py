@@ -26,11 +26,15 @@ POLICIES = {
     "mlp": Policy(3, LOW, HIGH, hidden_sizes=(5, 4)),
     "mlp without bias": Policy(3, LOW, HIGH, hidden_sizes=(5,), bias=False),
     "not clipped": Policy(3, LOW, HIGH, hidden_sizes=(5,), clip=False),
+    "relu": Policy(3, LOW, HIGH, hidden_sizes=(5, 4), activation="relu"),
+    "elu": Policy(3, LOW, HIGH, hidden_sizes=(5, 4), activation="elu"),
+    "silu": Policy(3, LOW, HIGH, hidden_sizes=(5, 4), activation="silu"),
+    "squashed": Policy(3, LOW, HIGH, hidden_sizes=(5,), squash=True),
     "half bounded": Policy(3, (-math.inf, -1.0), (0.25, math.inf)),
 }
 
 
-CLIPPED = ("linear", "linear without bias", "mlp", "mlp without bias")
+NOT_CLIPPED = ("not clipped", "half bounded", "squashed")
 
 
 def trained(policy, normalized=True):
@@ -52,6 +56,14 @@ def run_folder(path, policy, env="swimmer"):
     return path
 
 
+ACTIVATE = {
+    "tanh": np.tanh,
+    "relu": lambda y: y * (y > 0),
+    "elu": lambda y: np.where(y > 0, y, np.exp(np.minimum(y, 0)) - 1),
+    "silu": lambda y: y / (1 + np.exp(-y)),
+}
+
+
 def by_hand(policy, observation):
     """The action of one observation in float64, from theta alone."""
     theta, at = policy.theta.astype(float), 0
@@ -66,8 +78,10 @@ def by_hand(policy, observation):
         if policy.policy.bias:
             y += theta[at : at + outputs]
             at += outputs
-        x = np.tanh(y) if layer + 1 < len(sizes) else y
+        x = ACTIVATE[policy.policy.activation](y) if layer + 1 < len(sizes) else y
     assert at == len(theta)
+    if policy.policy.squash:
+        return np.array([0.0, -0.5]) + np.array([0.5, 1.5]) * np.tanh(x)
     if policy.policy.clip:
         x = np.clip(x, policy.policy.action_low, policy.policy.action_high)
     return x
@@ -88,9 +102,12 @@ def load(kind, path):
 
     def act(x):
         x = (x - arrays["mean"]) / arrays["std"]
-        for layer in range((len(arrays) - 4) // 2):
-            x = np.tanh(x) if layer else x
+        for layer in range((len(arrays) - 6) // 2):
+            x = ACTIVATE[str(arrays["activation"])](x) if layer else x
             x = x @ arrays[f"weight{layer}"].T + arrays[f"bias{layer}"]
+        if arrays["squash"]:
+            half_width = (arrays["high"] - arrays["low"]) / 2
+            return arrays["low"] + half_width * (1 + np.tanh(x))
         return np.minimum(np.maximum(x, arrays["low"]), arrays["high"])
 
     return act
@@ -120,7 +137,7 @@ def test_actions_are_those_of_the_policy(kind, name, tmp_path, capsys):
         assert actions.dtype == np.float32
         expected = [by_hand(policy, each) for each in observations]
         np.testing.assert_allclose(actions, expected, rtol=2e-6, atol=2e-6)
-    assert np.any((actions == LOW) | (actions == HIGH)) == (name in CLIPPED)
+    assert np.any((actions == LOW) | (actions == HIGH)) == (name not in NOT_CLIPPED)
 
 
 def test_a_policy_of_half_bounds_is_cut_at_them_alone(tmp_path):
