@@ -31,7 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
     study = tyro.extras.subcommand_cli_from_dict(
         _STUDIES, args=arguments, prog="python -m pes_rl.analyze"
     )
-    return run_command(study.run, lambda: _files_since(start, Path(study.out)))
+    return run_command(
+        study.run,
+        lambda: _files_since(start, Path(study.out)),
+        compilation_cache=False,
+    )
 
 
 def _files_since(start: float, folder: Path) -> str:

@@ -107,6 +107,11 @@ class Learner:
         self._apply_step_jitted = jax.jit(self._apply_step)
         self._scan_jitted = jax.jit(self._scan, static_argnames="num_updates")
 
+    @property
+    def on_device(self) -> bool:
+        """Whether whole updates run on a device, as one compiled program."""
+        return self._rollout.on_device
+
     def max_steps_per_update(self) -> int:
         """Environment steps that one update simulates, at most."""
         return self._estimator.max_steps(self._rollout.horizon)

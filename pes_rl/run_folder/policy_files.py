@@ -62,6 +62,9 @@ class TrainedPolicy:
 
     def act(self, theta: Any, observation: Any) -> Any:
         """As `Policy.act`, of observations as the environment gives them."""
+        if not self.mean.any() and (self.std == 1).all():
+            # Then JAX compiles for an evaluation what it has compiled in training.
+            return self.policy.act(theta, observation)
         return self.policy.act(theta, (observation - self.mean) / self.std)
 
     def predict(

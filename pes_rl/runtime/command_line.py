@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 import docstring_parser
 import tyro
 
+from pes_rl.runtime.compilation_cache import enable_compilation_cache
 from pes_rl.runtime.output import flush_or_drop, print_line
 
 T = TypeVar("T")
@@ -39,6 +40,8 @@ def read_options(
 def run_command(
     body: Callable[[], int | None],
     on_interruption: Callable[[], str] = lambda: "stopped",
+    *,
+    compilation_cache: bool = True,
 ) -> int:
     """Run the body of a command and turn what it raises into an exit status.
 
@@ -54,11 +57,15 @@ def run_command(
         body: Everything that the command does after its options are read.
         on_interruption: The line for Ctrl-C, which says how to continue or what is
             already written.
+        compilation_cache: Use the user's compilation cache; a command that measures
+            what compiling takes does not.
 
     Returns:
         The exit status.
     """
     _handle_sigterm()
+    if compilation_cache:
+        enable_compilation_cache()
     try:
         return body() or 0
     except _Terminated:

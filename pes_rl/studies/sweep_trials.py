@@ -69,9 +69,7 @@ def run_trials(space: Space, study: Any, out: Path, trials: int, jobs: int) -> N
     done = count_done(study)
     with (
         Progress(space.title, trials, "trials") as progress,
-        ProcessPoolExecutor(
-            jobs, context, prepare_process, (out.absolute(), jobs)
-        ) as pool,
+        ProcessPoolExecutor(jobs, context, prepare_process, (jobs,)) as pool,
     ):
         progress.update(min(done, trials), _best(study))
         running: dict[Future[str], int] = {}

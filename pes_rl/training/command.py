@@ -12,12 +12,13 @@ import jax
 
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs import EngineLost
-from pes_rl.envs.registry import native_equivalent
+from pes_rl.envs.registry import has_faster_backend, native_equivalent
 from pes_rl.run_folder.reader import read_config
 from pes_rl.run_folder.writer import choose_folder, removed_if_empty
 from pes_rl.runtime.command_line import read_options, run_command
 from pes_rl.runtime.multihost import Cluster, abort_process, is_first
 from pes_rl.runtime.output import print_line
+from pes_rl.runtime.waiting import waiting
 from pes_rl.training.signals import stopping_on_signals
 
 if TYPE_CHECKING:
@@ -68,19 +69,9 @@ def _train(arguments: list[str]) -> int:
 
 def _train_as(config: TrainConfig, resume: str | None, cluster: Cluster) -> int:
     """Train in this process, which may be one of several of the run."""
-    # Only now: it takes seconds, and help texts and misspelt options do not need it.
-    from pes_rl.training.trainer import Trainer
-
-    cluster.join()
-    if resume is None:
-        folder, at = choose_folder(config), None
-    else:
-        folder, at = _find_checkpoint(resume)
-    try:
-        with removed_if_empty(folder):
-            trainer = Trainer(config, folder, at)
-    except EngineLost as error:
-        raise ValueError(error) from error
+    is_other = cluster.coordinator_address is not None and cluster.process_id != 0
+    with waiting(f"loading {config.env}", silent=is_other):
+        trainer, folder = _make_trainer(config, resume, cluster)
     if is_first():
         _print_beginning(config, trainer)
     with stopping_on_signals(trainer):
@@ -96,6 +87,25 @@ def _train_as(config: TrainConfig, resume: str | None, cluster: Cluster) -> int:
     if result.summary["interrupted"]:
         return 128 + signal.Signals[result.summary["ended_by"]]
     return 0
+
+
+def _make_trainer(
+    config: TrainConfig, resume: str | None, cluster: Cluster
+) -> tuple["Trainer", Path]:
+    """The trainer and its folder, once all processes have joined."""
+    # Only now: it takes seconds, and help texts and misspelt options do not need it.
+    from pes_rl.training.trainer import Trainer
+
+    cluster.join()
+    if resume is None:
+        folder, at = choose_folder(config), None
+    else:
+        folder, at = _find_checkpoint(resume)
+    try:
+        with removed_if_empty(folder):
+            return Trainer(config, folder, at), folder
+    except EngineLost as error:
+        raise ValueError(error) from error
 
 
 def _run(trainer: "Trainer", folder: Path) -> "Result":
@@ -152,6 +162,11 @@ def _find_checkpoint(resume: str) -> tuple[Path, Literal["newest"] | int]:
 def _print_beginning(config: TrainConfig, trainer: "Trainer") -> None:
     if name := native_equivalent(config.env):
         print_line(f"note: --env {name} is the same task, stepped natively and faster")
+    if has_faster_backend(config.env, config.backend):
+        print_line(
+            "note: --backend spring is several times as fast as Brax's default, "
+            "generalized; its physics are simpler, so returns differ"
+        )
     if trainer.vectorization is not None:
         print_line(f"simulations: {trainer.vectorization}")
 

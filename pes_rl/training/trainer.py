@@ -215,9 +215,11 @@ class Trainer:
         updates_left = -(-left // learner.max_steps_per_update())
         start = time.perf_counter()
         num_updates = min(config.log_interval, updates_left)
-        state, reports = yield partial(
-            learner.run, self._state, num_updates=num_updates
-        )
+        compiling = "compiling the update and " if learner.on_device else ""
+        with progress.waiting_once(f"{compiling}taking {num_updates} updates"):
+            state, reports = yield partial(
+                learner.run, self._state, num_updates=num_updates
+            )
         reports = jax.tree.map(np.asarray, reports)
         if not np.isfinite(on_host(state.theta)).all():
             self._stop_at_last_finite_theta(len(reports.env_steps))
@@ -272,7 +274,8 @@ class Trainer:
         key = jax.random.fold_in(self._eval_key, self._counters.evaluations)
         self._is_evaluating = True
         try:
-            evaluation = yield self._evaluation(evaluate, key)
+            with progress.waiting_once(self._describe(evaluate)):
+                evaluation = yield self._evaluation(evaluate, key)
             return jax.tree.map(np.asarray, evaluation)
         except EvaluationStopped:
             return None
@@ -281,6 +284,14 @@ class Trainer:
             return None
         finally:
             self._is_evaluating = False
+
+    def _describe(self, evaluate: Evaluator) -> str:
+        """What an evaluation does, in words."""
+        config, is_final = self._config, evaluate is self._parts.evaluate_finally
+        number = config.final_eval_episodes if is_final else config.eval_episodes
+        compiling = "compiling and " if hasattr(evaluate, "lower") else ""
+        final = "the final " if is_final else ""
+        return f"{compiling}playing {final}{number} episodes"
 
     def _evaluation(self, evaluate: Evaluator, key: jax.Array) -> partial[Evaluation]:
         # Each device of the training holds a copy, and would evaluate it once more.
