@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import FrameType
 from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
@@ -21,7 +21,12 @@ T = TypeVar("T")
 
 
 def read_options(
-    kind: type[T], arguments: Sequence[str] | None, command: str, **settings: Any
+    kind: type[T],
+    arguments: Sequence[str] | None,
+    command: str,
+    *,
+    older: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> T:
     """The options of `python -m pes_rl.COMMAND`; ends the process for --help.
 
@@ -29,12 +34,23 @@ def read_options(
         kind: Dataclass of the options.
         arguments: Command-line arguments; None takes those of the process.
         command: Name of the command.
+        older: Older spellings of options that are still understood; see `respell`.
         settings: Other arguments of `tyro.cli`.
     """
     wrap_help_texts(kind)
-    return tyro.cli(
-        kind, args=arguments, prog=f"python -m pes_rl.{command}", **settings
-    )
+    given = respell(sys.argv[1:] if arguments is None else arguments, older or {})
+    return tyro.cli(kind, args=given, prog=f"python -m pes_rl.{command}", **settings)
+
+
+def respell(arguments: Sequence[str], older: Mapping[str, str]) -> list[str]:
+    """The arguments with each option's older spelling replaced by today's.
+
+    Example:
+        >>> respell(["--out=results", "--jobs", "2"], {"--out": "--logdir"})
+        ['--logdir=results', '--jobs', '2']
+    """
+    parts = [argument.partition("=") for argument in arguments]
+    return ["".join((older.get(name, name), *rest)) for name, *rest in parts]
 
 
 def run_command(

@@ -54,7 +54,8 @@ def open_study(space: Space, out: Path) -> Any:
     made_for = study.user_attrs.get("space", space.fingerprint)
     if made_for != space.fingerprint:
         raise ValueError(
-            f"{out} holds a sweep of another space; choose another --out, or delete it"
+            f"{out} holds a sweep of another space; choose another --logdir, or "
+            "delete it"
         )
     study.set_user_attr("space", space.fingerprint)
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):

@@ -15,8 +15,9 @@ from pes_rl.envs import EngineLost
 from pes_rl.envs.registry import has_faster_backend, native_equivalent
 from pes_rl.run_folder.reader import read_config
 from pes_rl.run_folder.writer import choose_folder, removed_if_empty
-from pes_rl.runtime.command_line import read_options, run_command
+from pes_rl.runtime.command_line import run_command
 from pes_rl.runtime.multihost import Cluster, abort_process, is_first
+from pes_rl.runtime.option_groups import read_grouped_options
 from pes_rl.runtime.output import print_line
 from pes_rl.runtime.waiting import waiting
 from pes_rl.training.signals import stopping_on_signals
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class _CommandLine(TrainConfig):
-    """Settings of a run, and options that only the command line has."""
+    """Train a policy, or the parameters of an unrolled problem.
+
+    Defaults are those of the given --env and --agent.
+    """
 
     resume: str | None = None
     """Folder of a run to resume: from its newest checkpoint (RUN), or from an earlier
@@ -46,6 +50,20 @@ class _CommandLine(TrainConfig):
 
     def __post_init__(self) -> None:
         """Skip the checks: tyro would print their errors in boxes of several lines."""
+
+
+_GROUPS = {
+    "env": "run",
+    "num_pairs": "estimator",
+    "optimizer": "optimizer",
+    "normalize_observations": "policy",
+    "horizon": "environment",
+    "devices": "scaling",
+    "eval_interval": "evaluation_and_logs",
+    "logdir": "run",
+    "coordinator_address": "scaling",
+}
+"""The group of the help text that begins with each option."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -137,14 +155,7 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
     else:
         base = make_config(known.env or "swimmer", known.agent or "pes")
     default = _CommandLine(**dataclasses.asdict(base), resume=known.resume)
-    parsed = read_options(
-        _CommandLine,
-        arguments,
-        "train",
-        default=default,
-        description="Train a policy, or the parameters of an unrolled problem.\n\n"
-        "Defaults are those of the given --env and --agent.",
-    )
+    parsed = read_grouped_options(default, _GROUPS, arguments, "train")
     settings = dataclasses.asdict(parsed)
     resume = settings.pop("resume")
     cluster = Cluster(**{f.name: settings.pop(f.name) for f in fields(Cluster)})
