@@ -1,7 +1,7 @@
 """Assembly of a run from its settings: environments, policy, estimator, learner."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ from pes_rl.envs.rollout.sharding import shard
 from pes_rl.learner.evaluation import Evaluator, make_evaluator
 from pes_rl.learner.learner import Learner
 from pes_rl.learner.optimizer import OptimizerConfig
+from pes_rl.learner.schedules import Schedule, describe_functions
 from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
 
 
@@ -58,6 +59,7 @@ class Assembly:
         vectorization: How simulations are stepped, in words, where there is a choice.
         pool: The Ray workers of training; None without any.
         environments: All environments, to be closed after the run.
+        functions: What each setting follows that is a function of the user's, as text.
     """
 
     init_theta: Callable[[jax.Array], jax.Array]
@@ -71,6 +73,7 @@ class Assembly:
     vectorization: str | None = None
     pool: Any = None
     environments: tuple[Any, ...] = ()
+    functions: Mapping[str, str] = field(default_factory=dict)
 
     def lost_workers(self) -> int:
         """Number of Ray workers that have been replaced so far."""
@@ -91,8 +94,19 @@ class Assembly:
                 close()
 
 
-def assemble(config: TrainConfig, environments: Environments | None = None) -> Assembly:
-    """Make the objects of a run, in the environments that it names or in these.
+def assemble(
+    config: TrainConfig,
+    environments: Environments | None = None,
+    schedules: Mapping[str, Schedule] | None = None,
+) -> Assembly:
+    """Make the objects of a run.
+
+    Args:
+        config: The settings.
+        environments: Where policies are trained and evaluated; None makes the one that
+            the settings name.
+        schedules: Functions that `learning_rate` or `sigma` follow, in place of what
+            the settings say of them.
 
     Raises:
         ValueError: If the settings do not fit the environment.
@@ -104,11 +118,15 @@ def assemble(config: TrainConfig, environments: Environments | None = None) -> A
         evaluation = training if shared else make_environment(config, config.env)
         environments = Environments(training, evaluation)
     if isinstance(environments.training, UnrolledProblem):
-        return _assemble_problem(config, environments.training)
-    return _assemble_policy(config, environments)
+        assembly = _assemble_problem(config, environments.training, schedules or {})
+    else:
+        assembly = _assemble_policy(config, environments, schedules or {})
+    return replace(assembly, functions=describe_functions(schedules or {}))
 
 
-def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembly:
+def _assemble_policy(
+    config: TrainConfig, environments: Environments, schedules: Mapping[str, Schedule]
+) -> Assembly:
     if config.policy == "linear" and _is_set(config, "hidden_sizes"):
         raise ValueError(
             f"hidden_sizes={config.hidden_sizes} has no meaning for a linear policy; "
@@ -134,7 +152,7 @@ def _assemble_policy(config: TrainConfig, environments: Environments) -> Assembl
     return Assembly(
         init_theta=policy.init,
         describe=partial(_describe_policy, policy),
-        learner=_make_learner(config, rollout, observations, idle_steps),
+        learner=_make_learner(config, rollout, schedules, observations, idle_steps),
         evaluate=make_evaluator(evaluation, config.eval_episodes),
         evaluate_finally=make_evaluator(final, config.final_eval_episodes),
         horizon=evaluation.horizon,
@@ -164,7 +182,9 @@ def _evaluation_rollouts(
     return during, make_rollout(config, other, policy.act)
 
 
-def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly:
+def _assemble_problem(
+    config: TrainConfig, problem: UnrolledProblem, schedules: Mapping[str, Schedule]
+) -> Assembly:
     for name in _FOR_POLICIES:
         if _is_set(config, name):
             raise ValueError(
@@ -178,7 +198,7 @@ def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly
     return Assembly(
         init_theta=problem.init_theta,
         describe=partial(_describe_parameters, problem),
-        learner=_make_learner(config, rollout),
+        learner=_make_learner(config, rollout, schedules),
         evaluate=evaluator(config.eval_episodes),
         evaluate_finally=evaluator(config.final_eval_episodes),
         horizon=evaluation.horizon,
@@ -218,12 +238,13 @@ def _describe_parameters(
 def _make_learner(
     config: TrainConfig,
     rollout: Rollout,
+    schedules: Mapping[str, Schedule],
     observations: ObservationMoments | None = None,
     idle_steps: Callable[[], int] | None = None,
 ) -> Learner:
     step = OptimizerConfig(
         config.optimizer,
-        config.learning_rate,
+        schedules.get("learning_rate", config.learning_rate),
         config.learning_rate_decay,
         config.normalize_returns,
         config.weight_decay,
@@ -235,7 +256,7 @@ def _make_learner(
         make_estimator(config),
         step,
         config.total_timesteps,
-        config.final_sigma,
+        schedules.get("sigma", config.final_sigma),
         observations,
         idle_steps,
     )

@@ -22,7 +22,7 @@ from pes_rl.runtime.progress import Progress
 from pes_rl.studies.report import short
 from pes_rl.studies.study import Study, StudyRun, settings_that_matter
 from pes_rl.training.lockstep import run_together
-from pes_rl.training.recorder import Result
+from pes_rl.training.result import Result
 from pes_rl.training.trainer import Trainer
 
 

@@ -6,14 +6,18 @@ import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs import EngineLost
 from pes_rl.envs.registry import has_faster_backend, native_equivalent
-from pes_rl.run_folder.reader import read_config
+from pes_rl.run_folder.reader import (
+    find_checkpoint,
+    read_config,
+    read_functions,
+)
 from pes_rl.run_folder.writer import choose_folder, removed_if_empty
 from pes_rl.runtime.command_line import run_command
 from pes_rl.runtime.multihost import Cluster, abort_process, is_first
@@ -23,7 +27,7 @@ from pes_rl.runtime.waiting import waiting
 from pes_rl.training.signals import stopping_on_signals
 
 if TYPE_CHECKING:
-    from pes_rl.training.recorder import Result
+    from pes_rl.training.result import Result
     from pes_rl.training.trainer import Trainer
 
 
@@ -118,7 +122,7 @@ def _make_trainer(
     if resume is None:
         folder, at = choose_folder(config), None
     else:
-        folder, at = _find_checkpoint(resume)
+        folder, at = find_checkpoint(resume)
     try:
         with removed_if_empty(folder):
             return Trainer(config, folder, at), folder
@@ -151,7 +155,13 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
     first.add_argument("--resume", default=None)
     known, _ = first.parse_known_args(arguments)
     if known.resume is not None:
-        base = read_config(_find_checkpoint(known.resume)[0])
+        run, _ = find_checkpoint(known.resume)
+        base = read_config(run)
+        for name, text in read_functions(run).items():
+            raise ValueError(
+                f"{name} of {run} follows {text}, which no file holds; resume it in "
+                f"Python: pes_rl.train(resume={str(run)!r}, {name}=FUNCTION)"
+            )
     else:
         base = make_config(known.env or "swimmer", known.agent or "pes")
     default = _CommandLine(**dataclasses.asdict(base), resume=known.resume)
@@ -160,14 +170,6 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
     resume = settings.pop("resume")
     cluster = Cluster(**{f.name: settings.pop(f.name) for f in fields(Cluster)})
     return TrainConfig(**settings), resume, cluster
-
-
-def _find_checkpoint(resume: str) -> tuple[Path, Literal["newest"] | int]:
-    """The run and the checkpoint that `--resume` names: RUN, RUN/checkpoints/STEPS."""
-    path = Path(resume)
-    if path.parent.name == "checkpoints" and path.name.isdecimal():
-        return path.parents[1], int(path.name)
-    return path, "newest"
 
 
 def _print_beginning(config: TrainConfig, trainer: "Trainer") -> None:

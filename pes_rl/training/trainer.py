@@ -33,7 +33,8 @@ from pes_rl.training.metrics import (
     summarize,
     training_row,
 )
-from pes_rl.training.recorder import Recorder, Result
+from pes_rl.training.recorder import Recorder
+from pes_rl.training.result import Result
 from pes_rl.training.stopping import StopRequests
 from pes_rl.training.video_callback import VideoCallback
 
@@ -99,7 +100,7 @@ class Trainer:
             self._counters.next_checkpoint = config.checkpoint_interval
         restored = self._recorder.restored
         self._state = state if restored is None else learner.resume(restored)
-        self._recorder.write_config(config, self.vectorization)
+        self._recorder.write_config(config, self.vectorization, self._parts.functions)
         self._start = time.perf_counter() - self._counters.wall_seconds
 
     @property
@@ -216,7 +217,8 @@ class Trainer:
         start = time.perf_counter()
         num_updates = min(config.log_interval, updates_left)
         compiling = "compiling the update and " if learner.on_device else ""
-        with progress.waiting_once(f"{compiling}taking {num_updates} updates"):
+        updates = "an update" if num_updates == 1 else f"{num_updates} updates"
+        with progress.waiting_once(f"{compiling}taking {updates}"):
             state, reports = yield partial(
                 learner.run, self._state, num_updates=num_updates
             )
