@@ -104,3 +104,16 @@ def native_equivalent(name: str) -> str | None:
 
     natives = {f"gym:{task.gymnasium_id}": native for native, task in TASKS.items()}
     return natives.get(name)
+
+
+def has_faster_backend(name: str, backend: str | None) -> bool:
+    """Whether this Brax environment has physics that are faster than these.
+
+    `spring` took 0.19 of the time of `generalized`, the default, on ant and 0.12 on
+    reacher (64 particles on two cores of a CPU). It stays a choice of the user's,
+    because it is another task: joints and contacts are springs there.
+    """
+    family, _, task = name.partition(":")
+    # Brax's Swimmer has no other backend, and fast has no physics.
+    is_choice = family == "brax" and task not in ("swimmer", "fast")
+    return is_choice and backend in (None, "generalized")

@@ -1,5 +1,6 @@
 """Study estimators and problems: `python -m pes_rl.analyze variance --help`."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from pes_rl.analysis.memory import Memory
 from pes_rl.analysis.scaling import Scaling
 from pes_rl.analysis.surface import Surface
 from pes_rl.analysis.variance import Variance
-from pes_rl.runtime.command_line import finish, run_command, wrap_help_texts
+from pes_rl.runtime.command_line import finish, respell, run_command, wrap_help_texts
 
 _STUDIES = {
     "surface": Surface,
@@ -22,6 +23,14 @@ _STUDIES = {
     "scaling": Scaling,
 }
 
+_OLDER = {
+    "--out": "--logdir",
+    "--agents": "--agent",
+    "--unroll": "--truncation-length",
+    "--truncation-lengths": "--truncation-length",
+    "--particles": "--num-particles",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
@@ -29,9 +38,15 @@ def main(arguments: list[str] | None = None) -> int:
     for kind in _STUDIES.values():
         wrap_help_texts(kind)
     study = tyro.extras.subcommand_cli_from_dict(
-        _STUDIES, args=arguments, prog="python -m pes_rl.analyze"
+        _STUDIES,
+        args=respell(sys.argv[1:] if arguments is None else arguments, _OLDER),
+        prog="python -m pes_rl.analyze",
     )
-    return run_command(study.run, lambda: _files_since(start, Path(study.out)))
+    return run_command(
+        study.run,
+        lambda: _files_since(start, Path(study.logdir)),
+        compilation_cache=False,
+    )
 
 
 def _files_since(start: float, folder: Path) -> str:

@@ -82,7 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
     config = read_options(BenchConfig, arguments, "bench")
     measured: list[Measured] = []
     return run_command(
-        lambda: _measure_all(config, measured), lambda: _kept(config, measured)
+        lambda: _measure_all(config, measured),
+        lambda: _kept(config, measured),
+        compilation_cache=False,
     )
 
 

@@ -8,6 +8,7 @@ Gymnasium environment is also given to Gymnasium's own checker.
 
 import json
 import re
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from pes_rl.envs.gymnasium.making import make_env
 from pes_rl.envs.gymnasium.results import BrokenEnvironment, describe
 from pes_rl.envs.names import NATIVE_NAMES
 from pes_rl.runtime.command_line import finish, read_options, run_command
+from pes_rl.runtime.waiting import waiting
 
 Verdict = Literal["yes", "no", "note"]
 Finding = tuple[str, Verdict, str]  # question, answer, what it means
@@ -66,9 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _check(options: CheckOptions) -> int:
     if options.num_pairs < 1:
         raise ValueError(f"num_pairs={options.num_pairs} must be at least 1; use 4")
-    findings = [*_of_gymnasium(options), *_found(options)]
-    if options.env in NATIVE_NAMES:
-        findings.append(_agreement(options.env))
+    with waiting(f"trying {options.env}", output=sys.stderr):
+        findings = [*_of_gymnasium(options), *_found(options)]
+        if options.env in NATIVE_NAMES:
+            findings.append(_agreement(options.env))
     table = Table("question", "answer", "", title=options.env)
     color = {"yes": "green", "no": "red", "note": "yellow"}
     for question, verdict, meaning in findings:

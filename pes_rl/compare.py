@@ -26,9 +26,9 @@ class CompareOptions:
     name, an agent, seeds and settings for each arm; without one, use the options."""
     env: tuple[str, ...] = ("swimmer",)
     """Environments, without a study file."""
-    agents: tuple[str, ...] = ("pes", "es", "truncated-es")
+    agent: tuple[str, ...] = ("pes", "es", "truncated-es")
     """Agents, each with the environment's default settings, without a study file."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seed: tuple[int, ...] = (0, 1, 2)
     """Seeds, without a study file."""
     total_timesteps: int | None = None
     """Budget of every run in environment steps, without a study file."""
@@ -37,16 +37,19 @@ class CompareOptions:
     written in JAX (jax:, brax:, unrolled:), without a study file. For an accelerator
     and for small problems: the last bits of a run's numbers can differ from those of
     the same run alone."""
-    out: str | None = None
+    logdir: str | None = None
     """Folder of the results; None takes the study file's, or runs/compare-ENV."""
     jobs: int = os.cpu_count() or 1
     """Processes that train at the same time, each on one thread. With --vmap-seeds the
     seeds are divided among them; on one accelerator use 1."""
 
 
+_OLDER = {"--agents": "--agent", "--seeds": "--seed", "--out": "--logdir"}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    options = read_options(CompareOptions, arguments, "compare")
+    options = read_options(CompareOptions, arguments, "compare", older=_OLDER)
     return run_command(
         lambda: _compare(options),
         lambda: "stopped; the same command continues with the runs that are missing",
@@ -70,17 +73,17 @@ def _compare(options: CompareOptions) -> None:
 def _read_options(options: CompareOptions) -> tuple[Study, Path]:
     if options.study is not None:
         path = Path(options.study)
-        return read_study(path), Path(options.out or path.parent)
+        return read_study(path), Path(options.logdir or path.parent)
     budget = options.total_timesteps
     study = make_study(
         options.env,
-        options.agents,
-        options.seeds,
+        options.agent,
+        options.seed,
         {} if budget is None else {"total_timesteps": budget},
         options.vmap_seeds,
     )
     name = "-".join(options.env).replace(":", "-")
-    return study, Path(options.out or f"runs/compare-{name}")
+    return study, Path(options.logdir or f"runs/compare-{name}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pes_rl.learner.evaluation import Evaluation, make_evaluator
 from pes_rl.run_folder.policy_files import load_parameters, load_policy
 from pes_rl.run_folder.reader import read_config
 from pes_rl.runtime.command_line import finish, read_options, run_command
+from pes_rl.runtime.waiting import waiting
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,9 @@ def evaluate(options: EvaluateOptions) -> tuple[TrainConfig, Evaluation]:
         theta = trained.theta
         rollout = make_rollout(config, environment, trained)
         play = make_evaluator(rollout, options.episodes)
-    evaluation = play(jnp.asarray(theta), None, jax.random.key(options.seed))
-    return config, jax.tree.map(np.asarray, evaluation)
+    with waiting(f"playing {options.episodes} episodes", output=sys.stderr):
+        evaluation = play(jnp.asarray(theta), None, jax.random.key(options.seed))
+        return config, jax.tree.map(np.asarray, evaluation)
 
 
 if __name__ == "__main__":

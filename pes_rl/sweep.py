@@ -21,7 +21,7 @@ class SweepOptions:
     [search] of those that are searched."""
     trials: int = 40
     """Settings to try in all; those of a continued sweep count too."""
-    out: str | None = None
+    logdir: str | None = None
     """Folder of the sweep; None makes runs/sweep/NAME. An earlier sweep in it
     is continued."""
     jobs: int = os.cpu_count() or 1
@@ -30,7 +30,8 @@ class SweepOptions:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    options = read_options(SweepOptions, arguments, "sweep")
+    older = {"--out": "--logdir"}
+    options = read_options(SweepOptions, arguments, "sweep", older=older)
     return run_command(
         lambda: _sweep(options),
         lambda: "stopped; the same command continues with the trials that are missing",
@@ -42,7 +43,7 @@ def _sweep(options: SweepOptions) -> None:
         if getattr(options, name) < 1:
             raise ValueError(f"{name}={getattr(options, name)} must be at least 1")
     space = read_space(Path(options.space))
-    out = Path(options.out or f"runs/sweep/{Path(options.space).stem}")
+    out = Path(options.logdir or f"runs/sweep/{Path(options.space).stem}")
     study = open_study(space, out)
     run_trials(space, study, out, options.trials, options.jobs)
     write_report(space, study, out)

@@ -1,6 +1,7 @@
 """Film what a policy does: `python -m pes_rl.video RUN`."""
 
 import contextlib
+import sys
 from collections.abc import Generator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ from pes_rl.run_folder.policy_files import TrainedPolicy, load_policy
 from pes_rl.run_folder.reader import read_config
 from pes_rl.runtime.command_line import finish, read_options, run_command
 from pes_rl.runtime.progress import Progress
+from pes_rl.runtime.waiting import waiting
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def film_run(options: VideoOptions) -> tuple[list[float], Path]:
     config = read_config(Path(options.run))
     policy = load_policy(options.run, options.which, own_network(config))
     out = _choose_file(options)
-    film = make_film(config, options.size)
+    with waiting(f"loading {config.env}", output=sys.stderr):
+        film = make_film(config, options.size)
     returns: list[float] = []
     out.parent.mkdir(parents=True, exist_ok=True)
     with Progress(config.env, options.episodes, "episodes") as progress:

@@ -26,7 +26,7 @@ from pes_rl.analysis.variance import total_variance
 class Bias(Measurement):
     """Distance of the mean estimates from the full-unroll gradient."""
 
-    agents: tuple[str, ...] = ("pes", "nres", "truncated-es")
+    agent: tuple[str, ...] = ("pes", "nres", "truncated-es")
     reference: Literal["es", "bptt"] = "es"
     """Whose mean counts as the gradient: es, of the smoothed loss, or bptt, of the
     loss itself."""
@@ -37,7 +37,7 @@ class Bias(Measurement):
     default."""
     repeats: int = 1000
     """Independent episodes, of the reference too."""
-    out: str = "runs/bias"
+    logdir: str = "runs/bias"
     """Folder of bias.csv."""
 
     def run(self) -> None:
@@ -48,15 +48,15 @@ class Bias(Measurement):
         """
         subject = self.subject()
         # The defaults' sigma may differ between agents; what is smoothed must not.
-        default: Any = self.agent("pes")
+        default: Any = self.make_estimator("pes")
         options = {"truncation_length": self.truncation_length, "sigma": default.sigma}
         estimators = {
-            agent: self.agent(agent, **options)
-            for agent in (*self.agents, self.reference)
+            agent: self.make_estimator(agent, **options)
+            for agent in (*self.agent, self.reference)
         }
-        names = (self.reference, *self.agents)
+        names = (self.reference, *self.agent)
         check_agents(subject, [*estimators.values()])
-        table = Table(Path(self.out) / "bias.csv")
+        table = Table(Path(self.logdir) / "bias.csv")
         with Episodes(f"bias {self.env}", len(names) * self.repeats) as progress:
 
             def measure(number: int) -> np.ndarray:
@@ -69,7 +69,7 @@ class Bias(Measurement):
                 )
 
             reference = measure(0)
-            for number, agent in enumerate(self.agents, start=1):
+            for number, agent in enumerate(self.agent, start=1):
                 sums = measure(number)
                 squared, error = squared_distance(sums, reference)
                 table.add(
@@ -84,7 +84,7 @@ class Bias(Measurement):
                     }
                 )
         print_table(table.rows)
-        print(f"results: {self.out}")
+        print(f"results: {self.logdir}")
 
 
 def squared_distance(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:

@@ -84,13 +84,13 @@ class Cells:
 class Cost:
     """Time and memory of one update as K, D and N grow, one at a time."""
 
-    agents: tuple[str, ...] = tuple(AGENT_NAMES)
+    agent: tuple[str, ...] = tuple(AGENT_NAMES)
     """Estimators."""
-    unroll: int = 8
+    truncation_length: int = 8
     """Steps K of an unroll where it is not varied."""
     parameters: int = 64
     """Parameters D where they are not varied."""
-    particles: int = 128
+    num_particles: int = 128
     """Particles N where they are not varied; an even number."""
     horizon: int = 128
     """Steps T of an episode, which es, ars, random-search and bptt play whole."""
@@ -98,7 +98,7 @@ class Cost:
     """What K, D and N are multiplied by, each in turn."""
     repeats: int = 5
     """Timed updates, of which the shortest counts."""
-    out: str = "runs/cost"
+    logdir: str = "runs/cost"
     """Folder of cost.csv, orders.csv and cost.png."""
 
     def run(self) -> None:
@@ -108,41 +108,48 @@ class Cost:
             ValueError: If an agent is unknown or a size cannot be.
         """
         self._check()
-        out = Path(self.out)
+        out = Path(self.logdir)
         rows = self._measure_all(Table(out / "cost.csv"))
-        orders = [row for agent in self.agents for row in growth(agent, rows)]
+        orders = [row for agent in self.agent for row in growth(agent, rows)]
         write_csv(out / "orders.csv", orders)
         _draw(out / "cost.png", rows)
         print_table(orders)
         print(f"results: {out}")
 
     def _check(self) -> None:
-        for agent in self.agents:
+        for agent in self.agent:
             if agent not in _ORDERS:
                 raise ValueError(unknown_name("agent", agent, list(_ORDERS)))
-        sizes = (self.unroll, self.parameters, self.particles, *self.factors)
-        if min(*sizes, self.repeats) < 1 or self.particles % 2:
+        sizes = (
+            self.truncation_length,
+            self.parameters,
+            self.num_particles,
+            *self.factors,
+        )
+        if min(*sizes, self.repeats) < 1 or self.num_particles % 2:
             raise ValueError(
-                "unroll, parameters, factors and repeats must be at least 1, and "
-                f"particles={self.particles} even, for they come in pairs"
+                "truncation_length, parameters, factors and repeats must be at least "
+                f"1, and num_particles={self.num_particles} even, for they come in "
+                "pairs"
             )
-        if self.unroll * max(self.factors) > self.horizon:
+        longest = self.truncation_length * max(self.factors)
+        if longest > self.horizon:
             raise ValueError(
-                f"unrolls of up to {self.unroll * max(self.factors)} steps are longer "
-                f"than the horizon of {self.horizon}; use smaller factors"
+                f"unrolls of up to {longest} steps are longer than the horizon of "
+                f"{self.horizon}; use smaller factors"
             )
         if len(set(self.factors)) < 2:
             raise ValueError(f"factors={self.factors} must be at least two, apart")
 
     def _sizes(self) -> Iterator[tuple[str, Sizes]]:
-        base = Sizes(self.unroll, self.parameters, self.particles)
+        base = Sizes(self.truncation_length, self.parameters, self.num_particles)
         for name in ("unroll", "parameters", "particles"):
             for factor in self.factors:
                 yield name, replace(base, **{name: factor * getattr(base, name)})
 
     def _measure_all(self, table: Table) -> list[Row]:
         """Measure all cases and add their rows to the table, with progress."""
-        jobs = [(agent, *job) for agent in self.agents for job in self._sizes()]
+        jobs = [(agent, *job) for agent in self.agent for job in self._sizes()]
         measured: dict[tuple[str, Sizes], tuple[float, int]] = {}
         number = len({(agent, sizes) for agent, _, sizes in jobs})
         with Progress("cost", number, "measurements") as progress:

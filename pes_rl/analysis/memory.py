@@ -41,19 +41,19 @@ class Memory:
 
     env: tuple[str, ...] = (NUMBER, "swimmer")
     """Systems: number, a single one on a device, or environments as for training."""
-    agents: tuple[str, ...] = ("pes", "nres", "es", "truncated-es")
+    agent: tuple[str, ...] = ("pes", "nres", "es", "truncated-es")
     """Estimators that work in chunks."""
     parameters: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
     """Parameters D; a network has as many as it can up to these."""
     num_pairs: int = 16
     """Antithetic pairs P."""
-    unroll: int = 2
+    truncation_length: int = 2
     """Steps K of an unroll."""
     horizon: int = 8
     """Steps T of an episode."""
     rounds: int = 2
     """Times that an episode's updates are timed, of which the shortest counts."""
-    out: str = "runs/memory"
+    logdir: str = "runs/memory"
     """Folder of memory.csv and memory.png."""
 
     def run(self) -> None:
@@ -64,7 +64,7 @@ class Memory:
                 environment or a size cannot be.
         """
         self._check()
-        out = Path(self.out)
+        out = Path(self.logdir)
         table = Table(out / "memory.csv")
         for cases in self._cases():
             rows = _in_a_process(cases, self.rounds)
@@ -82,11 +82,11 @@ class Memory:
                 "on Linux"
             )
         able = [n for n, k in AGENTS.items() if "pairs_per_chunk" in _names(k)]
-        for agent in self.agents:
+        for agent in self.agent:
             if agent not in able:
                 raise ValueError(unknown_name("agent in chunks", agent, able))
         check_population(self.num_pairs, 1.0)
-        check_truncation_length(self.unroll, self.horizon)
+        check_truncation_length(self.truncation_length, self.horizon)
         if self.rounds < 1:
             raise ValueError(f"rounds={self.rounds} must be at least 1; use 2")
         for env in self.env:
@@ -101,8 +101,8 @@ class Memory:
         """The cases of one agent and one D, smallest first."""
         for parameters in self.parameters:
             for env in self.env:
-                for agent in self.agents:
-                    sizes = self.num_pairs, self.unroll, self.horizon
+                for agent in self.agent:
+                    sizes = self.num_pairs, self.truncation_length, self.horizon
                     fits = 2 * self.num_pairs * parameters <= CHUNK_FLOATS
                     chunks = [self.num_pairs, 1, *([] if fits else [None])]
                     yield [Case(env, agent, parameters, c, *sizes) for c in chunks]

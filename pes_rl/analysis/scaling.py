@@ -138,11 +138,11 @@ class Scaling:
     """Native MuJoCo tasks."""
     num_pairs: tuple[int, ...] = (32, 64)
     """Antithetic pairs P; the last twice the one before, for weak scaling."""
-    unroll: tuple[int, int] = (10, 100)
+    truncation_length: tuple[int, int] = (10, 100)
     """Steps K of an unroll, a short one and the one that counts."""
     rounds: int = 7
     """Updates measured of each case, of which the median counts."""
-    out: str = "runs/scaling"
+    logdir: str = "runs/scaling"
     """Folder of measured.csv, predicted.csv and scaling.png."""
 
     def run(self) -> None:
@@ -160,20 +160,20 @@ class Scaling:
             error = model.error(rows, os.cpu_count() or 1)
             print(f"the model misses no measured update by more than {error:.0%}")
             measured += rows
-            predicted += predict(model, rows, self.unroll[-1])
-        out = Path(self.out)
+            predicted += predict(model, rows, self.truncation_length[-1])
+        out = Path(self.logdir)
         out.mkdir(parents=True, exist_ok=True)
         write_csv(out / "measured.csv", measured)
         write_csv(out / "predicted.csv", predicted)
-        _draw(out / "scaling.png", measured, predicted, self.unroll[-1])
+        _draw(out / "scaling.png", measured, predicted, self.truncation_length[-1])
         print_table([row for row in predicted if row["workers"] in (10, 100, 1000)])
         print(f"results: {out}")
 
     def _measure(self, env: str) -> list[Row]:
         _connect(sum(workers for workers, _ in COMPARED + MORE))
-        return self._time_interleaved(
-            env, COMPARED, self.unroll
-        ) + self._time_interleaved(env, MORE, self.unroll[:1])
+        compared = self._time_interleaved(env, COMPARED, self.truncation_length)
+        first = self.truncation_length[:1]
+        return compared + self._time_interleaved(env, MORE, first)
 
     def _time_interleaved(
         self, env: str, cases: Sequence[tuple[int, int]], unrolls: Sequence[int]

@@ -51,7 +51,7 @@ class Measurement:
     env: str = "unrolled:toy-regression"
     """A problem as for training, or linear:identical, linear:independent, whose
     variance is known."""
-    agents: tuple[str, ...] = ("pes", "nres")
+    agent: tuple[str, ...] = ("pes", "nres")
     """Estimators, each with the task's defaults but for the options below."""
     num_pairs: int | None = None
     """Antithetic pairs; None takes the task's default."""
@@ -77,7 +77,7 @@ class Measurement:
             self.env, self.theta, self.horizon, self.env_kwargs, self.seed
         )
 
-    def agent(self, name: str, **changes: Any) -> Estimator:
+    def make_estimator(self, name: str, **changes: Any) -> Estimator:
         """An agent with these options, some replaced by `changes`; see `make_agent`."""
         options = {
             "num_pairs": self.num_pairs,

@@ -42,7 +42,7 @@ class Surface:
     """Points of the grid along each."""
     sigma: float = 0.3
     """Standard deviation of the smoothing, over these two parameters."""
-    agents: tuple[str, ...] = ()
+    agent: tuple[str, ...] = ()
     """Agents whose training is drawn as paths."""
     settings: str = "{}"
     """Settings of their training in place of the task's defaults, as a JSON object of
@@ -57,7 +57,7 @@ class Surface:
     """Options of the problem, as a JSON object."""
     seed: int = 0
     """Seed of the episodes and of the training."""
-    out: str = "runs/surface"
+    logdir: str = "runs/surface"
     """Folder of surface.csv, surface.png, summary.csv (the lowest points, and where the
     paths end) and paths.csv."""
 
@@ -89,7 +89,7 @@ class Surface:
         smooth = gaussian_filter(raw, [self.sigma / step for step in steps])
         inside = tuple(slice(m, m + self.points) for m in margins)
         raw, smooth = raw[inside], smooth[inside]
-        out = Path(self.out)
+        out = Path(self.logdir)
         Table(out / "surface.csv").add(*grid_rows(axes, raw, smooth))
         paths = self._paths(Table(out / "paths.csv"))
         rows = summarize(axes, raw, smooth, paths)
@@ -128,12 +128,12 @@ class Surface:
                 f"parameters={self.parameters} must be two different places of "
                 f"{self.env}'s {size}, from 0 on"
             )
-        if self.agents and size != 2:
+        if self.agent and size != 2:
             raise ValueError(
                 f"paths are drawn for problems of two parameters, and {self.env} has "
                 f"{size}; drop agents"
             )
-        for agent in self.agents:
+        for agent in self.agent:
             self._config(agent, self.seed)
         if (
             self.points < 2
@@ -167,7 +167,7 @@ class Surface:
         """Paths of all agents and runs, added to the table one by one."""
         names = [
             (agent, seed)
-            for agent in self.agents
+            for agent in self.agent
             for seed in range(self.seed, self.seed + self.runs)
         ]
         paths: list[Path2D] = []

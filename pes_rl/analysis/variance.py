@@ -32,7 +32,7 @@ class Variance(Measurement):
     """Total variance of the estimates of one episode against the number of unrolls."""
 
     env: str = "linear:identical"
-    truncation_lengths: tuple[int, ...] = ()
+    truncation_length: tuple[int, ...] = ()
     """Unroll lengths K, divisors of the episode's steps; none takes every divisor."""
     noise_period: int | None = None
     """Steps of a perturbation of gpes; None takes twice the unroll length."""
@@ -40,7 +40,7 @@ class Variance(Measurement):
     """Independent episodes that the variance is measured over."""
     reference_repeats: int = 1000
     """Episodes of es that the gradient's norm is measured over, where not known."""
-    out: str = "runs/variance"
+    logdir: str = "runs/variance"
     """Folder of variance.csv and variance.png."""
 
     def run(self) -> None:
@@ -50,13 +50,11 @@ class Variance(Measurement):
             ValueError: If an agent cannot run on the problem.
         """
         subject = self.subject()
-        jobs = [
-            job for agent in self.agents for job in self._estimators(agent, subject)
-        ]
+        jobs = [job for agent in self.agent for job in self._estimators(agent, subject)]
         known = isinstance(subject.problem, LinearBlocks)
         episodes = len(jobs) * self.repeats + (0 if known else self.reference_repeats)
         check_agents(subject, [estimator for _, estimator in jobs])
-        out = Path(self.out)
+        out = Path(self.logdir)
         table = Table(out / "variance.csv")
         with Episodes(f"variance {self.env}", episodes) as progress:
             gradient = self._squared_gradient(subject, progress)
@@ -104,9 +102,11 @@ class Variance(Measurement):
         steps = subject.horizon
         divisors = tuple(k for k in range(1, steps + 1) if steps % k == 0)
         made = []
-        for length in self.truncation_lengths or divisors:
+        for length in self.truncation_length or divisors:
             period = self.noise_period or 2 * length
-            estimator = self.agent(agent, truncation_length=length, noise_period=period)
+            estimator = self.make_estimator(
+                agent, truncation_length=length, noise_period=period
+            )
             made.append((agent, estimator))
         return made if hasattr(made[0][1], "truncation_length") else made[:1]
 
@@ -118,7 +118,7 @@ class Variance(Measurement):
             return float((subject.problem.gradient**2).sum()), 0.0
         sums = episode_estimates(
             subject,
-            self.agent("es"),
+            self.make_estimator("es"),
             self.reference_repeats,
             self.seed,
             partial(progress.add, what="reference, es"),

@@ -1,7 +1,7 @@
 """Assembly of a run from its settings: environments, policy, estimator, learner."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ from pes_rl.envs.spaces import ActionSpace, Spaces
 from pes_rl.learner.evaluation import Evaluator, make_evaluator
 from pes_rl.learner.learner import Learner
 from pes_rl.learner.optimizer import OptimizerConfig
+from pes_rl.learner.schedules import Schedule, describe_functions
 from pes_rl.run_folder.policy_files import (
     TrainedParameters,
     TrainedPolicy,
@@ -65,6 +66,7 @@ class Assembly:
         vectorization: How simulations are stepped, in words, where there is a choice.
         pool: The Ray workers of training; None without any.
         environments: All environments, to be closed after the run.
+        functions: What each setting follows that is a function of the user's, as text.
     """
 
     init_theta: Callable[[jax.Array], jax.Array]
@@ -78,6 +80,7 @@ class Assembly:
     vectorization: str | None = None
     pool: Any = None
     environments: tuple[Any, ...] = ()
+    functions: Mapping[str, str] = field(default_factory=dict)
 
     def lost_workers(self) -> int:
         """Number of Ray workers that have been replaced so far."""
@@ -102,13 +105,16 @@ def assemble(
     config: TrainConfig,
     environments: Environments | None = None,
     network: Any = None,
+    schedules: Mapping[str, Schedule] | None = None,
 ) -> Assembly:
-    """Make the objects of a run, in the environments that it names or in these.
+    """Make the objects of a run.
 
     Args:
         config: The settings.
         environments: None makes those that the settings name.
         network: The network of the policy; None takes what the settings name.
+        schedules: Functions that `learning_rate` or `sigma` follow, in place of what
+            the settings say of them.
 
     Raises:
         ValueError: If the settings do not fit the environment.
@@ -122,12 +128,17 @@ def assemble(
         evaluation = training if shared else make_environment(config, config.env)
         environments = Environments(training, evaluation)
     if isinstance(environments.training, UnrolledProblem):
-        return _assemble_problem(config, environments.training)
-    return _assemble_policy(config, environments, network)
+        assembly = _assemble_problem(config, environments.training, schedules or {})
+    else:
+        assembly = _assemble_policy(config, environments, network, schedules or {})
+    return replace(assembly, functions=describe_functions(schedules or {}))
 
 
 def _assemble_policy(
-    config: TrainConfig, environments: Environments, network: Any
+    config: TrainConfig,
+    environments: Environments,
+    network: Any,
+    schedules: Mapping[str, Schedule],
 ) -> Assembly:
     _check_network_options(config)
     environment = environments.training
@@ -154,7 +165,7 @@ def _assemble_policy(
     return Assembly(
         init_theta=policy.init,
         describe=partial(_describe_policy, policy, spaces),
-        learner=_make_learner(config, rollout, observations, idle_steps),
+        learner=_make_learner(config, rollout, schedules, observations, idle_steps),
         evaluate=make_evaluator(evaluation, config.eval_episodes),
         evaluate_finally=make_evaluator(final, config.final_eval_episodes),
         horizon=evaluation.horizon,
@@ -202,7 +213,9 @@ def _evaluation_rollouts(
     return during, make_rollout(config, other, policy)
 
 
-def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly:
+def _assemble_problem(
+    config: TrainConfig, problem: UnrolledProblem, schedules: Mapping[str, Schedule]
+) -> Assembly:
     for name in _FOR_POLICIES:
         if _is_set(config, name):
             raise ValueError(
@@ -219,7 +232,7 @@ def _assemble_problem(config: TrainConfig, problem: UnrolledProblem) -> Assembly
     return Assembly(
         init_theta=problem.init_theta,
         describe=partial(_describe_parameters, problem),
-        learner=_make_learner(config, rollout),
+        learner=_make_learner(config, rollout, schedules),
         evaluate=evaluator(config.eval_episodes),
         evaluate_finally=evaluator(config.final_eval_episodes),
         horizon=evaluation.horizon,
@@ -264,12 +277,13 @@ def _describe_parameters(
 def _make_learner(
     config: TrainConfig,
     rollout: Rollout,
+    schedules: Mapping[str, Schedule],
     observations: ObservationMoments | None = None,
     idle_steps: Callable[[], int] | None = None,
 ) -> Learner:
     step = OptimizerConfig(
         config.optimizer,
-        config.learning_rate,
+        schedules.get("learning_rate", config.learning_rate),
         config.learning_rate_decay,
         config.normalize_returns,
         config.weight_decay,
@@ -281,7 +295,7 @@ def _make_learner(
         make_estimator(config),
         step,
         config.total_timesteps,
-        config.final_sigma,
+        schedules.get("sigma", config.final_sigma),
         observations,
         idle_steps,
     )

@@ -18,6 +18,7 @@ from pes_rl.agents import (
 from pes_rl.envs import EngineLost, ObservationMoments, Rollout
 from pes_rl.envs.rollout.sharding import mesh_of, replicate, shard_particles
 from pes_rl.learner.optimizer import OptimizerConfig
+from pes_rl.learner.schedules import Schedule, value_at
 
 
 @jax.tree_util.register_dataclass
@@ -61,8 +62,9 @@ class Learner:
         optimizer: How theta moves along the estimate.
         total_timesteps: Budget in environment steps, which the schedules refer to.
         final_sigma: Standard deviation of the perturbations at the end of the budget,
-            approached geometrically; None keeps the estimator's. The estimates stay
-            unbiased for the smoothed loss, which approaches the loss as sigma falls.
+            approached geometrically; or a function of the progress, which then is the
+            whole schedule. None keeps the estimator's. The estimates stay unbiased for
+            the smoothed loss, which approaches the loss as sigma falls.
         observations: Normalise observations by running moments that start with these;
             None leaves observations as they are.
         idle_steps: Returns the environment steps so far that were simulated although no
@@ -79,11 +81,11 @@ class Learner:
         estimator: Estimator,
         optimizer: OptimizerConfig,
         total_timesteps: int,
-        final_sigma: float | None = None,
+        final_sigma: float | Schedule | None = None,
         observations: ObservationMoments | None = None,
         idle_steps: Callable[[], int] | None = None,
     ) -> None:
-        if final_sigma is not None and not final_sigma > 0:
+        if isinstance(final_sigma, float | int) and not final_sigma > 0:
             raise ValueError(f"final_sigma={final_sigma} must be above 0, or None")
         self._rollout = normalize_if_tracked(rollout, observations)
         self._mesh = mesh_of(rollout)
@@ -106,6 +108,11 @@ class Learner:
         self._transform = optimizer.transform()
         self._apply_step_jitted = jax.jit(self._apply_step)
         self._scan_jitted = jax.jit(self._scan, static_argnames="num_updates")
+
+    @property
+    def on_device(self) -> bool:
+        """Whether whole updates run on a device, as one compiled program."""
+        return self._rollout.on_device
 
     def max_steps_per_update(self) -> int:
         """Environment steps that one update simulates, at most."""
@@ -166,6 +173,8 @@ class Learner:
         """Standard deviation of the next update's perturbations; None without any."""
         if self._sigma is None or self._final_sigma is None:
             return None
+        if callable(self._final_sigma):
+            return value_at(self._final_sigma, self.progress(state))
         progress = jnp.minimum(self.progress(state), 1.0)
         return self._sigma * (self._final_sigma / self._sigma) ** progress
 

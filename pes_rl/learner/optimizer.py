@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pes_rl.learner.schedules import Schedule, value_at
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -17,7 +19,8 @@ class OptimizerConfig:
     Attributes:
         optimizer: `sgd` or `adam`, from optax. The expected step of Adam is not along
             the gradient: Adam divides by the size of the same estimates.
-        learning_rate: At the start.
+        learning_rate: At the start; or a function of the progress, which then is the
+            whole schedule.
         decay: `constant`, or `linear` to 0 as the budget is used.
         normalize_returns: Apply `normalize_by_return_std` to the gradient first.
         weight_decay: Weight of theta in the step, after the optimiser as in AdamW. The
@@ -27,7 +30,7 @@ class OptimizerConfig:
     """
 
     optimizer: Literal["sgd", "adam"]
-    learning_rate: float
+    learning_rate: float | Schedule
     decay: Literal["constant", "linear"] = "constant"
     normalize_returns: bool = False
     weight_decay: float = 0.0
@@ -45,6 +48,8 @@ class OptimizerConfig:
 
     def learning_rate_at(self, progress: jax.Array) -> jax.Array:
         """Learning rate when the share `progress` of the budget is used."""
+        if callable(self.learning_rate):
+            return value_at(self.learning_rate, progress)
         remaining = jnp.maximum(1.0 - progress, 0.0)
         return self.learning_rate * (
             remaining if self.decay == "linear" else jnp.ones_like(remaining)

@@ -80,6 +80,9 @@ class TrainedPolicy:
 
     def act(self, theta: Any, observation: Any) -> Any:
         """Same as `Policy.act`, of observation vectors before they are normalised."""
+        if not self.mean.any() and (self.std == 1).all():
+            # Then JAX compiles for an evaluation what it has compiled in training.
+            return self.policy.act(theta, observation)
         return self.policy.act(theta, (observation - self.mean) / self.std)
 
     def predict(

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -45,6 +45,26 @@ def read_config(path: Path) -> TrainConfig:
         return TrainConfig(**values)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+
+
+def read_functions(path: Path) -> dict[str, str]:
+    """What each setting of the run follows that was a Python function.
+
+    Raises:
+        ValueError: If there is no run.
+    """
+    functions = _read_json(path / "config.json").get("functions", {})
+    if not isinstance(functions, dict):
+        return {}
+    return {str(name): str(text) for name, text in functions.items()}
+
+
+def find_checkpoint(resume: str | Path) -> tuple[Path, Literal["newest"] | int]:
+    """The run and the checkpoint to resume from: RUN, or RUN/checkpoints/STEPS."""
+    path = Path(resume)
+    if path.parent.name == "checkpoints" and path.name.isdecimal():
+        return path.parents[1], int(path.name)
+    return path, "newest"
 
 
 def read_summary(path: Path) -> dict[str, Any]:

@@ -115,7 +115,12 @@ class RunFolder:
         """Show an animated picture in TensorBoard; see `EventLog.add_video`."""
         self._tensorboard.add_video(tag, pictures, fps, timesteps)
 
-    def write_config(self, settings: dict[str, Any], vectorization: str | None) -> None:
+    def write_config(
+        self,
+        settings: dict[str, Any],
+        vectorization: str | None,
+        functions: Mapping[str, str] | None = None,
+    ) -> None:
         """Write `config.json`: settings, versions, commit and the command.
 
         A resumed run keeps the versions that made it before.
@@ -123,6 +128,8 @@ class RunFolder:
         Args:
             settings: Settings of the run.
             vectorization: How simulations are stepped, as text.
+            functions: What each setting that follows a Python function follows;
+                `settings` has its largest value.
 
         Raises:
             ValueError: If it cannot be written.
@@ -135,6 +142,7 @@ class RunFolder:
         content = {
             "settings": settings,
             "vectorization": vectorization,
+            "functions": dict(functions or {}),
             "made_by": list(dict.fromkeys([*made_by, version_and_commit()])),
             "versions": {"python": platform.python_version(), **packages},
             "command": [Path(sys.executable).name, *sys.orig_argv[1:]],

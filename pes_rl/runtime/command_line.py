@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import FrameType
 from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 import docstring_parser
 import tyro
 
+from pes_rl.runtime.compilation_cache import enable_compilation_cache
 from pes_rl.runtime.early_interrupt import allow_interrupts
 from pes_rl.runtime.output import flush_or_drop, print_line
 
@@ -21,7 +22,12 @@ T = TypeVar("T")
 
 
 def read_options(
-    kind: type[T], arguments: Sequence[str] | None, command: str, **settings: Any
+    kind: type[T],
+    arguments: Sequence[str] | None,
+    command: str,
+    *,
+    older: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> T:
     """The options of `python -m pes_rl.COMMAND`; ends the process for --help.
 
@@ -29,17 +35,30 @@ def read_options(
         kind: Dataclass of the options.
         arguments: Command-line arguments; None takes those of the process.
         command: Name of the command.
+        older: Older spellings of options that are still understood; see `respell`.
         settings: Other arguments of `tyro.cli`.
     """
     wrap_help_texts(kind)
-    return tyro.cli(
-        kind, args=arguments, prog=f"python -m pes_rl.{command}", **settings
-    )
+    given = respell(sys.argv[1:] if arguments is None else arguments, older or {})
+    return tyro.cli(kind, args=given, prog=f"python -m pes_rl.{command}", **settings)
+
+
+def respell(arguments: Sequence[str], older: Mapping[str, str]) -> list[str]:
+    """The arguments with each option's older spelling replaced by today's.
+
+    Example:
+        >>> respell(["--out=results", "--jobs", "2"], {"--out": "--logdir"})
+        ['--logdir=results', '--jobs', '2']
+    """
+    parts = [argument.partition("=") for argument in arguments]
+    return ["".join((older.get(name, name), *rest)) for name, *rest in parts]
 
 
 def run_command(
     body: Callable[[], int | None],
     on_interruption: Callable[[], str] = lambda: "stopped",
+    *,
+    compilation_cache: bool = True,
 ) -> int:
     """Run the body of a command and turn what it raises into an exit status.
 
@@ -56,11 +75,15 @@ def run_command(
         body: Everything that the command does after its options are read.
         on_interruption: The line for Ctrl-C, which says how to continue or what is
             already written.
+        compilation_cache: Use the user's compilation cache; a command that measures
+            what compiling takes does not.
 
     Returns:
         The exit status.
     """
     _handle_sigterm()
+    if compilation_cache:
+        enable_compilation_cache()
     try:
         allow_interrupts()
         return body() or 0

@@ -1,5 +1,7 @@
 """Progress display: a bar on a terminal, plain lines in a pipe or file."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, Self
 
@@ -13,6 +15,7 @@ from rich.progress import (
 from rich.table import Column
 
 from pes_rl.runtime.output import tolerant
+from pes_rl.runtime.waiting import Elapsed
 
 
 class Progress:
@@ -40,7 +43,12 @@ class Progress:
     ) -> None:
         self._label, self._total, self._unit = label, total, unit
         self._console = Console(
-            file=tolerant(output), highlight=False, soft_wrap=True, quiet=silent
+            file=tolerant(output),
+            highlight=False,
+            markup=False,
+            emoji=False,  # :swimmer: is one.
+            soft_wrap=True,
+            quiet=silent,
         )
         self._bar = RichProgress(
             TextColumn("{task.description}"),
@@ -54,6 +62,7 @@ class Progress:
             disable=silent or not self._console.is_terminal,
         )
         self._task = self._bar.add_task(label, total=total, note="")
+        self._waited: set[str] = set()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -73,6 +82,30 @@ class Progress:
         if not self._console.is_terminal:
             line = f"{self._label}  {completed:,}/{self._total:,} {self._unit}  {note}"
             self._console.print(line)
+
+    @contextmanager
+    def waiting_once(self, what: str) -> Iterator[None]:
+        """Say what is waited for, unless it was waited for before.
+
+        On a terminal the seconds are counted up in place of the note; elsewhere it is a
+        line at the beginning and one with the seconds at the end.
+        """
+        if what in self._waited:
+            yield
+            return
+        self._waited.add(what)
+        elapsed = Elapsed(what)
+        if self._console.is_terminal:
+            note = self._bar.tasks[0].fields["note"]
+            self._bar.update(self._task, note=elapsed)
+            try:
+                yield
+            finally:
+                self._bar.update(self._task, note=note)
+            return
+        self.say(f"{self._label}  {what} ...")
+        yield
+        self.say(f"{self._label}  {elapsed}")
 
     def say(self, message: str) -> None:
         """Print a line above the bar."""

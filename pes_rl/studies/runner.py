@@ -14,8 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from pes_rl.assembly.assemble import Assembly, assemble
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs.names import is_in_jax
@@ -24,7 +22,7 @@ from pes_rl.runtime.progress import Progress
 from pes_rl.studies.report import short
 from pes_rl.studies.study import Study, StudyRun, settings_that_matter
 from pes_rl.training.lockstep import run_together
-from pes_rl.training.recorder import Result
+from pes_rl.training.result import Result
 from pes_rl.training.trainer import Trainer
 
 
@@ -39,9 +37,7 @@ def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
     context = multiprocessing.get_context("spawn")
     with (
         Progress(study.title, len(study.runs), "runs") as progress,
-        ProcessPoolExecutor(
-            jobs, context, prepare_process, (runs_folder.absolute(), jobs)
-        ) as pool,
+        ProcessPoolExecutor(jobs, context, prepare_process, (jobs,)) as pool,
     ):
         progress.update(done, "")
         with block_ctrl_c():
@@ -86,18 +82,15 @@ def _is_complete(run: StudyRun, runs_folder: Path) -> bool:
     return settings_that_matter(made_with) == settings_that_matter(run.config)
 
 
-def prepare_process(runs_folder: Path, jobs: int) -> None:
-    """Initialise a worker process: shared compilation cache, its share of the CPUs.
+def prepare_process(jobs: int) -> None:
+    """Initialise a worker process: its end with the parent, its share of the CPUs.
 
-    Runs of different seeds compile the same programs. XLA reads NPROC at its start; it
-    would otherwise use all CPUs in each process and split arrays of a few hundred
-    particles between them, which is slower.
+    XLA reads NPROC at its start; it would otherwise use all CPUs in each process and
+    split arrays of a few hundred particles between them, which is slower.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
     os.environ["NPROC"] = str(max(1, (os.cpu_count() or 1) // jobs))
-    jax.config.update("jax_compilation_cache_dir", str(runs_folder / "compilations"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _end_with_parent() -> None:

@@ -54,7 +54,8 @@ def open_study(space: Space, out: Path) -> Any:
     made_for = study.user_attrs.get("space", space.fingerprint)
     if made_for != space.fingerprint:
         raise ValueError(
-            f"{out} holds a sweep of another space; choose another --out, or delete it"
+            f"{out} holds a sweep of another space; choose another --logdir, or "
+            "delete it"
         )
     study.set_user_attr("space", space.fingerprint)
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
@@ -69,9 +70,7 @@ def run_trials(space: Space, study: Any, out: Path, trials: int, jobs: int) -> N
     done = count_done(study)
     with (
         Progress(space.title, trials, "trials") as progress,
-        ProcessPoolExecutor(
-            jobs, context, prepare_process, (out.absolute(), jobs)
-        ) as pool,
+        ProcessPoolExecutor(jobs, context, prepare_process, (jobs,)) as pool,
     ):
         progress.update(min(done, trials), _best(study))
         running: dict[Future[str], int] = {}

@@ -2,9 +2,10 @@
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
@@ -14,19 +15,22 @@ from pes_rl.assembly.assemble import Environments, assemble
 from pes_rl.assembly.factories import make_environment
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
-from pes_rl.envs.names import PYTHON_PREFIX
+from pes_rl.envs.names import PYTHON_PREFIX, unknown_name
+from pes_rl.learner.schedules import Schedule, take_schedules
+from pes_rl.run_folder.reader import find_checkpoint, read_config, read_functions
 from pes_rl.run_folder.writer import choose_folder, removed_if_empty
 from pes_rl.training.callbacks import Callback
-from pes_rl.training.recorder import Result
+from pes_rl.training.result import Result
 from pes_rl.training.trainer import Trainer
 
 Maker = Callable[..., gymnasium.Env]
 
 
 def train(
-    env: str | Maker | VectorEnv,
-    agent: str = "pes",
+    env: str | Maker | VectorEnv | None = None,
+    agent: str | None = None,
     *,
+    resume: str | Path | None = None,
     eval_env: str | Maker | None = None,
     logdir: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
@@ -36,8 +40,13 @@ def train(
 
     Args:
         env: A name, as for the command; a function or class that makes a Gymnasium
-            environment; or a `VectorEnv`, of which each simulation is a particle.
-        agent: The gradient estimator.
+            environment; or a `VectorEnv`, of which each simulation is a particle. A
+            resumed run needs it only where it was no name.
+        agent: The gradient estimator; None takes `pes`, or that of the resumed run.
+        resume: Folder of a run to resume: from its newest checkpoint (RUN), or from an
+            earlier one (RUN/checkpoints/STEPS). Its own settings are the defaults of
+            all options. With more `total_timesteps` than it had, it continues; its
+            schedules are then those of the longer run (`docs/python_api.md`).
         eval_env: Where policies are evaluated, if not in new environments like `env`:
             a name or a function. A `VectorEnv` that is neither a `SyncVectorEnv` nor an
             `AsyncVectorEnv` cannot be made again, and needs it.
@@ -46,6 +55,11 @@ def train(
             stop the run, evaluate, or request a checkpoint; see `pes_rl.Callback`.
         options: Any other setting, a field of
             `pes_rl.config.train_config.TrainConfig`; `env_kwargs` may be a dictionary.
+            `learning_rate` and `sigma` may be functions of the progress of the run: 0
+            at its beginning, 1 when `total_timesteps` are used. JAX traces them, so
+            write `jnp.where` in place of `if`. They are the whole schedule, in place
+            of `learning_rate_decay` and `final_sigma`. A function is not saved: a
+            resumed run needs it again.
 
     The option `policy` also takes a network of your own: an instance of a flax (linen
     or nnx) or equinox module, functions (init, apply), or a class or function that
@@ -57,36 +71,119 @@ def train(
 
     Raises:
         ValueError: If an option is unknown, or the settings do not fit the environment.
+
+    Example:
+        >>> import pes_rl
+        >>> result = pes_rl.train(
+        ...     "inverted_pendulum",
+        ...     total_timesteps=100_000,
+        ...     learning_rate=lambda progress: 0.3 * (1 - progress) ** 2,
+        ... )
+        >>> result.policy.predict(observation)[0]  # the action
+        array([0.1], dtype=float32)
     """
     if isinstance(options.get("env_kwargs"), dict):
         options["env_kwargs"] = json.dumps(options["env_kwargs"])
-    if isinstance(env, VectorEnv):
-        options = {**_population(env, agent), **options}
-    name = env if isinstance(env, str) else PYTHON_PREFIX + _name(env)
+    for given in (env, eval_env):
+        _refuse_environment(given)
     network = None
     if not isinstance(options.get("policy", ""), str):
         network = options["policy"]
         options["policy"] = PYTHON_PREFIX + _name(network)
-    logdir = None if logdir is None else str(logdir)
-    config = make_config(name, agent, logdir=logdir, **options)
-    if eval_env is not None or not isinstance(env, str):
-        environments = Environments(
-            _environment(config, env, config.sample_actions),
-            _environment(config, _maker(env) if eval_env is None else eval_env),
-        )
-        assembly = assemble(config, environments, network)
+    options, schedules = take_schedules(options)
+    if resume is None:
+        config, at = _new_config(env, agent, logdir, options), None
     else:
-        assembly = assemble(config, network=network)
+        if logdir is not None:
+            raise ValueError(
+                f"logdir={str(logdir)!r} has no meaning with resume, which continues "
+                "in the run's own folder; drop it"
+            )
+        config, at = _resumed_config(env, agent, resume, options, schedules)
+    environments = None
+    if eval_env is not None or not isinstance(env, str | None):
+        given = config.env if env is None else env
+        environments = Environments(
+            _environment(config, given, config.sample_actions),
+            _environment(config, _maker(given) if eval_env is None else eval_env),
+        )
+    assembly = assemble(config, environments, network, schedules)
     try:
-        folder = choose_folder(config)
+        folder = choose_folder(config) if resume is None else find_checkpoint(resume)[0]
         with removed_if_empty(folder):
-            trainer = Trainer(config, folder, assembly=assembly, callbacks=callbacks)
+            trainer = Trainer(config, folder, at, assembly, callbacks)
         result = trainer.run()
     finally:
         assembly.close()
     if trainer.failure is not None:
         warnings.warn(trainer.failure, RuntimeWarning, stacklevel=2)
     return result
+
+
+def _new_config(
+    env: str | Maker | VectorEnv | None,
+    agent: str | None,
+    logdir: str | Path | None,
+    options: dict[str, Any],
+) -> TrainConfig:
+    """The settings of a new run."""
+    if env is None:
+        raise ValueError(
+            "env is missing; give a name such as 'swimmer' or 'gym:Pendulum-v1', or a "
+            "function that makes an environment; or set resume to the folder of a run"
+        )
+    agent = agent or "pes"
+    if isinstance(env, VectorEnv):
+        options = {**_population(env, agent), **options}
+    name = env if isinstance(env, str) else PYTHON_PREFIX + _name(env)
+    logdir = None if logdir is None else str(logdir)
+    return make_config(name, agent, logdir=logdir, **options)
+
+
+def _resumed_config(
+    env: str | Maker | VectorEnv | None,
+    agent: str | None,
+    resume: str | Path,
+    options: dict[str, Any],
+    schedules: Mapping[str, Schedule],
+) -> tuple[TrainConfig, Literal["newest"] | int]:
+    """The settings of a resumed run, and the checkpoint to begin with.
+
+    Raises:
+        ValueError: If a setting followed a function, and is not given again.
+    """
+    run, at = find_checkpoint(resume)
+    config = read_config(run)
+    for name, text in read_functions(run).items():
+        if name not in options:
+            raise ValueError(
+                f"{name} of {run} follows {text}, which no file holds; give it again, "
+                f"as {name}=FUNCTION, or a number in its place"
+            )
+    known = [field.name for field in fields(TrainConfig)]
+    for name in options:
+        if name not in known:
+            raise ValueError(unknown_name("option", name, known))
+    changes = {"agent": agent, "env": env if isinstance(env, str) else None}
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(config, **given, **options), at
+
+
+def _refuse_environment(env: Any) -> None:
+    """Raise `ValueError` if it is one environment, of which no more can be made."""
+    if not isinstance(env, gymnasium.Env):
+        return
+    spec = env.spec
+    if spec is None:
+        name, made = f"a {type(env.unwrapped).__name__}", type(env.unwrapped).__name__
+        raise ValueError(
+            f"env is {name} that was made already, and training needs many; give the "
+            f"class {made}, or a function that makes one"
+        )
+    raise ValueError(
+        f"env is a {spec.id} that was made already, and training needs many; write "
+        f"'gym:{spec.id}', or a function: lambda: gymnasium.make('{spec.id}')"
+    )
 
 
 def _environment(

@@ -6,29 +6,38 @@ import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs import EngineLost
-from pes_rl.envs.registry import native_equivalent
-from pes_rl.run_folder.reader import read_config
+from pes_rl.envs.registry import has_faster_backend, native_equivalent
+from pes_rl.run_folder.reader import (
+    find_checkpoint,
+    read_config,
+    read_functions,
+)
 from pes_rl.run_folder.writer import choose_folder, removed_if_empty
-from pes_rl.runtime.command_line import read_options, run_command
+from pes_rl.runtime.command_line import run_command
 from pes_rl.runtime.early_interrupt import ending_at_once
 from pes_rl.runtime.multihost import Cluster, abort_process, is_first
+from pes_rl.runtime.option_groups import read_grouped_options
 from pes_rl.runtime.output import print_line
+from pes_rl.runtime.waiting import waiting
 from pes_rl.training.signals import stopping_on_signals
 
 if TYPE_CHECKING:
-    from pes_rl.training.recorder import Result
+    from pes_rl.training.result import Result
     from pes_rl.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
 class _CommandLine(TrainConfig):
-    """Settings of a run, and options that only the command line has."""
+    """Train a policy, or the parameters of an unrolled problem.
+
+    Defaults are those of the given --env and --agent.
+    """
 
     resume: str | None = None
     """Folder of a run to resume: from its newest checkpoint (RUN), or from an earlier
@@ -46,6 +55,20 @@ class _CommandLine(TrainConfig):
 
     def __post_init__(self) -> None:
         """Skip the checks: tyro would print their errors in boxes of several lines."""
+
+
+_GROUPS = {
+    "env": "run",
+    "num_pairs": "estimator",
+    "optimizer": "optimizer",
+    "normalize_observations": "policy",
+    "horizon": "environment",
+    "devices": "scaling",
+    "eval_interval": "evaluation_and_logs",
+    "logdir": "run",
+    "coordinator_address": "scaling",
+}
+"""The group of the help text that begins with each option."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,20 +92,9 @@ def _train(arguments: list[str]) -> int:
 
 def _train_as(config: TrainConfig, resume: str | None, cluster: Cluster) -> int:
     """Train in this process, which may be one of several of the run."""
-    # Only now: it takes seconds, and help texts and misspelt options do not need it.
-    with ending_at_once():
-        from pes_rl.training.trainer import Trainer
-
-    cluster.join()
-    if resume is None:
-        folder, at = choose_folder(config), None
-    else:
-        folder, at = _find_checkpoint(resume)
-    try:
-        with removed_if_empty(folder):
-            trainer = Trainer(config, folder, at)
-    except EngineLost as error:
-        raise ValueError(error) from error
+    is_other = cluster.coordinator_address is not None and cluster.process_id != 0
+    with waiting(f"loading {config.env}", silent=is_other):
+        trainer, folder = _make_trainer(config, resume, cluster)
     if is_first():
         _print_beginning(config, trainer)
     with stopping_on_signals(trainer):
@@ -98,6 +110,26 @@ def _train_as(config: TrainConfig, resume: str | None, cluster: Cluster) -> int:
     if result.summary["interrupted"]:
         return 128 + signal.Signals[result.summary["ended_by"]]
     return 0
+
+
+def _make_trainer(
+    config: TrainConfig, resume: str | None, cluster: Cluster
+) -> tuple["Trainer", Path]:
+    """The trainer and its folder, once all processes have joined."""
+    # Only now: it takes seconds, and help texts and misspelt options do not need it.
+    with ending_at_once():
+        from pes_rl.training.trainer import Trainer
+
+    cluster.join()
+    if resume is None:
+        folder, at = choose_folder(config), None
+    else:
+        folder, at = find_checkpoint(resume)
+    try:
+        with removed_if_empty(folder):
+            return Trainer(config, folder, at), folder
+    except EngineLost as error:
+        raise ValueError(error) from error
 
 
 def _run(trainer: "Trainer", folder: Path) -> "Result":
@@ -125,35 +157,31 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
     first.add_argument("--resume", default=None)
     known, _ = first.parse_known_args(arguments)
     if known.resume is not None:
-        base = read_config(_find_checkpoint(known.resume)[0])
+        run, _ = find_checkpoint(known.resume)
+        base = read_config(run)
+        for name, text in read_functions(run).items():
+            raise ValueError(
+                f"{name} of {run} follows {text}, which no file holds; resume it in "
+                f"Python: pes_rl.train(resume={str(run)!r}, {name}=FUNCTION)"
+            )
     else:
         base = make_config(known.env or "swimmer", known.agent or "pes")
     default = _CommandLine(**dataclasses.asdict(base), resume=known.resume)
-    parsed = read_options(
-        _CommandLine,
-        arguments,
-        "train",
-        default=default,
-        description="Train a policy, or the parameters of an unrolled problem.\n\n"
-        "Defaults are those of the given --env and --agent.",
-    )
+    parsed = read_grouped_options(default, _GROUPS, arguments, "train")
     settings = dataclasses.asdict(parsed)
     resume = settings.pop("resume")
     cluster = Cluster(**{f.name: settings.pop(f.name) for f in fields(Cluster)})
     return TrainConfig(**settings), resume, cluster
 
 
-def _find_checkpoint(resume: str) -> tuple[Path, Literal["newest"] | int]:
-    """The run and the checkpoint that `--resume` names: RUN, RUN/checkpoints/STEPS."""
-    path = Path(resume)
-    if path.parent.name == "checkpoints" and path.name.isdecimal():
-        return path.parents[1], int(path.name)
-    return path, "newest"
-
-
 def _print_beginning(config: TrainConfig, trainer: "Trainer") -> None:
     if name := native_equivalent(config.env):
         print_line(f"note: --env {name} is the same task, stepped natively and faster")
+    if has_faster_backend(config.env, config.backend):
+        print_line(
+            "note: --backend spring is several times as fast as Brax's default, "
+            "generalized; its physics are simpler, so returns differ"
+        )
     if trainer.vectorization is not None:
         print_line(f"simulations: {trainer.vectorization}")
 

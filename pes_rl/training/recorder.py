@@ -1,7 +1,7 @@
 """The record of a run: log, best policy, checkpoints and summary in its folder."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,33 +18,13 @@ from pes_rl.runtime.output import print_line
 from pes_rl.training.checkpoints import Checkpoints
 from pes_rl.training.counters import Counters
 from pes_rl.training.metrics import COLUMNS, clock_row
+from pes_rl.training.result import Result
 from pes_rl.training.tracking import Tracker
 
 _FAILURES = (OSError, MemoryError, RuntimeError)
 """What writing can raise: a full disk, no memory, no new thread."""
 
 Trained = TrainedPolicy | TrainedParameters
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result of a run.
-
-    Attributes:
-        folder: The run's folder.
-        summary: Content of its `summary.json`.
-        policy: The last policy, ready to act: `policy(observation)`; for an unrolled
-            problem, its last `TrainedParameters`.
-    """
-
-    folder: Path
-    summary: dict[str, Any]
-    policy: Any
-
-    @property
-    def theta(self) -> np.ndarray:
-        """Parameters of the policy or problem. # shape=(D,), dtype=float32."""
-        return self.policy.theta
 
 
 class Recorder:
@@ -116,15 +96,21 @@ class Recorder:
             lambda: open_folder(folder, COLUMNS, keep_until)
         )
 
-    def write_config(self, config: TrainConfig, vectorization: str | None) -> None:
-        """Write `config.json`.
+    def write_config(
+        self,
+        config: TrainConfig,
+        vectorization: str | None,
+        functions: Mapping[str, str],
+    ) -> None:
+        """Write `config.json`; see `RunFolder.write_config`.
 
         Raises:
             ValueError: If it cannot be written.
         """
+        settings = asdict(config)
         try:
             run_on_all_or_raise(
-                lambda: self._folder.write_config(asdict(config), vectorization)
+                lambda: self._folder.write_config(settings, vectorization, functions)
             )
         except ValueError:
             self.close()

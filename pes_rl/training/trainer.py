@@ -14,7 +14,7 @@ from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import EngineLost
 from pes_rl.envs.gymnasium.results import BrokenEnvironment
 from pes_rl.envs.rollout.environment import return_from_loss
-from pes_rl.learner.evaluation import Evaluation
+from pes_rl.learner.evaluation import Evaluation, Evaluator
 from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
 from pes_rl.runtime.multihost import is_first, on_host, run_on_all_or_raise
 from pes_rl.runtime.progress import Progress
@@ -28,7 +28,8 @@ from pes_rl.training.metrics import (
     summarize,
     training_row,
 )
-from pes_rl.training.recorder import Recorder, Result, check_same_settings
+from pes_rl.training.recorder import Recorder, check_same_settings
+from pes_rl.training.result import Result
 from pes_rl.training.stopping import StopRequests
 from pes_rl.training.video_callback import VideoCallback
 
@@ -89,7 +90,7 @@ class Trainer:
             self._counters.next_checkpoint = config.checkpoint_interval
         restored = self._recorder.restored
         self._state = state if restored is None else learner.resume(restored)
-        self._recorder.write_config(config, self.vectorization)
+        self._recorder.write_config(config, self.vectorization, self._parts.functions)
         self._start = time.perf_counter() - self._counters.wall_seconds
 
     @property
@@ -194,9 +195,12 @@ class Trainer:
         updates_left = -(-left // learner.max_steps_per_update())
         start = time.perf_counter()
         num_updates = min(config.log_interval, updates_left)
-        state, reports = yield partial(
-            learner.run, self._state, num_updates=num_updates
-        )
+        compiling = "compiling the update and " if learner.on_device else ""
+        updates = "an update" if num_updates == 1 else f"{num_updates} updates"
+        with progress.waiting_once(f"{compiling}taking {updates}"):
+            state, reports = yield partial(
+                learner.run, self._state, num_updates=num_updates
+            )
         reports = jax.tree.map(np.asarray, reports)
         if not np.isfinite(on_host(state.theta)).all():
             self._stop_at_last_finite_theta(len(reports.env_steps))
@@ -232,9 +236,7 @@ class Trainer:
         self, row: dict[str, float], progress: Progress
     ) -> Steps[None]:
         self._counters.schedule_evaluation(self._config.eval_interval)
-        evaluation = yield from self._evaluations.attempt(
-            self._parts.evaluate, self._state, progress.say
-        )
+        evaluation = yield from self._attempt(self._parts.evaluate, progress)
         if evaluation is None:
             self._log(row, progress)
             return
@@ -246,6 +248,24 @@ class Trainer:
         )
         for callback in self._callbacks:
             callback.on_evaluation(self, evaluation)
+
+    def _attempt(
+        self, evaluate: Evaluator, progress: Progress
+    ) -> Steps[Evaluation | None]:
+        with progress.waiting_once(self._describe(evaluate)):
+            return (
+                yield from self._evaluations.attempt(
+                    evaluate, self._state, progress.say
+                )
+            )
+
+    def _describe(self, evaluate: Evaluator) -> str:
+        """What an evaluation does, in words."""
+        config, is_final = self._config, evaluate is self._parts.evaluate_finally
+        number = config.final_eval_episodes if is_final else config.eval_episodes
+        compiling = "compiling and " if hasattr(evaluate, "lower") else ""
+        final = "the final " if is_final else ""
+        return f"{compiling}playing {final}{number} episodes"
 
     def _record_evaluation(self, evaluation: Evaluation, progress: Progress) -> bool:
         """Record an evaluation and the best policy; returns whether it counts."""
@@ -277,9 +297,7 @@ class Trainer:
         self._save_checkpoint()
         self._is_over()  # Requests that came during the save count.
         if not self._stop_requests.is_interruption:
-            final = yield from self._evaluations.attempt(
-                self._parts.evaluate_finally, self._state, progress.say
-            )
+            final = yield from self._attempt(self._parts.evaluate_finally, progress)
             self._is_over()
         if final is not None and not self._record_evaluation(final, progress):
             final = None

@@ -6,6 +6,6 @@ for objective in training-loss validation-accuracy; do
     python -m pes_rl.analyze surface --env unrolled:lr-schedule \
         --env-kwargs "{\"data\": \"mnist\", \"objective\": \"$objective\"}" \
         --low -6.91 -5.07 --high -1.15 5.07 --points 40 --sigma 0.3 \
-        --agents pes truncated-es --updates 5000 \
-        --out "runs/lr_schedule-published/$objective"
+        --agent pes truncated-es --updates 5000 \
+        --logdir "runs/lr_schedule-published/$objective"
 done

@@ -10,7 +10,7 @@ for part in ${*:-loss accuracy}; do
         --env-kwargs "{\"data\": \"digits\", \"batch_size\": 32, \
             \"hidden_sizes\": [16, 16], \"horizon\": 500, \"objective\": \"$objective\"}" \
         --low -7.5 -5 --high 0 6 --points 32 --sigma 0.4 \
-        --agents pes truncated-es --updates 1000 \
+        --agent pes truncated-es --updates 1000 \
         --settings '{"num_pairs": 50, "sigma": 0.3, "learning_rate": 0.03}' \
-        --out "results/lr_schedule/$part"
+        --logdir "results/lr_schedule/$part"
 done

@@ -7,7 +7,7 @@ for regime in text random repeated; do
     python -m pes_rl.analyze variance --env unrolled:lstm \
         --env-kwargs "{\"regime\": \"$regime\", \"text_file\": \"$text\", \
             \"split_on_spaces\": true}" \
-        --agents pes nres --truncation-lengths 1 2 5 10 20 50 100 200 500 1000 \
+        --agent pes nres --truncation-length 1 2 5 10 20 50 100 200 500 1000 \
         --num-pairs 500 --sigma 0.001 --repeats 50 --reference-repeats 5 \
-        --out "runs/variance-published/$regime"
+        --logdir "runs/variance-published/$regime"
 done

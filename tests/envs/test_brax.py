@@ -18,6 +18,7 @@ from jax import lax
 from pes_rl.envs import DeviceRollout, Particles, PolicyProblem, Segment
 from pes_rl.envs.brax import BraxEnvironment, repair_fluid
 from pes_rl.envs.names import BRAX_NAMES
+from pes_rl.envs.registry import has_faster_backend
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -250,3 +251,11 @@ def test_mujocos_warnings_about_the_model_are_logged(capfd, tmp_path, monkeypatc
     assert BraxEnvironment("halfcheetah").action_low.shape == (6,)
     assert "settotalmass" not in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_faster_backend_is_known_where_there_is_one():
+    assert has_faster_backend("brax:ant", None)
+    assert has_faster_backend("brax:ant", "generalized")
+    assert not has_faster_backend("brax:ant", "spring")
+    assert not has_faster_backend("brax:swimmer", None)
+    assert not has_faster_backend("ant", None)

@@ -28,6 +28,17 @@ def test_a_policy_is_trained_and_used(tmp_path):
     assert min(returns) > 100  # An untrained pendulum falls after some 20 steps.
 
 
+def test_a_run_is_saved_loaded_and_continued_from_python(tmp_path):
+    output = run("python_api.py", "--total-timesteps", "20000", cwd=tmp_path)
+    lines = [line for line in output.splitlines() if not line.startswith("inverted")]
+    evaluations = [line for line in lines if ": return " in line]
+    assert len(evaluations) >= 4
+    assert any(line.startswith("return of an episode: ") for line in lines)
+    steps, final = numbers(lines[-1])
+    assert 40_000 <= steps < 50_000
+    assert final > 100  # An untrained pendulum falls after some 20 steps.
+
+
 def test_a_custom_environment_is_learned(tmp_path):
     output = run("custom_environment.py", "--total-timesteps", "60000", cwd=tmp_path)
     before, after = numbers(output.splitlines()[-1])

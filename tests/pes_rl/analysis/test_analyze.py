@@ -22,9 +22,9 @@ def test_measured_variance_is_the_predicted_one(tmp_path):
     command = [
         *("variance", "--env", "linear:independent", "--horizon", "4"),
         *("--env-kwargs", '{"size": 3}', "--num-pairs", "2", "--sigma", "0.1"),
-        *("--agents", "pes", "gpes", "nres", "truncated-es", "es", "tbptt"),
+        *("--agent", "pes", "gpes", "nres", "truncated-es", "es", "tbptt"),
         *("--num-particles", "1", "--truncation-lengths", "1", "--noise-period", "2"),
-        *("--repeats", "2000", "--out", str(tmp_path)),
+        *("--repeats", "2000", "--logdir", str(tmp_path)),
     ]
     assert analyze.main(command) == 0
     rows = read_rows(tmp_path / "variance.csv")
@@ -57,8 +57,8 @@ def test_unbiased_agents_have_no_bias_and_truncated_es_has_one(tmp_path):
     # 5 standard errors of a normal: chance fails it less often than once in 1e6.
     command = [
         *("bias", "--horizon", "20", "--truncation-length", "2", "--num-pairs", "20"),
-        *("--agents", "pes", "truncated-es", "--sigma", "0.03", "--repeats", "500"),
-        *("--theta", "-1", "-1", "--out", str(tmp_path)),
+        *("--agent", "pes", "truncated-es", "--sigma", "0.03", "--repeats", "500"),
+        *("--theta", "-1", "-1", "--logdir", str(tmp_path)),
     ]
     assert analyze.main(command) == 0
     pes, truncated = read_rows(tmp_path / "bias.csv")
@@ -68,13 +68,13 @@ def test_unbiased_agents_have_no_bias_and_truncated_es_has_one(tmp_path):
 
 def test_surface_has_the_known_losses_and_paths(tmp_path):
     command = [
-        *("surface", "--points", "11", "--sigma", "1", "--agents", "pes"),
+        *("surface", "--points", "11", "--sigma", "1", "--agent", "pes"),
         *(
             "--settings",
             '{"num_pairs": 3, "learning_rate": 0.001}',
         ),
         *("--updates", "2", "--path-points", "2", "--runs", "2"),
-        *("--out", str(tmp_path)),
+        *("--logdir", str(tmp_path)),
     ]
     assert analyze.main(command) == 0
     grid = read_rows(tmp_path / "surface.csv")
@@ -106,7 +106,7 @@ ESTIMATES = np.ones((2, 3))
         ("variance", "variance.episode_estimates", [ESTIMATES], "variance.csv", 1),
         ("cost", "cost.Cost._measure", [(1.0, 2)], "cost.csv", 1),
         (
-            "surface --points 11 --sigma 1 --agents pes nres",
+            "surface --points 11 --sigma 1 --agent pes nres",
             "surface.Surface._path",
             [ESTIMATES],
             "paths.csv",
@@ -125,7 +125,7 @@ def test_ctrl_c_loses_no_row_that_was_measured(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"pes_rl.analysis.{place}", measure)
-    assert analyze.main([*arguments.split(), "--out", str(tmp_path)]) == 130
+    assert analyze.main([*arguments.split(), "--logdir", str(tmp_path)]) == 130
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("stopped; written so far: ")
     assert str(tmp_path / file) in line
@@ -136,9 +136,9 @@ def test_ctrl_c_loses_no_row_that_was_measured(
 def test_cost_grows_as_theory_says(tmp_path):
     # Memory is planned, not timed: the same on every run.
     command = [
-        *("cost", "--agents", "pes", "rtrl", "--unroll", "2"),
+        *("cost", "--agent", "pes", "rtrl", "--truncation-length", "2"),
         *("--parameters", "32", "--particles", "8", "--horizon", "8", "--repeats", "1"),
-        *("--factors", "1", "4", "--out", str(tmp_path)),
+        *("--factors", "1", "4", "--logdir", str(tmp_path)),
     ]
     assert analyze.main(command) == 0
     orders = read_rows(tmp_path / "orders.csv")
@@ -154,9 +154,9 @@ def test_cost_grows_as_theory_says(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--agents", "pse"], "unknown agent 'pse'; use one of: pes"),
+        (["--agent", "pse"], "unknown agent 'pse'; use one of: pes"),
         (["--particles", "3"], "particles=3 even"),
-        (["--unroll", "64"], "longer than the horizon of 128"),
+        (["--truncation-length", "64"], "longer than the horizon of 128"),
         (["--factors", "2"], "must be at least two"),
     ],
 )
@@ -190,13 +190,13 @@ def test_a_gradient_lost_in_noise_says_how_many_episodes_it_needs(squared, enoug
     ("options", "message"),
     [
         (["--env", "linear:equal"], "unknown linear problem 'equal'"),
-        (["--agents", "random-search"], "unknown estimator of gradients"),
+        (["--agent", "random-search"], "unknown estimator of gradients"),
         (["--truncation-lengths", "7"], "does not divide the episode of 100 steps"),
         (["--theta", "1", "2"], "theta has 2 numbers"),
         (["--repeats", "1"], "repeats=1 must be at least 2"),
         # Before any is measured.
         (
-            ["--env", "swimmer", "--agents", "pes", "uoro", "--repeats", "1000000"],
+            ["--env", "swimmer", "--agent", "pes", "uoro", "--repeats", "1000000"],
             "uoro differentiates through the simulation, and this one has no",
         ),
         (["--env-kwargs", '{"colour": 1}'], "whose only options are size and horizon"),
@@ -204,6 +204,6 @@ def test_a_gradient_lost_in_noise_says_how_many_episodes_it_needs(squared, enoug
     ],
 )
 def test_bad_input_ends_in_one_line(options, message, capsys, tmp_path):
-    assert analyze.main(["variance", *options, "--out", str(tmp_path)]) == 2
+    assert analyze.main(["variance", *options, "--logdir", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -75,8 +75,10 @@ def test_memory_of_chunks_is_planned_and_kept_without_the_population(
 ):
     # In this process, whose peak is that of all tests before.
     monkeypatch.setattr(memory, "_in_a_process", memory_case.work)
-    sizes = "--parameters 20000 --num-pairs 16 --unroll 2 --horizon 4 --rounds 1"
-    command = ["memory", "--agents", "pes", *sizes.split(), "--out", str(tmp_path)]
+    sizes = (
+        "--parameters 20000 --num-pairs 16 --truncation-length 2 --horizon 4 --rounds 1"
+    )
+    command = ["memory", "--agent", "pes", *sizes.split(), "--logdir", str(tmp_path)]
     assert analyze.main(command) == 0
     found = {
         (row["env"], int(row["pairs_at_once"])): row
@@ -111,8 +113,8 @@ def test_what_memory_has_measured_is_kept_when_it_is_stopped(
         ]
 
     monkeypatch.setattr(memory, "_in_a_process", measure)
-    command = ["memory", "--num-pairs", "2", "--out", str(tmp_path)]
-    assert analyze.main([*command, "--agents", "pes", "es"]) == 130
+    command = ["memory", "--num-pairs", "2", "--logdir", str(tmp_path)]
+    assert analyze.main([*command, "--agent", "pes", "es"]) == 130
     line = capsys.readouterr().out.splitlines()[-1]
     path, figure = tmp_path / "memory.csv", tmp_path / "memory.png"
     assert line == f"stopped; written so far: {path}, {figure}"
@@ -122,8 +124,8 @@ def test_what_memory_has_measured_is_kept_when_it_is_stopped(
 
 @pytest.mark.slow  # starts two processes
 def test_a_process_of_its_own_measures_by_how_much_memory_peaks(tmp_path):
-    sizes = "--agents es --parameters 100000 --num-pairs 8 --rounds 1"
-    assert analyze.main(["memory", *sizes.split(), "--out", str(tmp_path)]) == 0
+    sizes = "--agent es --parameters 100000 --num-pairs 8 --rounds 1"
+    assert analyze.main(["memory", *sizes.split(), "--logdir", str(tmp_path)]) == 0
     peaks = {
         (row["env"], row["pairs_at_once"]): float(row["peak_bytes"])
         / float(row["population_bytes"])
@@ -138,11 +140,11 @@ def test_a_process_of_its_own_measures_by_how_much_memory_peaks(tmp_path):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("memory --agents gpes", "unknown agent in chunks 'gpes'"),
+        ("memory --agent gpes", "unknown agent in chunks 'gpes'"),
         ("memory --env swimer", "unknown environment 'swimer'"),
         ("memory --env gym:Pendulum-v1", "Pendulum-v1 cannot be copied"),
         ("memory --parameters 10", "parameters=10 are too few .* use 11 or more"),
-        ("memory --unroll 9", "longer than the horizon of 8"),
+        ("memory --truncation-length 9", "longer than the horizon of 8"),
         ("memory --rounds 0", "rounds=0 must be at least 1"),
         ("scaling", r"scaling needs Ray: pip install 'pes-rl\[ray\]'"),
     ],
@@ -160,9 +162,9 @@ def test_what_cannot_be_is_refused(command, message, capsys, monkeypatch):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_scaling_of_real_workers(tmp_path):
     ray = pytest.importorskip("ray")
-    sizes = "--env swimmer --num-pairs 4 8 --unroll 5 20 --rounds 2"
+    sizes = "--env swimmer --num-pairs 4 8 --truncation-length 5 20 --rounds 2"
     try:
-        assert analyze.main(["scaling", *sizes.split(), "--out", str(tmp_path)]) == 0
+        assert analyze.main(["scaling", *sizes.split(), "--logdir", str(tmp_path)]) == 0
     finally:
         ray.shutdown()
         gc.collect()

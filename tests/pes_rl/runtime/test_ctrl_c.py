@@ -29,7 +29,7 @@ def interrupt(*arguments: Any, **options: Any) -> None:
         (
             analyze.main,
             (analyze.Bias, "run"),
-            ["bias", "--out", "nowhere"],
+            ["bias", "--logdir", "nowhere"],
             "written so far: nothing",
         ),
         (check.main, (check, "check"), ["swimmer"], "stopped"),
@@ -128,8 +128,8 @@ except KeyboardInterrupt:
 def test_ctrl_c_ends_the_processes_of_a_comparison(tmp_path, at_work) -> None:
     """While they start, or at work."""
     command = [sys.executable, "-m", "pes_rl.compare", "--env", "jax:swimmer"]
-    command += [*("--agents", "es", "--seeds", "0", "1", "2", "--jobs", "1")]
-    command += ["--total-timesteps", str(10**11), "--out", "out"]
+    command += [*("--agent", "es", "--seed", "0", "1", "2", "--jobs", "1")]
+    command += ["--total-timesteps", str(10**11), "--logdir", "out"]
     with in_the_foreground(command, tmp_path) as process:
         try:
             assert process.stdout is not None

@@ -22,13 +22,12 @@ def test_processes_start_where_ctrl_c_cannot_be_blocked(monkeypatch):
         pass
 
 
-def test_the_processes_of_a_study_ignore_ctrl_c(tmp_path, monkeypatch):
+def test_the_processes_of_a_study_ignore_ctrl_c(monkeypatch):
     monkeypatch.setattr(runner, "_end_with_parent", lambda: None)
-    monkeypatch.setattr(runner.jax.config, "update", lambda *_: None)
     monkeypatch.setenv("NPROC", "1")
     before = signal.getsignal(signal.SIGINT)
     try:
-        runner.prepare_process(tmp_path, 1)
+        runner.prepare_process(1)
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

@@ -3,6 +3,7 @@
 import csv
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -272,3 +273,18 @@ def test_a_log_that_cannot_be_written_begins_a_new_file(tmp_path, monkeypatch):
     folder.close()
     assert len(list((tmp_path / "run").glob("events.*"))) == 2
     assert {event.step for event in events(tmp_path / "run")} == {0, 1, 3}
+
+
+def test_the_example_of_the_manual_ends_its_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[3] / "docs" / "callbacks.md").read_text()
+    code = text.split("<!-- callback -->\n```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    returns = [value for _, value in names["stopping"].returns]
+    best, summary = int(np.argmax(returns)), names["result"].summary
+    assert summary["ended_by"] == "no improvement"
+    assert len(returns) == best + 3
+    assert summary["total_timesteps"] < 200_000
+    checkpoints = {int(p.name) for p in names["result"].folder.glob("checkpoints/*")}
+    assert summary["total_timesteps"] in checkpoints

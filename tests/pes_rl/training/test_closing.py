@@ -70,7 +70,7 @@ def test_the_processes_of_a_study_end_with_it(tmp_path, number):
     if not Path("/proc").exists():
         pytest.skip("no /proc here")
     command = [sys.executable, "-m", "pes_rl.compare", "--env", "swimmer"]
-    command += ["--agents", "pes", "--total-timesteps", "100000000", "--jobs", "2"]
+    command += ["--agent", "pes", "--total-timesteps", "100000000", "--jobs", "2"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, cwd=tmp_path, **streams) as process:
         while len(list(tmp_path.rglob("progress.csv"))) < 2:
