@@ -15,6 +15,8 @@ from pes_rl.assembly.factories import make_environment
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 from pes_rl.envs.names import PYTHON_PREFIX
+from pes_rl.envs.own import adapt, is_own, name_of
+from pes_rl.envs.rollout.environment import DeviceEnvironment
 from pes_rl.run_folder.writer import choose_folder, removed_if_empty
 from pes_rl.training.callbacks import Callback
 from pes_rl.training.recorder import Result
@@ -24,10 +26,10 @@ Maker = Callable[..., gymnasium.Env]
 
 
 def train(
-    env: str | Maker | VectorEnv,
+    env: str | Maker | VectorEnv | DeviceEnvironment | Any,
     agent: str = "pes",
     *,
-    eval_env: str | Maker | None = None,
+    eval_env: str | Maker | DeviceEnvironment | Any | None = None,
     logdir: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     **options: Any,
@@ -36,11 +38,14 @@ def train(
 
     Args:
         env: A name, as for the command; a function or class that makes a Gymnasium
-            environment; or a `VectorEnv`, of which each simulation is a particle.
+            environment; a `VectorEnv`, of which each simulation is a particle; or an
+            object that is an environment written in JAX: an own one (see
+            `pes_rl.envs.DeviceEnvironment`) or one of Brax.
         agent: The gradient estimator.
         eval_env: Where policies are evaluated, if not in new environments like `env`:
-            a name or a function. A `VectorEnv` that is neither a `SyncVectorEnv` nor an
-            `AsyncVectorEnv` cannot be made again, and needs it.
+            a name, a function, or an object written in JAX. A `VectorEnv` that is
+            neither a `SyncVectorEnv` nor an `AsyncVectorEnv` cannot be made again, and
+            needs it.
         logdir: Folder of the run; None makes one as the command does.
         callbacks: Called after every row of the log and every evaluation; they may
             stop the run, evaluate, or request a checkpoint; see `pes_rl.Callback`.
@@ -58,7 +63,7 @@ def train(
         options["env_kwargs"] = json.dumps(options["env_kwargs"])
     if isinstance(env, VectorEnv):
         options = {**_population(env, agent), **options}
-    name = env if isinstance(env, str) else PYTHON_PREFIX + _name(env)
+    name = _name(env)
     logdir = None if logdir is None else str(logdir)
     config = make_config(name, agent, logdir=logdir, **options)
     if eval_env is not None or not isinstance(env, str):
@@ -81,16 +86,24 @@ def train(
     return result
 
 
-def _environment(config: TrainConfig, given: str | Maker | VectorEnv) -> Any:
+def _environment(config: TrainConfig, given: Any) -> Any:
     if isinstance(given, str):
         return make_environment(config, given)
-    return GymnasiumEnvironment(
-        given, json.loads(config.env_kwargs), config.vectorization, config.num_threads
-    )
+    if not is_own(given):
+        kwargs, num_threads = json.loads(config.env_kwargs), config.num_threads
+        return GymnasiumEnvironment(given, kwargs, config.vectorization, num_threads)
+    for name in ("env_kwargs", "backend", "vectorization"):
+        value = getattr(config, name)
+        if value != TrainConfig.__dataclass_fields__[name].default:
+            raise ValueError(
+                f"{name}={value!r} has no meaning for an object that is already made; "
+                "drop it"
+            )
+    return adapt(given, type(given).__qualname__)
 
 
-def _maker(env: str | Maker | VectorEnv) -> str | Maker:
-    """The function that makes another environment like `env`."""
+def _maker(env: Any) -> Any:
+    """What makes another environment like `env`; one in JAX is a pure function."""
     if not isinstance(env, VectorEnv):
         return env
     # Wrappers around a VectorEnv would be lost.
@@ -114,5 +127,10 @@ def _population(env: VectorEnv, agent: str) -> dict[str, int]:
     return {"num_pairs": env.num_envs // 2}
 
 
-def _name(env: Maker | VectorEnv) -> str:
-    return getattr(env, "__qualname__", type(env).__name__)
+def _name(env: Any) -> str:
+    """Name of the environment in the run folder."""
+    if isinstance(env, str):
+        return env
+    if is_own(env):
+        return name_of(env)
+    return PYTHON_PREFIX + getattr(env, "__qualname__", type(env).__name__)

@@ -35,6 +35,13 @@ def test_a_custom_environment_is_learned(tmp_path):
     assert after > -8
 
 
+def test_a_custom_jax_environment_is_learned(tmp_path):
+    output = run("custom_jax_environment.py", cwd=tmp_path)
+    before, after = numbers(output.splitlines()[-1])
+    assert before < -15
+    assert after > -8
+
+
 def test_a_custom_estimator_is_biased_where_pes_is_not(tmp_path):
     best, pes, own = map(
         lambda line: numbers(line)[0],
