@@ -17,6 +17,12 @@ from pes_rl.envs.interface import check_interface
 from pes_rl.envs.names import PYTHON_JAX_PREFIX, unknown_name
 from pes_rl.envs.rollout.environment import DeviceEnvironment
 
+_FOREIGN = (
+    ("brax", "brax.envs", "Env"),
+    ("gymnax", "gymnax.environments.environment", "Environment"),
+)
+"""Packages that have an adapter, and the module and name of their base class."""
+
 
 def make_own(task: str, env_kwargs: dict[str, Any]) -> DeviceEnvironment:
     """Make the environment `jax:PACKAGE:NAME`.
@@ -115,13 +121,17 @@ def adapt(environment: Any, name: str) -> DeviceEnvironment:
         from pes_rl.envs.brax import BraxEnvironment
 
         return BraxEnvironment(environment)
+    if adapter == "gymnax":
+        from pes_rl.envs.gymnax import GymnaxEnvironment
+
+        return GymnaxEnvironment(environment)
     check_interface(environment, name)
     return environment
 
 
 def _adapter_of(environment: Any) -> str | None:
     """The package that an environment belongs to; None for an own one."""
-    for package, module, kind in (("brax", "brax.envs", "Env"),):
+    for package, module, kind in _FOREIGN:
         loaded = sys.modules.get(module)
         if loaded is not None and isinstance(environment, getattr(loaded, kind)):
             return package

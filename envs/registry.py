@@ -25,14 +25,14 @@ def make(
 
     Args:
         name: A native MuJoCo task (`swimmer`, `hopper`, ...); `jax:NAME` for a task in
-            closed form, `jax:package:Name` for an own environment in JAX; `brax:NAME`;
-            `unrolled:NAME`; or `gym:ID` for any environment of Gymnasium.
+            closed form, `jax:package:Name` for an own environment in JAX; `brax:NAME`,
+            `gymnax:NAME`; `unrolled:NAME`; or `gym:ID` for any of Gymnasium's.
             `gym:package:Id` and `brax:package:name` import the package first, which
             registers the environment.
         num_threads: Threads of native MuJoCo or EnvPool, or worker processes of a
             Gymnasium environment; 0 uses every CPU.
         backend: Physics backend of a Brax environment; None uses its default.
-        env_kwargs: Keyword arguments of an environment of `gym:`, `brax:` or
+        env_kwargs: Keyword arguments of an environment of `gym:`, `brax:`, `gymnax:` or
             `jax:package:Name`, or options of an unrolled problem.
         vectorization: How the simulations of a Gymnasium environment are stepped; see
             `GymnasiumEnvironment`.
@@ -45,10 +45,10 @@ def make(
         raise ValueError(_how_to_name(name))
     family, _, task = name.partition(":") if ":" in name else ("", "", name)
     is_own = family == "jax" and ":" in task
-    if env_kwargs and not (family in ("gym", "brax", "unrolled") or is_own):
+    if env_kwargs and (family == "" or (family == "jax" and not is_own)):
         raise ValueError(
-            f"env_kwargs={env_kwargs} are for gym:ID, brax:NAME, jax:PACKAGE:NAME and "
-            "unrolled:NAME; drop them"
+            f"env_kwargs={env_kwargs} are for gym:ID, brax:NAME, gymnax:NAME, "
+            "jax:PACKAGE:NAME and unrolled:NAME; drop them"
         )
     if vectorization != "auto" and family != "gym":
         raise ValueError(
@@ -66,6 +66,8 @@ def make(
         from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 
         return GymnasiumEnvironment(task, env_kwargs, vectorization, num_threads)
+    if family == "gymnax":
+        return _make_gymnax(task, env_kwargs or {})
     if family in ("jax", "brax"):
         return _make_in_jax(family, task, backend, env_kwargs or {})
     from pes_rl.envs.mujoco.environment import MujocoEnvironment
@@ -90,6 +92,23 @@ def _make_in_jax(
     from pes_rl.envs.brax import BraxEnvironment
 
     return BraxEnvironment(rest, backend, env_kwargs)
+
+
+def _make_gymnax(name: str, env_kwargs: dict[str, Any]) -> DeviceEnvironment:
+    try:
+        from pes_rl.envs.gymnax import GymnaxEnvironment
+    except ModuleNotFoundError as error:
+        raise _missing_package(error, f"gymnax:{name}", "gymnax", "gymnax") from error
+    return GymnaxEnvironment(name, env_kwargs)
+
+
+def _missing_package(
+    error: ModuleNotFoundError, name: str, module: str, extra: str
+) -> Exception:
+    """The error for a package that is not installed; any other is raised as it is."""
+    if error.name is None or error.name.partition(".")[0] != module:
+        return error
+    return ValueError(f"{name} needs a package: pip install 'pes-rl[{extra}]'")
 
 
 def _how_to_name(name: str) -> str:

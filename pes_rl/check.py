@@ -49,8 +49,8 @@ class CheckOptions:
     backend: str | None = None
     """Physics backend of a Brax environment."""
     env_kwargs: str = "{}"
-    """Keyword arguments of a gym:ID, brax:NAME or jax:PACKAGE:NAME environment, as a
-    JSON object."""
+    """Keyword arguments of a gym:ID, brax:NAME, gymnax:NAME or jax:PACKAGE:NAME
+    environment, as a JSON object."""
     vectorization: Literal["auto", "sync", "async", "envpool"] = "auto"
     """How a gym:ID environment's simulations are stepped."""
     num_threads: int = 0

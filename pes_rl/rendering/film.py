@@ -76,6 +76,8 @@ def make_film(config: TrainConfig, size: int) -> Film:
             "again; name it as gym:ID or jax:PACKAGE:NAME, or film it in the program, "
             "with pes_rl.load_policy"
         )
+    if family == "gymnax":
+        raise ValueError(f"{config.env} is not drawn: gymnax has no common renderer")
     if family not in ("", "jax"):
         raise ValueError(f"{config.env} has nothing to see; use a run on another task")
     choose_gl_backend()
