@@ -6,9 +6,9 @@ Importing this module imports Brax, which takes seconds; no other module imports
 import inspect
 import io
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -17,12 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pes_rl.envs.foreign import default_promotion, with_dtypes_of
 from pes_rl.envs.mujoco.messages import warnings_logged
 from pes_rl.envs.names import unknown_name
 
 # On import MJX prints that Warp is missing, which is not used here.
 with redirect_stdout(io.StringIO()):
     from brax import envs, fluid
+    from brax.envs.wrappers import training
 
 BACKENDS = ("generalized", "spring", "positional", "mjx")
 """Brax's physics pipelines."""
@@ -47,25 +49,28 @@ repair_fluid(fluid)
 
 @dataclass(frozen=True)
 class BraxEnvironment:
-    """A `DeviceEnvironment` from Brax's registry.
+    """A `DeviceEnvironment` from Brax's registry, or made by the user.
 
     It uses none of Brax's wrappers: the engine ends episodes at the horizon and draws a
     new first state for each, where Brax's AutoResetWrapper restores a cached one.
 
     Attributes:
-        name: Name in `brax.envs.get_environment`, such as "ant".
-        backend: One of `BACKENDS`. None is the default of the environment's own
-            constructor, which is "generalized", the closest to MuJoCo, for all of
+        environment: Name in `brax.envs.get_environment`, such as "ant", or an object.
+        backend: One of `BACKENDS`, for a name. None is the default of the environment's
+            own constructor, which is "generalized", the closest to MuJoCo, for all of
             Brax's environments. Swimmer accepts no other; "fast" has no physics and is
             the same with each.
+        env_kwargs: Other arguments of that constructor, for a name.
 
     Raises:
         ValueError: If the name or the backend is unknown, the environment does not
-            accept the backend, or its observation is not one vector.
+            accept the arguments, its observation is not one vector, or it is wrapped
+            for Brax's own training.
     """
 
-    name: str
+    environment: str | envs.Env
     backend: str | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     on_device = True
     horizon = 1000
@@ -73,14 +78,19 @@ class BraxEnvironment:
     the docstring of each environment with one, reacher and pusher among them."""
 
     def __post_init__(self) -> None:
-        if self.name not in envs._envs:  # Brax has no public list of its names.
-            raise ValueError(unknown_name("environment", self.name, [*envs._envs]))
+        if isinstance(self.environment, str):
+            if self.environment not in envs._envs:  # Brax has no public list of them.
+                raise ValueError(
+                    unknown_name("environment", self.environment, [*envs._envs])
+                )
+        else:
+            _refuse_training_wrappers(self.environment)
         if self.backend not in (None, *BACKENDS):
             raise ValueError(unknown_name("backend", self.backend, [*BACKENDS]))
         observation = self._first.obs
         if len(getattr(observation, "shape", ())) != 1:
             raise ValueError(
-                f"{self.name!r} observes {jax.tree.map(jnp.shape, observation)}, but a "
+                f"{self._name} observes {jax.tree.map(jnp.shape, observation)}, but a "
                 "policy takes one vector; register a version that concatenates them"
             )
 
@@ -117,7 +127,7 @@ class BraxEnvironment:
 
     def reset(self, key: jax.Array) -> tuple[envs.State, jax.Array]:
         """First state of an episode and its observation, float32 [O]."""
-        with _default_promotion():
+        with default_promotion():
             state = self._environment.reset(key)
         return self._with_fixed_dtypes(state)
 
@@ -126,45 +136,60 @@ class BraxEnvironment:
     ) -> tuple[envs.State, jax.Array, jax.Array, jax.Array]:
         """State, observation float32 [O], reward float32 and terminated bool."""
         copy = jax.tree.map(lambda leaf: leaf, state)  # Brax writes into its metrics.
-        with _default_promotion():
+        with default_promotion():
             after = self._environment.step(copy, action)
         reward = jnp.asarray(after.reward, jnp.float32)
         terminated = jnp.asarray(after.done, jnp.float32) > 0.5
         return *self._with_fixed_dtypes(after), reward, terminated
 
+    @property
+    def _name(self) -> str:
+        if isinstance(self.environment, str):
+            return repr(self.environment)
+        return type(self.environment).__qualname__
+
     @cached_property
     def _environment(self) -> envs.Env:
-        keywords = {} if self.backend is None else {"backend": self.backend}
+        if not isinstance(self.environment, str):
+            return self.environment
+        keywords = dict(self.env_kwargs)
+        if self.backend is not None:
+            keywords["backend"] = self.backend
         try:
             with warnings.catch_warnings(), warnings_logged():
                 # The warning says that Brax is no longer maintained.
                 warnings.filterwarnings("ignore", "Brax System", UserWarning)
-                return envs.get_environment(self.name, **keywords)
+                return envs.get_environment(self.environment, **keywords)
         except ValueError as error:
             raise ValueError(
-                f"backend={self.backend!r} does not fit {self.name!r}; use "
+                f"backend={self.backend!r} does not fit {self._name}; use "
                 f"backend=None, the environment's own default (Brax says: {error})"
+            ) from error
+        except TypeError as error:
+            raise ValueError(
+                f"{self._name} does not take {keywords}: {error}"
             ) from error
 
     @cached_property
     def _first(self) -> Any:
         """Shapes and dtypes of the state that `reset` returns."""
-        with _default_promotion():
+        with default_promotion():
             return jax.eval_shape(self._environment.reset, jax.random.key(0))
 
     def _with_fixed_dtypes(self, state: envs.State) -> tuple[envs.State, jax.Array]:
-        """The state with the dtypes of `reset`, none of them weak, and its observation.
-
-        A step of Brax can return a Python number where `reset` returned an array.
-        """
-        state = jax.tree.map(
-            lambda leaf, first: jnp.asarray(leaf, first.dtype), state, self._first
-        )
+        """The state with the dtypes of `reset`, and its observation."""
+        state = with_dtypes_of(self._first, state)
         return state, jnp.asarray(state.obs, jnp.float32)
 
 
-@contextmanager
-def _default_promotion() -> Iterator[None]:
-    """JAX's default promotion of dtypes and ranks, which Brax's code needs."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+def _refuse_training_wrappers(environment: envs.Env) -> None:
+    """Raise `ValueError` for an environment that resets itself or is a batch."""
+    inner = environment
+    while isinstance(inner, envs.Wrapper):
+        if type(inner).__module__ == training.__name__:
+            raise ValueError(
+                f"this environment is in Brax's {type(inner).__name__}, but episodes "
+                "end and begin in pes_rl; pass environment.unwrapped, or "
+                "brax.envs.get_environment(NAME) in place of brax.envs.create"
+            )
+        inner = inner.env

@@ -3,7 +3,12 @@
 from dataclasses import fields
 from typing import Any, Literal
 
-from pes_rl.envs.names import PYTHON_PREFIX, check_name, unknown_name
+from pes_rl.envs.names import (
+    PYTHON_JAX_PREFIX,
+    PYTHON_PREFIX,
+    check_name,
+    unknown_name,
+)
 from pes_rl.envs.rollout.environment import DeviceEnvironment, HostEnvironment
 from pes_rl.envs.unrolled.problem import UnrolledProblem
 
@@ -20,14 +25,16 @@ def make(
     """Make an environment or an unrolled problem.
 
     Args:
-        name: A native MuJoCo task (`swimmer`, `hopper`, ...), `jax:NAME` for a task in
-            closed form, `brax:NAME`, `unrolled:NAME`, or `gym:ID` for any environment
-            of Gymnasium (`gym:package:Id` imports the package first).
+        name: A native MuJoCo task (`swimmer`, `hopper`, ...); `jax:NAME` for a task in
+            closed form, `jax:package:Name` for an own environment in JAX; `brax:NAME`,
+            `gymnax:NAME`; `unrolled:NAME`; or `gym:ID` for any of Gymnasium's.
+            `gym:package:Id` and `brax:package:name` import the package first, which
+            registers the environment.
         num_threads: Threads of native MuJoCo or EnvPool, or worker processes of a
             Gymnasium environment; 0 uses every CPU.
         backend: Physics backend of a Brax environment; None uses its default.
-        env_kwargs: Keyword arguments of a Gymnasium environment, or options of an
-            unrolled problem.
+        env_kwargs: Keyword arguments of an environment of `gym:`, `brax:`, `gymnax:` or
+            `jax:package:Name`, or options of an unrolled problem.
         vectorization: How the simulations of a Gymnasium environment are stepped; see
             `GymnasiumEnvironment`.
         sample_actions: Choose discrete actions of a Gymnasium environment at random;
@@ -38,14 +45,13 @@ def make(
     """
     check_name(name)
     if name.startswith(PYTHON_PREFIX):
-        raise ValueError(
-            f"{name} was passed as a Python object, and pes_rl.train can train on that "
-            "object again; to name it here, register it with Gymnasium and use gym:ID"
-        )
+        raise ValueError(_how_to_name(name))
     family, _, task = name.partition(":") if ":" in name else ("", "", name)
-    if env_kwargs and family not in ("gym", "unrolled"):
+    is_own = family == "jax" and ":" in task
+    if env_kwargs and (family == "" or (family == "jax" and not is_own)):
         raise ValueError(
-            f"env_kwargs={env_kwargs} are for gym:ID and unrolled:NAME; drop them"
+            f"env_kwargs={env_kwargs} are for gym:ID, brax:NAME, gymnax:NAME, "
+            "jax:PACKAGE:NAME and unrolled:NAME; drop them"
         )
     if vectorization != "auto" and family != "gym":
         raise ValueError(
@@ -55,16 +61,12 @@ def make(
         raise ValueError(
             f"sample_actions is for discrete actions of gym:ID; drop it for {name}"
         )
-    # A simulator is imported only when one of its environments is made: importing Brax
-    # takes seconds.
-    if family == "brax":
-        from pes_rl.envs.brax import BraxEnvironment
-
-        return BraxEnvironment(task, backend)
-    if backend is not None:
+    if backend is not None and family != "brax":
         raise ValueError(
             f"backend={backend!r} is for Brax environments; drop it, or use brax:{task}"
         )
+    # A simulator is imported only when one of its environments is made: importing Brax
+    # takes seconds.
     if family == "unrolled":
         return _make_unrolled(task, env_kwargs or {})
     if family == "gym":
@@ -73,13 +75,63 @@ def make(
         return GymnasiumEnvironment(
             task, env_kwargs, vectorization, num_threads, sample_actions
         )
-    if family == "jax":
-        from pes_rl.envs.closed_form.environment import ClosedFormEnvironment
-
-        return ClosedFormEnvironment(task)
+    if family == "gymnax":
+        return _make_gymnax(task, env_kwargs or {})
+    if family in ("jax", "brax"):
+        return _make_in_jax(family, task, backend, env_kwargs or {})
     from pes_rl.envs.mujoco.environment import MujocoEnvironment
 
     return MujocoEnvironment(task, num_threads)
+
+
+def _make_in_jax(
+    family: str, task: str, backend: str | None, env_kwargs: dict[str, Any]
+) -> DeviceEnvironment:
+    package, _, rest = task.rpartition(":")
+    if family == "jax" and not package:
+        from pes_rl.envs.closed_form.environment import ClosedFormEnvironment
+
+        return ClosedFormEnvironment(task)
+    from pes_rl.envs.own import import_package, make_own
+
+    if family == "jax":
+        return make_own(task, env_kwargs)
+    if package:
+        import_package(package, f"brax:{task}")
+    from pes_rl.envs.brax import BraxEnvironment
+
+    return BraxEnvironment(rest, backend, env_kwargs)
+
+
+def _make_gymnax(name: str, env_kwargs: dict[str, Any]) -> DeviceEnvironment:
+    try:
+        from pes_rl.envs.gymnax import GymnaxEnvironment
+    except ModuleNotFoundError as error:
+        raise _missing_package(error, f"gymnax:{name}", "gymnax", "gymnax") from error
+    return GymnaxEnvironment(name, env_kwargs)
+
+
+def _missing_package(
+    error: ModuleNotFoundError, name: str, module: str, extra: str
+) -> Exception:
+    """The error for a package that is not installed; any other is raised as it is."""
+    if error.name is None or error.name.partition(".")[0] != module:
+        return error
+    return ValueError(f"{name} needs a package: pip install 'pes-rl[{extra}]'")
+
+
+def _how_to_name(name: str) -> str:
+    """How to name an environment that was passed as a Python object."""
+    if not name.startswith(PYTHON_JAX_PREFIX):
+        return (
+            f"{name} was passed as a Python object, and pes_rl.train can train on that "
+            "object again; to name it here, register it with Gymnasium and use gym:ID"
+        )
+    module, _, kind = name.removeprefix(PYTHON_JAX_PREFIX).partition(":")
+    advice = f"--env jax:{module}:{kind} names it if {kind}() makes the same"
+    if module == "__main__":
+        advice = f"move it to a module, and --env jax:MODULE:{kind} names it"
+    return f"{name} was passed to pes_rl.train as a Python object; {advice}"
 
 
 def _make_unrolled(name: str, options: dict[str, Any]) -> UnrolledProblem:

@@ -3,7 +3,8 @@
 What the engine relies on is tried with random linear policies: the same key gives the
 same episodes, the members of a pair meet the same randomness, states can be copied (or
 it is said what then cannot be used), episodes end as declared, numbers are finite. A
-Gymnasium environment is also given to Gymnasium's own checker.
+Gymnasium environment is also given to Gymnasium's own checker; the shapes and dtypes of
+an own environment in JAX are checked before anything runs.
 """
 
 import json
@@ -27,7 +28,7 @@ from rich.table import Table
 from pes_rl.assembly.factories import make_environment, make_policy, make_rollout
 from pes_rl.benchmarks.agreement import measure_agreement
 from pes_rl.config.train_config import make_config
-from pes_rl.envs import Particles, Rollout, Segment
+from pes_rl.envs import DeviceRollout, Particles, PolicyProblem, Rollout, Segment
 from pes_rl.envs.gymnasium.making import make_env
 from pes_rl.envs.gymnasium.results import BrokenEnvironment, describe
 from pes_rl.envs.names import NATIVE_NAMES
@@ -51,7 +52,8 @@ class CheckOptions:
     backend: str | None = None
     """Physics backend of a Brax environment."""
     env_kwargs: str = "{}"
-    """Keyword arguments of a gym:ID environment, as a JSON object."""
+    """Keyword arguments of a gym:ID, brax:NAME, gymnax:NAME or jax:PACKAGE:NAME
+    environment, as a JSON object."""
     vectorization: Literal["auto", "sync", "async", "envpool"] = "auto"
     """How a gym:ID environment's simulations are stepped."""
     num_threads: int = 0
@@ -158,7 +160,9 @@ def check(rollout: Rollout, num_parameters: int, num_pairs: int) -> Iterator[Fin
     def play(thetas: jax.Array) -> tuple[Particles, Segment]:
         return unroll(reset(jax.random.key(0), num_pairs), thetas, horizon)
 
-    after, segment = play(thetas)
+    start = time.perf_counter()
+    after, segment = jax.block_until_ready(play(thetas))
+    compiled = time.perf_counter() - start
     _, again = play(thetas)
     yield _finding(
         "the same key gives the same episodes",
@@ -176,6 +180,9 @@ def check(rollout: Rollout, num_parameters: int, num_pairs: int) -> Iterator[Fin
     )
     yield _copies(rollout, unroll, after, thetas)
     yield from _episodes(segment, horizon)
+    if isinstance(rollout, DeviceRollout):
+        yield from _of_device(rollout, reset, num_pairs)
+        yield "seconds to compile and play an episode", "note", f"{compiled:.1f}"
     yield "engine, steps a second", "note", f"{_speed(rollout, unroll, thetas):,.0f}"
 
 
@@ -202,6 +209,32 @@ def _copies(
     _, original = unroll(after, thetas, 10)
     same = np.array_equal(np.asarray(copied.loss), np.asarray(original.loss)[:, order])
     return _finding(question, same, "", "its state is more than what is copied")
+
+
+def _of_device(
+    rollout: DeviceRollout, reset: Callable[..., Any], num_pairs: int
+) -> Iterator[Finding]:
+    """What is seen of an environment written in JAX besides its episodes."""
+    problem = rollout.problem
+    assert isinstance(problem, PolicyProblem)
+    environment = problem.environment
+    low, high = (
+        np.unique(np.asarray(bound)).tolist()
+        for bound in (environment.action_low, environment.action_high)
+    )
+    yield (
+        "observations and actions",
+        "note",
+        f"{environment.observation_size} numbers; {np.size(environment.action_low)} "
+        f"from {', '.join(map(str, low))} to {', '.join(map(str, high))}",
+    )
+    _, first = reset(jax.random.key(0), max(num_pairs, 2)).state
+    differ = len(np.unique(np.asarray(first), axis=0)) > 1
+    yield (
+        "episodes begin in different states",
+        "yes" if differ else "note",
+        "" if differ else "all first observations are alike; reset(key) uses no key",
+    )
 
 
 def _episodes(segment: Segment, horizon: int) -> Iterator[Finding]:

@@ -38,8 +38,43 @@ class Problem(Protocol):
 class DeviceEnvironment(Protocol):
     """An environment written in JAX: pure functions of one simulation.
 
-    `reset` returns (state, observation) and `step` returns (state, observation, reward,
-    terminated).
+    Any object with these attributes can be trained on: `pes_rl.train(env=MyEnv())`, or
+    `--env jax:package:MyEnv`. There is nothing to inherit from. Both methods are traced
+    by JAX and vmapped over the particles, so they may use only what JAX can trace (no
+    `if` on a value, no NumPy random numbers). What they return has the same shapes and
+    dtypes at every call.
+
+    * Ends: `step` returns `terminated` where an episode ends by what happened in it.
+      The time limit is not its business: the engine cuts each episode after `horizon`
+      steps (truncation), and begins the next one with `reset` and a new key. There is
+      no reset inside `step`; the state after an end is not used.
+    * Randomness: `reset` takes all of it from its key. An environment with random steps
+      keeps a key in its state and splits it at each step. The two members of an
+      antithetic pair get the same keys, so they meet the same noise at the same step.
+    * NaN: a reward or an observation that is not finite means that the simulation
+      diverged. Its episode ends there with a loss of `diverged_loss`, and is counted.
+
+    Optional attributes: `differentiable = False` where derivatives of `step` are
+    useless, which excludes agents that need them; `render(state)`, which draws one
+    state as a NumPy array [height, width, 3] of uint8, outside of JAX, for
+    `pes_rl.video`; and `step_seconds`, the simulated time of a step, which is 1 / 30
+    otherwise.
+
+    Example: a mass on a line that is to be brought to 0.
+
+    >>> class PointMass:
+    ...     on_device, observation_size, horizon = True, 2, 100
+    ...     action_low, action_high = np.array([-1.0]), np.array([1.0])
+    ...
+    ...     def reset(self, key):
+    ...         position = jax.random.uniform(key, minval=-1.0, maxval=1.0)
+    ...         state = jnp.stack([position, 0.0])
+    ...         return state, state
+    ...
+    ...     def step(self, state, action):
+    ...         speed = state[1] + 0.1 * action[0]
+    ...         state = jnp.stack([state[0] + 0.1 * speed, speed])
+    ...         return state, state, -(state[0] ** 2), jnp.abs(state[0]) > 2.0
     """
 
     @property
@@ -48,22 +83,50 @@ class DeviceEnvironment(Protocol):
         ...
 
     @property
-    def observation_size(self) -> int: ...
+    def observation_size(self) -> int:
+        """Length O of an observation."""
+        ...
 
     @property
-    def action_low(self) -> Any: ...
+    def action_low(self) -> Any:
+        """Lowest action, an array or tuple of A numbers; -inf for no bound."""
+        ...
 
     @property
-    def action_high(self) -> Any: ...
+    def action_high(self) -> Any:
+        """Highest action, of the same length; inf for no bound."""
+        ...
 
     @property
-    def horizon(self) -> int: ...
+    def horizon(self) -> int | None:
+        """Time limit of an episode, in steps; None if the settings must name one."""
+        ...
 
-    def reset(self, key: jax.Array) -> tuple[Any, jax.Array]: ...
+    def reset(self, key: jax.Array) -> tuple[Any, jax.Array]:
+        """First (state, observation) of an episode.
+
+        Args:
+            key: A key of `jax.random.key`, another one for each episode.
+
+        Returns:
+            The state, any pytree of arrays, and the observation. # shape=(O,), float
+        """
+        ...
 
     def step(
         self, state: Any, action: jax.Array
-    ) -> tuple[Any, jax.Array, jax.Array, jax.Array]: ...
+    ) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
+        """Next (state, observation, reward, terminated).
+
+        Args:
+            state: As `reset` or `step` returned it.
+            action: Within the bounds unless `clip_actions` is off. # shape=(A,), float
+
+        Returns:
+            The state, of the same structure; the observation [O] in it; the reward of
+            this step, a float scalar; and whether the episode ended, a bool scalar.
+        """
+        ...
 
 
 def loss_from_reward(reward: Any, reward_shift: float) -> Any:

@@ -136,7 +136,7 @@ def shard(rollout: Rollout, devices: int, name: str, count: int) -> Rollout:
             return rollout
         shown = f"{processes} processes" if devices == 1 else f"devices={devices}"
         raise ValueError(
-            f"{shown} are for environments written in JAX (jax:, brax:, unrolled:), "
+            f"{shown} are for environments written in JAX (jax:, brax:, ...), "
             "and this one is stepped on the host; use num_threads for more of this "
             "machine's CPUs, workers (Ray) for more machines"
         )

@@ -123,7 +123,7 @@ def _check_devices(config: "TrainConfig") -> None:
     if config.devices != 1 and not is_in_jax(config.env):
         raise ValueError(
             f"devices={config.devices} are for environments written in JAX (jax:, "
-            f"brax:, unrolled:), and {config.env} is stepped on the host; use "
+            f"brax:, ...), and {config.env} is stepped on the host; use "
             "num_threads for more of this machine's CPUs, workers (Ray) for more "
             "machines"
         )

@@ -18,7 +18,8 @@ class TrainConfig:
 
     env: str
     """Environment: a native MuJoCo task (swimmer, hopper, ...), jax:swimmer, brax:NAME,
-    or gym:ID for any of Gymnasium's; or unrolled:NAME, a computation graph with
+    gymnax:NAME, jax:PACKAGE:NAME for one of your own written in JAX, or gym:ID for any
+    of Gymnasium's; or unrolled:NAME, a computation graph with
     parameters of its own, whose returns are minus its losses."""
     agent: str
     """Gradient estimator: pes, gpes (new noise every noise_period steps), nres (noise
@@ -119,8 +120,9 @@ class TrainConfig:
     """Loss of the step at which a simulation diverges (NaN), which ends its episode.
     None takes 0 in an environment, and the value of an unrolled problem."""
     env_kwargs: str = "{}"
-    """Keyword arguments of a gym:ID environment, or options of an unrolled:NAME
-    problem (such as data, data_folder, objective), as a JSON object."""
+    """Keyword arguments of a gym:ID, brax:NAME, gymnax:NAME or jax:PACKAGE:NAME
+    environment, or options of an unrolled:NAME problem (such as data, data_folder,
+    objective), as a JSON object."""
     backend: str | None = None
     """Physics backend of a Brax environment."""
     vectorization: Literal["auto", "sync", "async", "envpool"] = "auto"

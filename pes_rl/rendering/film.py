@@ -1,7 +1,8 @@
 """Pictures of an environment that a policy acts in, without a screen.
 
 Native MuJoCo tasks and those in closed form are drawn through the Gymnasium environment
-that is the same task, Brax's by Brax's own renderer, which is MuJoCo's.
+that is the same task, Brax's by Brax's own renderer, which is MuJoCo's. An own
+environment in JAX draws itself.
 """
 
 import itertools
@@ -15,7 +16,7 @@ import gymnasium
 import jax
 import numpy as np
 
-from pes_rl.assembly.factories import make_environment
+from pes_rl.assembly.factories import episode_steps, make_environment
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs.gymnasium.space_data import describe_spaces
 from pes_rl.envs.names import PYTHON_PREFIX
@@ -67,12 +68,16 @@ def make_film(config: TrainConfig, size: int) -> Film:
     if family == "brax":
         choose_gl_backend()
         return _film_brax(config, size)
+    if family == "jax" and ":" in name:
+        return _film_own(config)
     if config.env.startswith(PYTHON_PREFIX):
         raise ValueError(
             f"{config.env} was passed to pes_rl.train as a Python object, which only "
-            "that program can make again; register it with Gymnasium and use its "
-            "gym:ID, or film it in that program with pes_rl.load_policy"
+            "that program can make again; name it as gym:ID or jax:PACKAGE:NAME, or "
+            "film it in that program with pes_rl.load_policy"
         )
+    if family == "gymnax":
+        raise ValueError(f"{config.env} is not drawn: gymnax has no common renderer")
     if family not in ("", "jax"):
         raise ValueError(f"{config.env} has nothing to see; use a run on another task")
     choose_gl_backend()
@@ -122,20 +127,48 @@ def _film_brax(config: TrainConfig, size: int) -> Film:
     model: Any = system.mj_model
     model.vis.global_.offwidth = model.vis.global_.offheight = size
     camera = model.camera(0).name if model.ncam else None
-    reset, advance = jax.jit(environment.reset), jax.jit(environment.step)
-    horizon = config.horizon or environment.horizon
 
     def draw(state: Any) -> np.ndarray:
         physics = state.pipeline_state
         return np.asarray(image.render_array(system, physics, size, size, camera))
 
     try:
-        draw(reset(jax.random.key(0))[0])
+        draw(jax.jit(environment.reset)(jax.random.key(0))[0])
     except Exception as error:  # such as a MuJoCo bound to another backend before
         raise ValueError(
             f"MuJoCo cannot draw {config.env} with MUJOCO_GL="
             f"{os.environ.get('MUJOCO_GL')}: {error}; set it before Python starts"
         ) from error
+    return _film_device(config, environment, draw, environment.step_seconds)
+
+
+def _film_own(config: TrainConfig) -> Film:
+    environment = make_environment(config, config.env)
+    draw = getattr(environment, "render", None)
+    if draw is None:
+        raise ValueError(
+            f"{config.env} cannot be drawn: it has no method render(state), which "
+            "returns a picture, uint8 of shape (height, width, 3)"
+        )
+    picture = np.asarray(draw(environment.reset(jax.random.key(0))[0]))
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(
+            f"{config.env}: render(state) returned {picture.dtype} of shape "
+            f"{picture.shape}; it must be uint8 of shape (height, width, 3)"
+        )
+    seconds = getattr(environment, "step_seconds", 1 / 30)
+    return _film_device(config, environment, draw, seconds)
+
+
+def _film_device(
+    config: TrainConfig,
+    environment: Any,
+    draw: Callable[[Any], Any],
+    step_seconds: float,
+) -> Film:
+    """The film of an environment in JAX, of which `draw` makes a picture of a state."""
+    reset, advance = jax.jit(environment.reset), jax.jit(environment.step)
+    horizon = episode_steps(config, environment)
 
     def play(act: TrainedPolicy, seed: int, stride: int) -> Steps:
         act.reset()
@@ -143,8 +176,9 @@ def _film_brax(config: TrainConfig, size: int) -> Film:
         for step in range(1, horizon + 1):
             action = act(np.asarray(observation))
             state, observation, reward, ended = advance(state, action)
-            yield float(reward), draw(state) if (step - 1) % stride == 0 else None
+            picture = np.asarray(draw(state)) if (step - 1) % stride == 0 else None
+            yield float(reward), picture
             if ended:
                 return
 
-    return Film(1.0 / environment.step_seconds, play)
+    return Film(1.0 / step_seconds, play)

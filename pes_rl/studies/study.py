@@ -51,7 +51,7 @@ class StudyRun:
         if self.vmap_seeds and not is_in_jax(self.config.env):
             raise ValueError(
                 "vmap_seeds is for environments written in JAX (jax:, brax:, "
-                f"unrolled:); drop it for {self.config.env}"
+                f"...); drop it for {self.config.env}"
             )
         if self.vmap_seeds and self.config.devices != 1:
             raise ValueError(

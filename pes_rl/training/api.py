@@ -16,6 +16,8 @@ from pes_rl.assembly.factories import make_environment
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 from pes_rl.envs.names import PYTHON_PREFIX, unknown_name
+from pes_rl.envs.own import adapt, is_own, name_of
+from pes_rl.envs.rollout.environment import DeviceEnvironment
 from pes_rl.learner.schedules import Schedule, take_schedules
 from pes_rl.run_folder.reader import find_checkpoint, read_config, read_functions
 from pes_rl.run_folder.writer import choose_folder, removed_if_empty
@@ -27,11 +29,11 @@ Maker = Callable[..., gymnasium.Env]
 
 
 def train(
-    env: str | Maker | VectorEnv | None = None,
+    env: str | Maker | VectorEnv | DeviceEnvironment | Any | None = None,
     agent: str | None = None,
     *,
     resume: str | Path | None = None,
-    eval_env: str | Maker | None = None,
+    eval_env: str | Maker | DeviceEnvironment | Any | None = None,
     logdir: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     **options: Any,
@@ -40,16 +42,19 @@ def train(
 
     Args:
         env: A name, as for the command; a function or class that makes a Gymnasium
-            environment; or a `VectorEnv`, of which each simulation is a particle. A
-            resumed run needs it only where it was no name.
+            environment; a `VectorEnv`, of which each simulation is a particle; or an
+            object that is an environment written in JAX: an own one (see
+            `pes_rl.envs.DeviceEnvironment`) or one of Brax. A resumed run needs it only
+            where it was no name.
         agent: The gradient estimator; None takes `pes`, or that of the resumed run.
         resume: Folder of a run to resume: from its newest checkpoint (RUN), or from an
             earlier one (RUN/checkpoints/STEPS). Its own settings are the defaults of
             all options. With more `total_timesteps` than it had, it continues; its
             schedules are then those of the longer run (`docs/python_api.md`).
         eval_env: Where policies are evaluated, if not in new environments like `env`:
-            a name or a function. A `VectorEnv` that is neither a `SyncVectorEnv` nor an
-            `AsyncVectorEnv` cannot be made again, and needs it.
+            a name, a function, or an object written in JAX. A `VectorEnv` that is
+            neither a `SyncVectorEnv` nor an `AsyncVectorEnv` cannot be made again, and
+            needs it.
         logdir: Folder of the run; None makes one as the command does.
         callbacks: Called after every row of the log and every evaluation; they may
             stop the run, evaluate, or request a checkpoint; see `pes_rl.Callback`.
@@ -89,7 +94,7 @@ def train(
     network = None
     if not isinstance(options.get("policy", ""), str):
         network = options["policy"]
-        options["policy"] = PYTHON_PREFIX + _name(network)
+        options["policy"] = PYTHON_PREFIX + _qualified_name(network)
     options, schedules = take_schedules(options)
     if resume is None:
         config, at = _new_config(env, agent, logdir, options), None
@@ -121,7 +126,7 @@ def train(
 
 
 def _new_config(
-    env: str | Maker | VectorEnv | None,
+    env: Any,
     agent: str | None,
     logdir: str | Path | None,
     options: dict[str, Any],
@@ -135,13 +140,12 @@ def _new_config(
     agent = agent or "pes"
     if isinstance(env, VectorEnv):
         options = {**_population(env, agent), **options}
-    name = env if isinstance(env, str) else PYTHON_PREFIX + _name(env)
     logdir = None if logdir is None else str(logdir)
-    return make_config(name, agent, logdir=logdir, **options)
+    return make_config(_name(env), agent, logdir=logdir, **options)
 
 
 def _resumed_config(
-    env: str | Maker | VectorEnv | None,
+    env: Any,
     agent: str | None,
     resume: str | Path,
     options: dict[str, Any],
@@ -186,22 +190,29 @@ def _refuse_environment(env: Any) -> None:
     )
 
 
-def _environment(
-    config: TrainConfig, given: str | Maker | VectorEnv, sample_actions: bool = False
-) -> Any:
+def _environment(config: TrainConfig, given: Any, sample_actions: bool = False) -> Any:
     if isinstance(given, str):
         return make_environment(config, given, sample_actions)
-    return GymnasiumEnvironment(
-        given,
-        json.loads(config.env_kwargs),
-        config.vectorization,
-        config.num_threads,
-        sample_actions,
-    )
+    if not is_own(given):
+        return GymnasiumEnvironment(
+            given,
+            json.loads(config.env_kwargs),
+            config.vectorization,
+            config.num_threads,
+            sample_actions,
+        )
+    for name in ("env_kwargs", "backend", "vectorization"):
+        value = getattr(config, name)
+        if value != TrainConfig.__dataclass_fields__[name].default:
+            raise ValueError(
+                f"{name}={value!r} has no meaning for an object that is already made; "
+                "drop it"
+            )
+    return adapt(given, type(given).__qualname__)
 
 
-def _maker(env: str | Maker | VectorEnv) -> str | Maker:
-    """The function that makes another environment like `env`."""
+def _maker(env: Any) -> Any:
+    """What makes another environment like `env`; one in JAX is a pure function."""
     if not isinstance(env, VectorEnv):
         return env
     # Wrappers around a VectorEnv would be lost.
@@ -225,5 +236,14 @@ def _population(env: VectorEnv, agent: str) -> dict[str, int]:
     return {"num_pairs": env.num_envs // 2}
 
 
-def _name(given: Any) -> str:
+def _name(env: Any) -> str:
+    """Name of the environment in the run folder."""
+    if isinstance(env, str):
+        return env
+    if is_own(env):
+        return name_of(env)
+    return PYTHON_PREFIX + _qualified_name(env)
+
+
+def _qualified_name(given: Any) -> str:
     return getattr(given, "__qualname__", type(given).__name__)

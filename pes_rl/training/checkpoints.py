@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from pes_rl.learner.learner import TrainState
@@ -88,9 +89,10 @@ class Checkpoints:
         if counters.timesteps in self._manager.all_steps():
             return
         _check_memory()
-        described = describe_counters(counters, FORMAT, checksums_of(state))
+        plain = _keys_as_numbers(state)
+        described = describe_counters(counters, FORMAT, checksums_of(plain))
         arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), counters=ocp.args.JsonSave(described)
+            state=ocp.args.StandardSave(plain), counters=ocp.args.JsonSave(described)
         )
         try:
             self._manager.save(counters.timesteps, args=arguments)
@@ -113,10 +115,12 @@ class Checkpoints:
         """
         try:
             counters, checksums = self._read_counters(timesteps)
-            self._check_structure(timesteps, like)
-            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-            state = self._manager.restore(timesteps, args=arguments)["state"]
-            check_arrays(state, checksums)
+            plain = _keys_as_numbers(like)
+            self._check_structure(timesteps, plain)
+            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(plain))
+            plain = self._manager.restore(timesteps, args=arguments)["state"]
+            check_arrays(plain, checksums)
+            state = _numbers_as_keys(plain, like)
         except Exception as error:
             # Orbax raises many types; for a user all mean that the file is unusable.
             reason = str(error).strip().split("\n")[0]
@@ -165,6 +169,31 @@ class Checkpoints:
     def close(self) -> None:
         """Release the resources of Orbax."""
         self._manager.close()
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _keys_as_numbers(tree: Any) -> Any:
+    """The tree with the data of its typed random keys, which Orbax cannot save.
+
+    Environments written in JAX may keep such keys in their states.
+    """
+    return jax.tree.map(
+        lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree
+    )
+
+
+def _numbers_as_keys(plain: Any, like: Any) -> Any:
+    """The inverse of `_keys_as_numbers`, for a tree with the keys of `like`."""
+
+    def convert(leaf: Any, key: Any) -> Any:
+        if not _is_key(key):
+            return leaf
+        return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(key))
+
+    return jax.tree.map(convert, plain, like)
 
 
 def _describe(tree: Any) -> dict[str, str]:

@@ -53,6 +53,13 @@ def test_discrete_actions_are_learned(tmp_path):
     assert min(returns) >= 475  # What Gymnasium calls solved.
 
 
+def test_a_custom_jax_environment_is_learned(tmp_path):
+    output = run("custom_jax_environment.py", cwd=tmp_path)
+    before, after = numbers(output.splitlines()[-1])
+    assert before < -15
+    assert after > -8
+
+
 def test_a_custom_estimator_is_biased_where_pes_is_not(tmp_path):
     best, pes, own = map(
         lambda line: numbers(line)[0],
