@@ -1,4 +1,9 @@
 from .ars import ARS as ARS, ars_direction as ars_direction
+from .ask_tell import (
+    AskTell as AskTell,
+    AskTellState as AskTellState,
+    UnrollRequest as UnrollRequest,
+)
 from .bptt import BPTT as BPTT
 from .core.estimator import (
     Estimator as Estimator,

@@ -9,6 +9,8 @@
 
 An episode of m unrolls has m perturbations. The loss of its t-th unroll depends on the
 first t of them, and the score function of that loss is their sum over sigma^2.
+
+With a trace decay lambda below 1, xi_i = lambda xi_i + e_i: less variance, and a bias.
 """
 
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from pes_rl.agents.core.accumulators import Accumulators, UpdateHistory, accumul
 from pes_rl.agents.core.chunks import chunk_size, in_chunks
 from pes_rl.agents.core.estimator import (
     PartialUnrollEstimator,
+    check_trace_decay,
     check_truncation_length,
 )
 from pes_rl.agents.core.perturbations import perturb_antithetic
@@ -36,8 +39,8 @@ class PESState:
 
     Attributes:
         particles: N particles.
-        accumulator: Sum of the perturbations of each running episode. With a `past`,
-            the number of these perturbations instead; see `Accumulators`.
+        accumulator: Sum of the perturbations of each running episode, decayed. With a
+            `past`, the number of these perturbations instead; see `Accumulators`.
             # shape=(N, D) or (N, 1), dtype=float32
         sigma: Standard deviation that the accumulator refers to.
             # shape=(), dtype=float32
@@ -59,7 +62,7 @@ class PES(PartialUnrollEstimator):
     Differences from the paper: episodes may end at any step of an unroll, the members
     of a pair end independently (so the accumulator is per particle), the particles'
     phases can be staggered over the episode, and sigma may change between two updates
-    (the accumulator is then rescaled, see `Accumulators.rescale`).
+    (the accumulator is then rescaled, see `Accumulators.decay`).
 
     A particle whose episode ends inside an unroll waits, and begins its next episode
     with the next unroll. Each episode then contributes its own losses alone: K = T is
@@ -78,11 +81,20 @@ class PES(PartialUnrollEstimator):
         pairs_per_chunk: Pairs whose perturbations are in memory at once; None takes
             all, or as many as fit. With chunks and a finite horizon, accumulators are
             recomputed in each update instead of kept.
+        trace_decay: Factor lambda in [0, 1] by which an unroll multiplies the
+            accumulator before it adds its own perturbation. Below 1 the estimate is
+            biased and has less variance; 0 is the single unroll, from each particle's
+            own state. See "Trace decay" in docs/estimators.md.
     """
 
     stagger: bool = False
     restart_at_once: bool = False
     pairs_per_chunk: int | None = None
+    trace_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_trace_decay(self.trace_decay)
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> PESState:
         check_truncation_length(self.truncation_length, rollout.horizon)
@@ -92,13 +104,13 @@ class PES(PartialUnrollEstimator):
         if is_cut and rollout.horizon is not None:
             # The most unrolls that an episode can have.
             past = UpdateHistory.empty(-(-rollout.horizon // self.truncation_length))
-        stored = Accumulators(past, self.num_pairs, theta.size, self.sigma).zeros()
+        stored = self._accumulators(past, theta).zeros()
         return PESState(particles, stored, jnp.float32(self.sigma), past)
 
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: PESState, key: jax.Array
     ) -> tuple[jax.Array, PESState, Report]:
-        accumulators = Accumulators(state.past, self.num_pairs, theta.size, self.sigma)
+        accumulators = self._accumulators(state.past, theta)
 
         def estimate_pairs(first: Any, rows: Any) -> tuple[jax.Array, Any, Report]:
             before, stored = rows
@@ -118,12 +130,19 @@ class PES(PartialUnrollEstimator):
             stored = accumulators.store(stored, segment, xi)
             return contributions, (after, stored), report
 
-        stored = accumulators.rescale(state.accumulator, state.sigma)
+        stored = accumulators.decay(state.accumulator, state.sigma)
         gradient, (particles, stored), report = in_chunks(
             self, rollout, theta, estimate_pairs, (state.particles, stored)
         )
         past, sigma = accumulators.push(key), jnp.float32(self.sigma)
         return gradient, PESState(particles, stored, sigma, past), report
+
+    def _accumulators(
+        self, past: UpdateHistory | None, theta: jax.Array
+    ) -> Accumulators:
+        return Accumulators(
+            past, self.num_pairs, theta.size, self.sigma, self.trace_decay
+        )
 
 
 @jax.jit
@@ -143,7 +162,7 @@ def pes_gradient(
 
     Args:
         segment: An unroll of K steps by N particles.
-        accumulator: xi before the unroll. # shape=(N, D)
+        accumulator: xi before the unroll, decayed if it is. # shape=(N, D)
         perturbation: e of this unroll. # shape=(N, D)
         sigma: Standard deviation of the perturbations.
 

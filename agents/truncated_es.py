@@ -35,8 +35,9 @@ class TruncatedES(PartialUnrollEstimator):
     The mean unroll costs K steps an update besides the particles' N K, and is counted.
     It comes before the update, on the same episode randomness as the particles. Where
     an episode ends inside an unroll, the losses end with it, and the next unroll begins
-    a new episode. Two other estimators with this name keep a state for each particle,
-    or for each pair, advanced by a perturbed theta; they are not implemented here.
+    a new episode. Two other estimators with this name advance states by a perturbed
+    theta: one for each particle, which is `PES` with `trace_decay=0`, or one for each
+    pair, which is not implemented here.
 
     Attributes:
         num_pairs: Antithetic pairs P; N = 2P particles.

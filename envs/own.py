@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
-from pes_rl.envs.gymnasium.simulations import describe
+from pes_rl.envs.gymnasium.results import describe
 from pes_rl.envs.interface import check_interface
 from pes_rl.envs.names import PYTHON_JAX_PREFIX, unknown_name
 from pes_rl.envs.rollout.environment import DeviceEnvironment

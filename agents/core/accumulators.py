@@ -1,5 +1,7 @@
 """Accumulators of PES: the sum of the perturbations of each particle's running episode.
 
+With a trace decay lambda it is the sum of lambda^a e_a, a the unrolls since e_a's own.
+
 For N particles they are N D floats. Either these are kept, or they are recomputed in
 each update: every perturbation is decided by the key of its update, so the keys of the
 at most ceil(T / K) updates of an episode, and each particle's age, are enough. This
@@ -59,35 +61,42 @@ class Accumulators:
         num_pairs: P.
         num_parameters: D.
         sigma: Standard deviation of this update, which loaded accumulators refer to.
+        trace_decay: lambda, by which an update multiplies the accumulators before it.
     """
 
     history: UpdateHistory | None
     num_pairs: int
     num_parameters: int
     sigma: Any
+    trace_decay: float
 
     def zeros(self) -> jax.Array:
         """Stored rows before the first update."""
         size = self.num_parameters if self.history is None else 1
         return jnp.zeros((2 * self.num_pairs, size))
 
-    def rescale(self, stored: jax.Array, sigma: jax.Array) -> jax.Array:
-        """Stored rows that referred to `sigma`, for the sigma of this update.
+    def decay(self, stored: jax.Array, sigma: jax.Array) -> jax.Array:
+        """Stored rows that referred to `sigma`, decayed, for the sigma of this update.
 
         The score function of a perturbation e drawn with sigma is e / sigma^2, so e
         counts for another sigma' once it is scaled by (sigma' / sigma)^2.
         """
         if self.history is None:
-            return stored * (self.sigma / sigma) ** 2
+            return stored * (self.trace_decay * (self.sigma / sigma) ** 2)
         return stored
 
     def load(self, stored: jax.Array, first: int | jax.Array) -> jax.Array:
-        """Accumulators of the consecutive pairs from `first` on. # shape=(2n, D)."""
+        """Decayed accumulators of the pairs from `first` on. # shape=(2n, D)."""
         if self.history is None:
             return stored
-        size = self.num_parameters
         return recompute_accumulators(
-            self.history, stored, self.num_pairs, size, self.sigma, first
+            self.history,
+            stored,
+            self.num_pairs,
+            self.num_parameters,
+            self.sigma,
+            first,
+            self.trace_decay,
         )
 
     def store(
@@ -103,7 +112,7 @@ class Accumulators:
         return None if self.history is None else self.history.push(key, self.sigma)
 
 
-@partial(jax.jit, static_argnames=("num_pairs", "num_parameters"))
+@partial(jax.jit, static_argnames=("num_pairs", "num_parameters", "trace_decay"))
 def recompute_accumulators(
     history: UpdateHistory,
     age: jax.Array,
@@ -111,6 +120,7 @@ def recompute_accumulators(
     num_parameters: int,
     sigma: Any,
     first: int | jax.Array,
+    trace_decay: float = 1.0,
 ) -> jax.Array:
     """The accumulators of the particles of n consecutive pairs, from the updates' keys.
 
@@ -121,6 +131,7 @@ def recompute_accumulators(
         num_parameters: D.
         sigma: Standard deviation that the accumulators are to refer to.
         first: The first of these pairs.
+        trace_decay: lambda; the newest update's perturbation has decayed once.
 
     Returns:
         # shape=(2n, D)
@@ -138,7 +149,8 @@ def recompute_accumulators(
             count=age.shape[0] // 2,
         )
         scale = (sigma / history.sigma[u]) ** 2
-        return total + jnp.where(age > u.astype(age.dtype), scale * perturbation, 0.0)
+        own = jnp.where(age > u.astype(age.dtype), scale * perturbation, 0.0)
+        return trace_decay * (total + own)
 
     return lax.fori_loop(0, oldest, add, jnp.zeros((age.shape[0], num_parameters)))
 
@@ -148,9 +160,10 @@ def accumulate(
 ) -> jax.Array:
     """Each particle's accumulator after an unroll of K steps.
 
-    With xi the accumulator before and e the perturbation of the unroll, it is xi + e if
-    the episode runs on, e if a new episode began in the unroll, and 0 if the next
-    episode has not begun: the old one ended with the last step, or the particle waits.
+    With xi the decayed accumulator before and e the perturbation of the unroll, it is
+    xi + e if the episode runs on, e if a new episode began in the unroll, and 0 if the
+    next episode has not begun: the old one ended with the last step, or the particle
+    waits.
 
     Args:
         segment: The unroll.

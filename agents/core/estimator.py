@@ -119,6 +119,15 @@ def check_truncation_length(truncation_length: int, horizon: int | None) -> None
         )
 
 
+def check_trace_decay(trace_decay: float) -> None:
+    """Raise `ValueError` unless 0 <= lambda <= 1."""
+    if not 0 <= trace_decay <= 1:
+        raise ValueError(
+            f"trace_decay={trace_decay} must be between 0 and 1; use 1.0 for PES, or "
+            "0.8, for example"
+        )
+
+
 def check_whole_episodes(agent: str, horizon: int | None) -> None:
     """Raise `ValueError` unless episodes have a time limit, which `agent` needs."""
     if horizon is None:

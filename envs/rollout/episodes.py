@@ -128,6 +128,25 @@ def episode_keys(seed: Array, episode: Array) -> jax.Array:
     return jax.random.key_data(jax.vmap(jax.random.fold_in)(keys, jnp.asarray(episode)))
 
 
+def episode_seeds(keys: np.ndarray) -> np.ndarray:
+    """Seeds for the `reset` of an environment, below 2^31, from the episodes' keys.
+
+    NumPy's `RandomState`, PyBullet, Box2D and most C and C++ code take no larger ones.
+    A seed is the last 31 bits of the key, which are uniform for the keys of
+    `episode_keys`. Two of n episodes with different keys have the same seed with a
+    probability of about n^2 / 2^32: 0.02 % for 1,000 episodes, 2.3 % for 10,000. Such
+    episodes begin alike; the estimate of the gradient stays valid.
+
+    Args:
+        keys: Key data of the episodes. # shape=(n, 2), dtype=uint32
+
+    Returns:
+        The seeds; the same for the same key, as the members of a pair have it.
+            # shape=(n,), dtype=int64
+    """
+    return keys[:, 1].astype(np.int64) & (2**31 - 1)
+
+
 def record_step(
     clock: Clock,
     loss: Array,

@@ -164,9 +164,10 @@ def _check_agent_options(config: "TrainConfig") -> None:
                 f"{option.name} is missing; {config.agent} needs one, "
                 f"{_EXAMPLES[option.name]} for example"
             )
+    unused = {field.name: field.default for field in fields(config)}
     for name, agents in _agents_with_option().items():
         value = getattr(config, name)
-        if config.agent not in agents and value is not None and value is not False:
+        if config.agent not in agents and value != unused[name]:
             raise ValueError(
                 f"{name}={value} has no meaning for {config.agent}; drop it, or use "
                 f"{', '.join(agents)}"

@@ -56,6 +56,9 @@ class TrainConfig:
     """Let pes begin an episode in the unroll in which one ended, so that no step is
     idle. Biased where ends depend on the policy: how much of the new episode falls into
     the unroll is then credited to the perturbation that ended the old one."""
+    trace_decay: float = 1.0
+    """Factor between 0 and 1 by which pes multiplies its accumulators in each unroll.
+    Biased below 1, with less variance; 0 sees the effects within an unroll alone."""
     orthogonal: bool = False
     """Make the pairs' perturbations of gpes, nres or es orthogonal: less variance."""
     pairs_per_chunk: int | None = None

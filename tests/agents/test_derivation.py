@@ -123,6 +123,48 @@ class Slopes:
         return state + 1, self.slope[state] @ theta, jnp.array(False)
 
 
+def squared_errors(estimator: Any, slope: jax.Array, num_draws: int) -> np.ndarray:
+    """|estimate - gradient|^2 / |gradient|^2 of draws of an episode of U unrolls.
+
+    Args:
+        estimator: Has unrolls of one step.
+        slope: Gradient of each unroll's loss. # shape=(U, D)
+        num_draws: Independent draws.
+    """
+    num_unrolls, size = slope.shape
+    rollout, theta = DeviceRollout(Slopes(slope), num_unrolls), jnp.ones(size)
+
+    def draw(keys: jax.Array) -> jax.Array:
+        def update(state: Any, key: jax.Array) -> Any:
+            gradient, state, _ = estimator.estimate(rollout, theta, state, key)
+            return state, gradient
+
+        state = estimator.init(rollout, theta, keys[0])
+        return jax.lax.scan(update, state, keys[1:])[1].sum(0)
+
+    keys = jax.random.split(jax.random.key(5), (num_draws, num_unrolls + 1))
+    draws = np.asarray(jax.jit(jax.vmap(draw))(keys), np.float64)
+    gradient = np.asarray(slope.sum(0), np.float64)
+    return np.sum((draws - gradient) ** 2, axis=1) / np.sum(gradient**2)
+
+
+@pytest.mark.parametrize("trace_decay", [1.0, 0.5, 0.0])
+def test_a_trace_decay_lowers_the_variance_where_unrolls_forget(trace_decay):
+    """sum_u |g_u|^2 (D (1 - lambda^2u) / (1 - lambda^2) + 1), and no bias.
+
+    Ten unrolls with orthogonal gradients of one length, D = 20: 111 times the squared
+    gradient at lambda = 1, which is PES, and 5.3 times less at lambda = 0.
+    """
+    size, num_unrolls = 20, 10
+    ages = np.arange(num_unrolls)
+    sums = np.cumsum(trace_decay ** (2.0 * ages))
+    variance = np.mean(size * sums + 1)
+    assert variance <= {1.0: 111, 0.5: 28, 0.0: 21}[trace_decay]
+    estimator = PES(1, 1, SIGMA, trace_decay=trace_decay)
+    squares = squared_errors(estimator, jnp.eye(size)[:num_unrolls], 4000)
+    assert_mean(squares[:, None], np.array([variance]))
+
+
 @pytest.mark.parametrize("kind", [PES, NRES])
 @pytest.mark.parametrize(("num_unrolls", "same"), [(1, True), (4, True), (4, False)])
 def test_the_variance_falls_grows_or_stays_with_the_number_of_unrolls(
@@ -135,20 +177,7 @@ def test_the_variance_falls_grows_or_stays_with_the_number_of_unrolls(
     """
     size = 4
     slope = jnp.eye(size)[jnp.zeros(size, int) if same else jnp.arange(size)]
-    rollout, theta = DeviceRollout(Slopes(slope), num_unrolls), jnp.ones(size)
-    estimator: Any = kind(1, 1, SIGMA)
-
-    def draw(keys: jax.Array) -> jax.Array:
-        state, total = estimator.init(rollout, theta, keys[0]), jnp.zeros(size)
-        for key in keys[1:]:
-            gradient, state, _ = estimator.estimate(rollout, theta, state, key)
-            total = total + gradient
-        return total
-
-    keys = jax.random.split(jax.random.key(5), (20_000, num_unrolls + 1))
-    draws = np.asarray(jax.jit(jax.vmap(draw))(keys), np.float64)
-    gradient = np.asarray(slope[:num_unrolls].sum(0), np.float64)
-    squares = np.sum((draws - gradient) ** 2, axis=1) / np.sum(gradient**2)
+    squares = squared_errors(kind(1, 1, SIGMA), slope[:num_unrolls], 20_000)
     variance = size + 1.0
     if kind is PES:
         variance = size * (num_unrolls + 1) / 2 + 1

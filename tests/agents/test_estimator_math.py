@@ -95,6 +95,39 @@ def test_pes_is_unbiased_while_sigma_changes_within_episodes(name):
     assert_mean(draws.reshape(len(draws), -1), mean.ravel(), precision=0.1)
 
 
+@pytest.mark.parametrize(
+    ("trace_decay", "truncation_length", "horizon", "num_unrolls", "at_once", "sigmas"),
+    [
+        pytest.param(0.0, 2, 6, 3, False, (SIGMA,) * 9, id="single unrolls"),
+        pytest.param(0.6, 3, 7, 7, True, (SIGMA,) * 9, id="three episodes"),
+        pytest.param(0.6, 2, 6, 3, False, (0.3, 0.15, 0.4), id="sigma changes"),
+    ],
+)
+def test_a_trace_decay_weighs_the_effects_of_earlier_unrolls(
+    trace_decay, truncation_length, horizon, num_unrolls, at_once, sigmas
+):
+    """On the cubic system, and it is far from the mean of PES."""
+    arguments = (SYSTEMS["cubic"], truncation_length, num_unrolls, horizon)
+    options: Any = {"at_once": at_once, "sigmas": sigmas}
+    mean = expected(*arguments, trace_decay=trace_decay, **options)
+    whole = expected(*arguments, **options)
+    estimator = PES(
+        NUM_PAIRS,
+        truncation_length,
+        SIGMA,
+        restart_at_once=at_once,
+        trace_decay=trace_decay,
+    )
+    draws = draw_estimates(
+        estimator, SYSTEMS["cubic"], horizon, num_unrolls, num_blocks=2, sigmas=sigmas
+    )
+    assert_mean(draws.sum(1), mean.sum(0))
+    assert_mean(draws.reshape(len(draws), -1), mean.ravel(), precision=0.1)
+    total = draws.sum(1)
+    z = (total.mean(0) - whole.sum(0)) / standard_error(total)
+    assert np.abs(z).max() > 5 * MAX_SIGMAS
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize("at_once", [False, True])
 def test_staggered_pes_is_unbiased_with_every_pair_at_its_own_phase(name, at_once):
@@ -199,12 +232,18 @@ def test_truncated_es_misses_exactly_what_reaches_beyond_the_unroll(
     assert np.abs(z).max() > 10 * MAX_SIGMAS
 
 
-@pytest.mark.parametrize(("truncation_length", "num_unrolls"), [(1, 6), (2, 3)])
-def test_the_variance_of_pes_is_the_closed_form(truncation_length, num_unrolls):
+@pytest.mark.parametrize(
+    ("truncation_length", "num_unrolls", "trace_decay"),
+    [(1, 6, 1.0), (2, 3, 1.0), (2, 3, 0.6)],
+)
+def test_the_variance_of_pes_is_the_closed_form(
+    truncation_length, num_unrolls, trace_decay
+):
     """For one pair, D sum_mt |h_mt|^2 + sum_mt h_mt . h_tm; P pairs divide it by P.
 
-    h_mt sums, over unrolls from max(m, t) on, the gradient of their losses by unroll
-    t's perturbation. The mean of |draw - gradient|^2 is within 5 standard errors.
+    h_mt sums, over unrolls u from max(m, t) on, lambda^(u - m) times the gradient of
+    their losses by unroll t's perturbation. The mean of |draw - gradient|^2 is within 5
+    standard errors.
     """
     system, horizon = SYSTEMS["linear"], truncation_length * num_unrolls
     by_unroll = np.zeros((num_unrolls, num_unrolls, THETA.size))
@@ -214,12 +253,16 @@ def test_the_variance_of_pes_is_the_closed_form(truncation_length, num_unrolls):
     h = np.zeros_like(by_unroll)
     for m in range(num_unrolls):
         for t in range(num_unrolls):
-            h[m, t] = by_unroll[max(m, t) :, t].sum(0)
+            unrolls = np.arange(max(m, t), num_unrolls)
+            h[m, t] = trace_decay ** (unrolls - m) @ by_unroll[unrolls, t]
     variance = THETA.size * np.sum(h**2) + np.einsum("mtd,tmd->", h, h)
 
-    estimator = PES(NUM_PAIRS, truncation_length, SIGMA)
+    estimator = PES(NUM_PAIRS, truncation_length, SIGMA, trace_decay=trace_decay)
     draws = draw_estimates(estimator, system, horizon, num_unrolls, num_blocks=4)
-    gradient = expected(system, truncation_length, num_unrolls, horizon).sum(0)
+    gradient = expected(
+        system, truncation_length, num_unrolls, horizon, trace_decay=trace_decay
+    ).sum(0)
+    np.testing.assert_allclose(gradient, np.einsum("mmd->d", h))
     squares = np.sum((draws.sum(1) - gradient) ** 2, axis=1)
     assert_mean(squares[:, None], np.array([variance / NUM_PAIRS]))
 

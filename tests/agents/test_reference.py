@@ -124,6 +124,20 @@ def test_pes_is_its_transcription(world, stagger, at_once):
 
 
 @pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("at_once", [False, True])
+def test_pes_with_a_trace_decay_is_its_transcription(world, at_once):
+    """Staggered, in unrolls of two steps, of which an episode has up to three."""
+    estimator = PES(NUM_PAIRS, 2, SIGMA, True, at_once, trace_decay=0.7)
+    gradients, reports = run(estimator, world)
+    particles = make_particles(NUM_PAIRS, limits=[1, 3, 4, 6], **WORLDS[world][1])
+    expected = reference.pes(
+        particles, THETA, all_perturbations(), SIGMA, 2, at_once, 0.7
+    )
+    assert_same_gradients(gradients, expected)
+    assert_same_counts(reports, particles)
+
+
+@pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("stagger", [False, True])
 def test_nres_is_its_transcription(world, stagger):
     estimator = NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger)

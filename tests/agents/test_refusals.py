@@ -69,6 +69,12 @@ def test_a_number_of_particles_below_one_is_refused(kind):
         kind(0)
 
 
+@pytest.mark.parametrize("trace_decay", [-0.1, 1.1, float("nan")])
+def test_a_trace_decay_beyond_0_to_1_is_refused(trace_decay):
+    with pytest.raises(ValueError, match=f"={trace_decay} must be between 0 and 1; "):
+        PES(2, 4, 0.1, trace_decay=trace_decay)
+
+
 PARTIAL = [
     lambda k: PES(2, k, 0.1),
     lambda k: GPES(2, k, k, 0.1),

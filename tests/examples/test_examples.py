@@ -85,6 +85,12 @@ def test_a_recurrent_policy_does_what_a_linear_one_cannot(tmp_path):
     assert gru > -8
 
 
+def test_a_loop_of_one_s_own_finds_the_best_learning_rate_on_every_seed(tmp_path):
+    best, learned = map(numbers, run("own_loop.py", cwd=tmp_path).splitlines())
+    assert len(learned) == 8
+    assert learned == pytest.approx(8 * best, rel=0.15)
+
+
 def test_every_example_stands_in_the_table():
     table = (EXAMPLES / "README.md").read_text()
     for path in EXAMPLES.glob("*.py"):

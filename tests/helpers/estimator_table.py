@@ -34,6 +34,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "pes": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
     "pes, staggered": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger=True),
     "pes, at once": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, restart_at_once=True),
+    "pes, decaying": PES(NUM_PAIRS, 2, SIGMA, trace_decay=0.7),
     "gpes": GPES(NUM_PAIRS, 2, 4, SIGMA),
     "gpes, staggered": GPES(NUM_PAIRS, 2, 4, SIGMA, stagger=True),
     "nres": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),

@@ -118,6 +118,7 @@ def expected(
     noise_period: int | None = None,
     analytic: bool = False,
     sigmas: tuple[float, ...] = (SIGMA,) * 9,
+    trace_decay: float = 1.0,
 ) -> np.ndarray:
     """Expected estimate of each unroll. # shape=(num_unrolls, D)
 
@@ -125,7 +126,8 @@ def expected(
     gradients by all of these, the truncated estimate by those in the same unroll. With
     `at_once`, the next episode begins in the unroll in which one ends. A perturbation
     lasts `noise_period` steps of an episode, or one unroll. An `analytic` gradient by
-    the running unroll's theta is that of the mean theta's episode.
+    the running unroll's theta is that of the mean theta's episode. A trace decay weighs
+    the gradient by the theta of v unrolls before with its v-th power.
     """
     estimates = np.zeros((num_unrolls, THETA.size))
     unroll_of_step: list[int | None] = []
@@ -143,6 +145,9 @@ def expected(
             if analytic:
                 own = [of == unroll for of in unroll_of_step]
                 gradients[own] = step_gradients(system, t, [None] * (t + 1))[own]
+            if trace_decay != 1:
+                ages = unroll - np.array(unroll_of_step, float)
+                gradients *= trace_decay ** ages[:, None]
             estimates[unroll] += gradients[first_seen:].sum(0)
             if t + 1 == limit:
                 unroll_of_step, limit, first_seen = [], horizon, 0

@@ -67,6 +67,7 @@ def pes(
     sigma: float,
     truncation_length: int,
     restart_at_once: bool,
+    trace_decay: float = 1.0,
 ) -> list[np.ndarray]:
     """PES, Algorithm 2, where episodes may end at any step.
 
@@ -77,6 +78,7 @@ def pes(
         sigma: Standard deviation of the perturbations.
         truncation_length: K.
         restart_at_once: Whether the next episode begins in the unroll of an end.
+        trace_decay: lambda.
 
     Returns:
         The gradient of each update.
@@ -86,7 +88,7 @@ def pes(
     for perturbation in perturbations:
         gradient = np.zeros(theta.size)
         for i, particle in enumerate(particles):
-            accumulator[i] = accumulator[i] + perturbation[i]
+            accumulator[i] = trace_decay * accumulator[i] + perturbation[i]
             for _ in range(truncation_length):
                 loss, ended = particle.step(theta + perturbation[i])
                 gradient += accumulator[i] * loss

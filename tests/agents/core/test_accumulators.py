@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from recurrent import SIGMA, SYSTEMS, THETA, float32
 
-from pes_rl.agents import ES, PES, Estimator, antithetic_perturbations, pes_gradient
+from pes_rl.agents import (
+    ES,
+    PES,
+    Estimator,
+    antithetic_perturbations,
+    es_gradient,
+    pes_gradient,
+)
 from pes_rl.envs import DeviceRollout, Segment
 
 
@@ -76,6 +83,26 @@ def test_the_accumulator_adds_up_over_the_unrolls_of_an_episode():
     ):
         _, state, _ = estimator.estimate(rollout, theta, state, key)
         np.testing.assert_array_equal(state.accumulator, accumulated)
+
+
+def test_a_trace_decay_of_0_is_the_single_unroll_from_each_particle_s_own_state():
+    """ES on the losses of the unroll, bit by bit, while theta and sigma change."""
+    rollout, key = counting.host_rollout(horizon=6), jax.random.key(9)
+    state = PES(3, 2, SIGMA).init(rollout, jnp.zeros(2), key)
+    particles = rollout.reset(key, 3)
+    for update in range(6):
+        theta, sigma = jnp.full(2, 0.1 * update), SIGMA + 0.1 * update
+        key = jax.random.key(update)
+        estimator = PES(3, 2, sigma, trace_decay=0.0)
+        gradient, state, _ = estimator.estimate(rollout, theta, state, key)
+        e = antithetic_perturbations(key, 3, 2, sigma, blocks=True)
+        particles, segment = rollout.unroll(
+            particles, theta[None] + e, 2, single_episode=True
+        )
+        single = es_gradient(segment.loss.sum(0), e, sigma).sum(0)
+        np.testing.assert_array_equal(gradient, single)
+        assert jnp.abs(gradient).min() > 0
+    assert particles.clock.episode.min() > 0
 
 
 XI, E = np.array([8.0, -2.0]), np.array([1.0, 3.0])

@@ -25,6 +25,8 @@ ESTIMATORS: dict[str, Any] = {
     "truncated-es": TruncatedES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
 }
 
+DECAYING = PES(NUM_PAIRS, 1, SIGMA, trace_decay=0.7)
+
 
 def run(rollout: Any, estimator: Any) -> list[Any]:
     """Gradient, state and report of six updates, sigma another in each."""
@@ -45,11 +47,11 @@ def run(rollout: Any, estimator: Any) -> list[Any]:
 @pytest.mark.parametrize(
     ("name", "size", "driver"),
     [(name, 3, driver) for name in ESTIMATORS for driver in counting.ROLLOUTS]
-    + [("pes", 1, "host"), ("nres", 1, "device")],
+    + [("pes", 1, "host"), ("nres", 1, "device"), ("pes, decaying", 3, "host")],
 )
 def test_chunks_change_no_more_than_the_order_of_a_sum(name, size, driver):
     """Draws, simulations and counts are the same; PES's accumulators are recomputed."""
-    estimator = ESTIMATORS[name]
+    estimator = DECAYING if name == "pes, decaying" else ESTIMATORS[name]
     moments = ObservationMoments(jnp.float32(1), jnp.zeros(2), jnp.ones(2))
     rollout = counting.ROLLOUTS[driver](HORIZON).normalized(moments)
     whole = run(rollout, estimator)

@@ -59,3 +59,9 @@ def test_names_must_be_texts(env, agent):
 
 def test_whole_numbers_are_numbers():
     assert make_config("swimmer", "pes", sigma=1, threshold=-5).sigma == 1
+
+
+def test_a_trace_decay_is_for_pes_alone():
+    assert make_config("swimmer", "pes", trace_decay=0.8).trace_decay == 0.8
+    with pytest.raises(ValueError, match=r"=0\.8 has no meaning for nres; .* use pes$"):
+        make_config("swimmer", "nres", trace_decay=0.8)
