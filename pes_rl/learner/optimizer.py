@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pes_rl.learner.clipup import scale_by_clipup
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -15,8 +17,9 @@ class OptimizerConfig:
         theta <- theta - rate (transform(gradient) + weight_decay theta)
 
     Attributes:
-        optimizer: `sgd` or `adam`, from optax. The expected step of Adam is not along
-            the gradient: Adam divides by the size of the same estimates.
+        optimizer: `sgd` or `adam`, from optax, or `clipup`. The expected step of the
+            latter two is not along the gradient: Adam divides by the size of the same
+            estimates, ClipUp by the length of each (see `scale_by_clipup`).
         learning_rate: At the start.
         decay: `constant`, or `linear` to 0 as the budget is used.
         normalize_returns: Apply `normalize_by_return_std` to the gradient first.
@@ -24,14 +27,19 @@ class OptimizerConfig:
             optimum moves towards 0: with SGD, to that of the loss plus
             weight_decay / 2 |theta|^2.
         adam_b1: Decay rate of Adam's running mean of the gradient.
+        clipup_max_speed: Largest length of ClipUp's step at the start, without the
+            weight decay; None takes twice the learning rate. It decays with the rate.
+        clipup_momentum: Share of the velocity that an update of ClipUp keeps.
     """
 
-    optimizer: Literal["sgd", "adam"]
+    optimizer: Literal["sgd", "adam", "clipup"]
     learning_rate: float
     decay: Literal["constant", "linear"] = "constant"
     normalize_returns: bool = False
     weight_decay: float = 0.0
     adam_b1: float = 0.9
+    clipup_max_speed: float | None = None
+    clipup_momentum: float = 0.9
 
     def transform(self) -> optax.GradientTransformation:
         """The optax transformation, without its learning rate.
@@ -41,6 +49,9 @@ class OptimizerConfig:
         """
         if self.optimizer == "adam":
             return optax.scale_by_adam(b1=self.adam_b1)
+        if self.optimizer == "clipup":
+            speed = self.clipup_max_speed or 2 * self.learning_rate
+            return scale_by_clipup(speed / self.learning_rate, self.clipup_momentum)
         return optax.identity()
 
     def learning_rate_at(self, progress: jax.Array) -> jax.Array:
