@@ -9,6 +9,7 @@ from jax import lax
 
 from pes_rl.envs.rollout.base import Particles, Rollout, Thetas, rows_of
 from pes_rl.envs.rollout.episodes import (
+    NO_LIMIT,
     Segment,
     record_step,
     running_loss,
@@ -93,7 +94,7 @@ class ToldRollout:
                 loss,
                 ended,
                 running,
-                horizon=self.horizon,
+                next_limit=self.horizon or NO_LIMIT,
                 diverged_loss=self.diverged_loss,
             )
             return (clock, running & ~recorded.ended), recorded

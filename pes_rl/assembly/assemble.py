@@ -288,6 +288,8 @@ def _make_learner(
         config.normalize_returns,
         config.weight_decay,
         config.adam_b1,
+        config.clipup_max_speed,
+        config.clipup_momentum,
     )
     name = "num_particles" if config.num_pairs is None else "num_pairs"
     return Learner(

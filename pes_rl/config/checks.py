@@ -111,8 +111,16 @@ def _check_ranges(config: "TrainConfig") -> None:
         value = getattr(config, name)
         if value is not None and not value > 0:
             raise ValueError(f"{name}={value} must be above 0")
-    if not 0 <= config.adam_b1 < 1:
-        raise ValueError(f"adam_b1={config.adam_b1} must be at least 0 and below 1")
+    for name in ("adam_b1", "clipup_momentum"):
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(
+                f"{name}={getattr(config, name)} must be at least 0 and below 1"
+            )
+    if config.clipup_max_speed is not None and config.optimizer != "clipup":
+        raise ValueError(
+            f"clipup_max_speed={config.clipup_max_speed} has no meaning for optimizer="
+            f"{config.optimizer}; drop it, or use clipup"
+        )
     if not config.weight_decay >= 0:
         raise ValueError(f"weight_decay={config.weight_decay} must be 0 or more")
 
@@ -218,6 +226,7 @@ _EXAMPLES = {
 _POSITIVE = (
     "total_timesteps",
     "learning_rate",
+    "clipup_max_speed",
     "horizon",
     "shortest_horizon",
     "horizon_growth_episodes",

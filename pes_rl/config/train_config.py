@@ -65,10 +65,16 @@ class TrainConfig:
     """Pairs whose perturbations are held at once, a divisor of num_pairs, by pes, nres,
     es and truncated-es; None takes all, or as many as fit in 1 GiB, and on several
     devices each one's share. It changes the order of a sum and nothing else."""
-    optimizer: Literal["sgd", "adam"] = "adam"
-    """Optimiser (optax) that takes the step."""
+    optimizer: Literal["sgd", "adam", "clipup"] = "adam"
+    """Optimiser that takes the step: optax's sgd or adam, or clipup, whose step has a
+    length that does not depend on the scale of the rewards."""
     adam_b1: float = 0.9
     """Decay rate of Adam's running mean of the gradient."""
+    clipup_max_speed: float | None = None
+    """Longest step of clipup at the start, as a Euclidean length over all parameters;
+    it decays with the learning rate. None takes twice the learning rate."""
+    clipup_momentum: float = 0.9
+    """Share of its velocity that an update of clipup keeps."""
     learning_rate: float = 0.01
     """Learning rate at the start."""
     learning_rate_decay: Literal["constant", "linear"] = "constant"
