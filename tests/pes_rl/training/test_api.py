@@ -1,4 +1,4 @@
-"""Training from Python, and on a user's own environment as the README has it."""
+"""Training from Python, and on a user's own environment as the manual has it."""
 
 import json
 import os
@@ -130,19 +130,21 @@ def test_the_name_is_the_function_after_any_order_of_imports(imports):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def readme(title: str) -> str:
-    """The block of code after a comment in the README."""
-    text = (ROOT / "README.md").read_text()
+def code_of(title: str, page: str = "own_environment.md") -> str:
+    """The block of code after a comment in a page of the manual."""
+    text = (ROOT / "docs" / page).read_text()
     found = re.search(rf"<!-- {title} -->\n```\w*\n(.*?)```", text, re.DOTALL)
     assert found is not None
     return found[1]
 
 
-def test_the_readme_s_environment_trains_from_the_command_line_and_python(tmp_path):
-    (tmp_path / "my_module.py").write_text(readme("own environment"))
-    assert len(readme("own environment").splitlines()) <= 33
-    (tmp_path / "use.py").write_text(readme("own environment, Python"))
-    commands = readme("own environment, command line").splitlines()
+def test_the_manual_s_environment_trains_from_the_command_line_and_python(tmp_path):
+    (tmp_path / "my_module.py").write_text(code_of("own environment"))
+    assert len(code_of("own environment").splitlines()) <= 33
+    (tmp_path / "use.py").write_text(code_of("own environment, Python"))
+    commands = code_of(
+        "own_environment.md", "own environment, command line"
+    ).splitlines()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for command in [*commands, "python use.py"]:
         shown = subprocess.run(
@@ -161,10 +163,10 @@ def test_the_readme_s_environment_trains_from_the_command_line_and_python(tmp_pa
     assert returns[0] == returns[1] > 150  # below 200; the first policy has 27.5
 
 
-def test_the_readme_s_callback_ends_its_run(tmp_path, monkeypatch):
+def test_the_manual_s_callback_ends_its_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(readme("callback"), names)
+    exec(code_of("short callback", "callbacks.md"), names)
     summary = names["result"].summary
     assert summary["ended_by"] == "good enough"
     assert summary["best_return"] > 100
