@@ -142,9 +142,7 @@ def test_the_manual_s_environment_trains_from_the_command_line_and_python(tmp_pa
     (tmp_path / "my_module.py").write_text(code_of("own environment"))
     assert len(code_of("own environment").splitlines()) <= 33
     (tmp_path / "use.py").write_text(code_of("own environment, Python"))
-    commands = code_of(
-        "own_environment.md", "own environment, command line"
-    ).splitlines()
+    commands = code_of("own environment, command line").splitlines()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for command in [*commands, "python use.py"]:
         shown = subprocess.run(
