@@ -21,7 +21,10 @@ from pes_rl.assembly.factories import (
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import Rollout, UnrolledProblem
 from pes_rl.learner.evaluation import Evaluation, make_evaluator
-from pes_rl.run_folder.policy_files import load_parameters, load_policy
+from pes_rl.run_folder.policy_files import (
+    load_parameters,
+    load_policy,
+)
 from pes_rl.run_folder.reader import read_config
 from pes_rl.runtime.command_line import finish, read_options, run_command
 from pes_rl.runtime.waiting import waiting

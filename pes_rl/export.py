@@ -15,7 +15,9 @@ from pes_rl.exporting.layers import Layers, check_export, to_layers
 from pes_rl.exporting.numpy_format import run_numpy, to_numpy
 from pes_rl.exporting.onnx_format import run_onnx, to_onnx
 from pes_rl.exporting.torchscript_format import run_torchscript, to_torchscript
-from pes_rl.run_folder.policy_files import load_policy
+from pes_rl.run_folder.policy_files import (
+    load_policy,
+)
 from pes_rl.run_folder.reader import read_config
 from pes_rl.runtime.command_line import finish, read_options, run_command
 

@@ -14,8 +14,13 @@ import tyro
 from pes_rl.assembly.factories import own_network
 from pes_rl.graphics.animations import write_gif, write_mp4
 from pes_rl.rendering.film import Film, make_film
-from pes_rl.run_folder.policy_files import TrainedPolicy, load_policy
+from pes_rl.run_folder.policy_files import (
+    load_policy,
+)
 from pes_rl.run_folder.reader import read_config
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
+)
 from pes_rl.runtime.command_line import finish, read_options, run_command
 from pes_rl.runtime.progress import Progress
 from pes_rl.runtime.waiting import waiting

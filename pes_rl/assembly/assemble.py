@@ -37,6 +37,8 @@ from pes_rl.learner.optimizer import OptimizerConfig
 from pes_rl.learner.schedules import Schedule, describe_functions
 from pes_rl.run_folder.policy_files import (
     TrainedParameters,
+)
+from pes_rl.run_folder.trained_policy import (
     TrainedPolicy,
     make_trained,
 )

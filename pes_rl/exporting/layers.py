@@ -8,7 +8,9 @@ import numpy as np
 
 from pes_rl.agents import Policy
 from pes_rl.envs.spaces import Spaces
-from pes_rl.run_folder.policy_files import TrainedPolicy
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
+)
 
 TOLERANCE = 1e-6
 """Largest difference of an exported action, in shares of the sums it comes from."""

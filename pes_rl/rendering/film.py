@@ -21,7 +21,9 @@ from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs.gymnasium.space_data import describe_spaces
 from pes_rl.envs.names import PYTHON_PREFIX
 from pes_rl.rendering.gl_backend import choose_gl_backend
-from pes_rl.run_folder.policy_files import TrainedPolicy
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
+)
 
 Steps = Iterator[tuple[float, np.ndarray | None]]
 

@@ -7,7 +7,9 @@ from typing import Literal
 import optax
 
 from pes_rl.envs.unrolled.update_rule import UpdateRule
-from pes_rl.run_folder.policy_files import load_parameters
+from pes_rl.run_folder.policy_files import (
+    load_parameters,
+)
 from pes_rl.run_folder.reader import read_config
 
 _ENV = "unrolled:learned-optimizer"

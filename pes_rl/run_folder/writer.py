@@ -21,12 +21,14 @@ from pes_rl.config.train_config import TrainConfig
 from pes_rl.run_folder.lock import folder_error
 from pes_rl.run_folder.policy_files import (
     TrainedParameters,
-    TrainedPolicy,
     save_parameters,
     save_policy,
 )
 from pes_rl.run_folder.reader import read_versions
 from pes_rl.run_folder.tensorboard import EventLog
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
+)
 from pes_rl.runtime.csv_table import CsvLog
 from pes_rl.runtime.multihost import broadcast_from_process_0, is_first
 

@@ -6,7 +6,12 @@ from typing import Protocol
 import numpy as np
 
 from pes_rl.learner.evaluation import Evaluation
-from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
+from pes_rl.run_folder.policy_files import (
+    TrainedParameters,
+)
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
+)
 
 
 class Run(Protocol):

@@ -11,7 +11,12 @@ import numpy as np
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.learner.learner import TrainState
 from pes_rl.run_folder.lock import FolderLock
-from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
+from pes_rl.run_folder.policy_files import (
+    TrainedParameters,
+)
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
+)
 from pes_rl.run_folder.writer import open_folder, results
 from pes_rl.runtime.multihost import check_same, is_first, run_on_all_or_raise
 from pes_rl.runtime.output import print_line

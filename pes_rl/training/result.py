@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from pes_rl.envs.names import is_unrolled
-from pes_rl.run_folder.policy_files import load_parameters, load_policy
+from pes_rl.run_folder.policy_files import (
+    load_parameters,
+    load_policy,
+)
 from pes_rl.run_folder.reader import read_config, read_summary
 
 

@@ -15,7 +15,12 @@ from pes_rl.envs import EngineLost
 from pes_rl.envs.gymnasium.results import BrokenEnvironment
 from pes_rl.envs.rollout.environment import return_from_loss
 from pes_rl.learner.evaluation import Evaluation, Evaluator
-from pes_rl.run_folder.policy_files import TrainedParameters, TrainedPolicy
+from pes_rl.run_folder.policy_files import (
+    TrainedParameters,
+)
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
+)
 from pes_rl.runtime.multihost import is_first, on_host, run_on_all_or_raise
 from pes_rl.runtime.progress import Progress
 from pes_rl.training.callbacks import Callback

@@ -5,7 +5,9 @@ from itertools import islice
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.learner.evaluation import Evaluation
 from pes_rl.rendering.film import make_film
-from pes_rl.run_folder.policy_files import TrainedPolicy
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
+)
 from pes_rl.runtime.output import print_line
 from pes_rl.training.callbacks import Callback, Run
 

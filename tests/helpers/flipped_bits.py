@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from pes_rl.assembly.assemble import assemble
-from pes_rl.run_folder.policy_files import load_policy
+from pes_rl.run_folder.policy_files import (
+    load_policy,
+)
 from pes_rl.run_folder.reader import read_config
 from pes_rl.training.checkpoints import Checkpoints
 

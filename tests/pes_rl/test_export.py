@@ -14,9 +14,11 @@ from pes_rl.exporting.layers import check_export, to_layers
 from pes_rl.exporting.numpy_format import to_numpy
 from pes_rl.run_folder.policy_files import (
     TrainedParameters,
-    TrainedPolicy,
     save_parameters,
     save_policy,
+)
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
 )
 
 LOW, HIGH = (-0.5, -2.0), (0.5, 1.0)

@@ -11,8 +11,13 @@ import pes_rl
 from pes_rl import hub
 from pes_rl.agents import Policy
 from pes_rl.config.train_config import make_config
-from pes_rl.run_folder.policy_files import TrainedPolicy, save_policy
+from pes_rl.run_folder.policy_files import (
+    save_policy,
+)
 from pes_rl.run_folder.reader import read_config
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
+)
 
 SUMMARY = {
     "env": "swimmer",

@@ -19,7 +19,9 @@ from pes_rl.config.defaults import DEFAULTS
 from pes_rl.config.train_config import make_config
 from pes_rl.envs import HostRollout
 from pes_rl.envs.mujoco.environment import MujocoEnvironment
-from pes_rl.run_folder.policy_files import load_policy
+from pes_rl.run_folder.policy_files import (
+    load_policy,
+)
 from pes_rl.training import command as train
 
 ROOT = Path(__file__).parents[2]

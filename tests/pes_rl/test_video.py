@@ -13,7 +13,9 @@ from pes_rl import video
 from pes_rl.assembly.factories import make_environment, make_policy
 from pes_rl.config.train_config import make_config
 from pes_rl.rendering import film as rendering, gl_backend
-from pes_rl.run_folder.policy_files import TrainedPolicy
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
+)
 from pes_rl.run_folder.writer import RunFolder
 from pes_rl.training.metrics import COLUMNS
 

@@ -21,13 +21,15 @@ from pes_rl.config.train_config import make_config
 from pes_rl.envs.spaces import Box, Discrete, MultiDiscrete, Spaces, Tuple
 from pes_rl.run_folder.policy_files import (
     TrainedParameters,
-    TrainedPolicy,
     load_parameters,
     load_policy,
     save_parameters,
     save_policy,
 )
 from pes_rl.run_folder.reader import read_config, read_curve, read_summary
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
+)
 from pes_rl.studies.study import read_study
 from pes_rl.studies.sweep_space import read_space
 

@@ -15,11 +15,13 @@ import pytest
 from pes_rl.agents import Policy
 from pes_rl.run_folder.policy_files import (
     TrainedParameters,
-    TrainedPolicy,
     load_parameters,
     load_policy,
     save_parameters,
     save_policy,
+)
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
 )
 
 POLICY = Policy(3, (-1.0, -math.inf), (1.0, math.inf), hidden_sizes=(2,))

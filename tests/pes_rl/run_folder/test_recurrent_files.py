@@ -12,11 +12,13 @@ import pytest
 from pes_rl.agents import GRUPolicy
 from pes_rl.agents.networks.policy import make_network_policy
 from pes_rl.run_folder.policy_files import (
+    load_policy,
+    save_policy,
+)
+from pes_rl.run_folder.trained_policy import (
     TrainedPolicy,
     TrainedRecurrentPolicy,
-    load_policy,
     make_trained,
-    save_policy,
 )
 
 ROOT = Path(__file__).parents[3]

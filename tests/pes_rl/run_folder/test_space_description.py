@@ -13,7 +13,13 @@ from spaces_counting import ACTIONS, OBSERVATIONS
 from pes_rl.agents import Policy
 from pes_rl.envs.gymnasium.space_data import action_bounds, describe_spaces
 from pes_rl.envs.spaces import Spaces
-from pes_rl.run_folder.policy_files import TrainedPolicy, load_policy, save_policy
+from pes_rl.run_folder.policy_files import (
+    load_policy,
+    save_policy,
+)
+from pes_rl.run_folder.trained_policy import (
+    TrainedPolicy,
+)
 
 
 def trained(observations: Any, actions: Any, seed: int = 0) -> TrainedPolicy:

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pes_rl.run_folder.policy_files import load_parameters
+from pes_rl.run_folder.policy_files import (
+    load_parameters,
+)
 from pes_rl.run_folder.reader import read_curve
 from pes_rl.runtime.multihost import Cluster
 from pes_rl.training import command as train

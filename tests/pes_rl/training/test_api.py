@@ -16,7 +16,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium_counting import GymnasiumCounting
 
 import pes_rl
-from pes_rl.run_folder.policy_files import load_policy
+from pes_rl.run_folder.policy_files import (
+    load_policy,
+)
 
 ROOT = Path(__file__).parents[3]
 QUICK: dict[str, Any] = {

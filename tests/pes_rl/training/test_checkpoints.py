@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import pytest
 
 from pes_rl.assembly.assemble import assemble
-from pes_rl.run_folder.policy_files import load_policy
+from pes_rl.run_folder.policy_files import (
+    load_policy,
+)
 from pes_rl.run_folder.reader import read_config
 from pes_rl.training import command as train
 from pes_rl.training.checkpoints import FORMAT, Checkpoints

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from pes_rl.config.train_config import make_config
-from pes_rl.run_folder.policy_files import load_parameters
+from pes_rl.run_folder.policy_files import (
+    load_parameters,
+)
 from pes_rl.training import command as train
 
 COMMON = (

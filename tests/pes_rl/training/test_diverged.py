@@ -11,7 +11,9 @@ from quick_run import QUICK
 
 from pes_rl.config.train_config import make_config
 from pes_rl.learner.evaluation import Evaluation
-from pes_rl.run_folder.policy_files import load_policy
+from pes_rl.run_folder.policy_files import (
+    load_policy,
+)
 from pes_rl.training import command
 from pes_rl.training.callbacks import Callback
 from pes_rl.training.counters import Counters

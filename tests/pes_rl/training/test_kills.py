@@ -18,7 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pes_rl.run_folder.policy_files import load_parameters, load_policy
+from pes_rl.run_folder.policy_files import (
+    load_parameters,
+    load_policy,
+)
 from pes_rl.training import command as train
 
 ROOT = Path(__file__).parents[3]

@@ -15,7 +15,9 @@ from pes_rl import compare
 from pes_rl.learner.evaluation import make_evaluator
 from pes_rl.learner.learner import Learner
 from pes_rl.learner.optimizer import OptimizerConfig
-from pes_rl.run_folder.policy_files import load_policy
+from pes_rl.run_folder.policy_files import (
+    load_policy,
+)
 from pes_rl.studies import runner
 from pes_rl.studies.study import read_study
 from pes_rl.training.lockstep import run_alone, run_together

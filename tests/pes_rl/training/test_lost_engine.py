@@ -11,7 +11,9 @@ import pes_rl
 from pes_rl.envs import EngineLost, HostRollout
 from pes_rl.envs.rollout.base import Thetas
 from pes_rl.learner.learner import Learner
-from pes_rl.run_folder.policy_files import load_policy
+from pes_rl.run_folder.policy_files import (
+    load_policy,
+)
 from pes_rl.studies import runner
 from pes_rl.training import command as train
 from pes_rl.training.recorder import Result

@@ -19,7 +19,9 @@ from pes_rl.assembly.assemble import Environments, assemble
 from pes_rl.config.train_config import make_config
 from pes_rl.envs import CarryingEnvironment, RecurrentHostRollout
 from pes_rl.envs.mujoco.environment import MujocoEnvironment
-from pes_rl.run_folder.policy_files import TrainedRecurrentPolicy
+from pes_rl.run_folder.trained_policy import (
+    TrainedRecurrentPolicy,
+)
 from pes_rl.training import command as train
 from pes_rl.training.trainer import Trainer
 

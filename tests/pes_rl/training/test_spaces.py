@@ -18,7 +18,9 @@ from pes_rl.assembly import ray as assembly_ray
 from pes_rl.assembly.factories import make_environment, make_policy, make_rollout
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs.ray.rollout import RayRollout
-from pes_rl.run_folder.policy_files import save_policy
+from pes_rl.run_folder.policy_files import (
+    save_policy,
+)
 from pes_rl.training import command as train
 
 NAME = "gym:spaces_counting:SpacesCounting-v0"

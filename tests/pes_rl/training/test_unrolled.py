@@ -17,7 +17,9 @@ from pes_rl.envs.names import UNROLLED_NAMES
 from pes_rl.envs.registry import make
 from pes_rl.envs.unrolled import PROBLEMS
 from pes_rl.envs.unrolled.lr_schedule import LearningRateSchedule
-from pes_rl.run_folder.policy_files import load_parameters
+from pes_rl.run_folder.policy_files import (
+    load_parameters,
+)
 from pes_rl.training import command as train_command
 
 TOY = "--env unrolled:toy-regression --horizon 20 --num-pairs 2 --total-timesteps 240"
