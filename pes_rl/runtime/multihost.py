@@ -143,11 +143,11 @@ def abort_process(error: BaseException) -> NoReturn:
     A normal exit would wait minutes for the other processes, while they wait for a
     computation of this one. Once its connections are closed, they end too.
     """
-    shown = str(error).split("\n")[0]
-    # XLA's errors, of whatever type, begin with a status; most mean a lost process.
-    if isinstance(error, OSError) or re.match("[A-Z_]+: ", shown):
+    # The cause, where the error only adds that it was during training.
+    reasons = [_lost_reason(one) for one in (error, error.__cause__)]
+    if reason := next(filter(None, reasons), None):
         print(
-            f"error: process {jax.process_index()}, or one it needs, failed: {shown}; "
+            f"error: process {jax.process_index()}, or one it needs, failed: {reason}; "
             "continue the run with --resume",
             file=sys.stderr,
         )
@@ -156,6 +156,14 @@ def abort_process(error: BaseException) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
+
+
+def _lost_reason(error: BaseException | None) -> str | None:
+    """First line of an error that a lost process or disk causes; None of another."""
+    shown = str(error).split("\n")[0]
+    # XLA's errors, of whatever type, begin with a status; most mean a lost process.
+    is_lost = isinstance(error, OSError) or re.match("[A-Z_]+: ", shown)
+    return shown if is_lost else None
 
 
 def check_same(what: Literal["settings", "checkpoints"], value: Any) -> None:

@@ -84,6 +84,8 @@ def _train(arguments: list[str]) -> int:
     config, resume, cluster = parse(arguments)
     try:
         return _train_as(config, resume, cluster)
+    except ValueError:  # Before the first update, and in all processes.
+        raise
     except BaseException as error:
         if jax.distributed.is_initialized():
             abort_process(error)

@@ -143,5 +143,5 @@ def test_ctrl_c_ends_the_processes_of_a_comparison(tmp_path, at_work) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, output
-    assert "goes on with the runs that are missing" in output.splitlines()[-1]
+    assert "continues with the runs that are missing" in output.splitlines()[-1]
     assert "Traceback" not in output
