@@ -70,7 +70,8 @@ class PESAnalytic(PartialUnrollEstimator):
     Differences from the paper: there a single mean state serves all particles, which
     have the same episodes. Here pairs have their own randomness and phase, so each has
     a mean particle, and an update simulates 3 P K steps, all counted. A particle whose
-    episode ends waits for the next unroll, as in PES.
+    episode ends waits for the next unroll, as in PES. The mean particle plays whole
+    episodes of its own, and does not follow the phase of members that ended apart.
 
     Attributes:
         num_pairs: Antithetic pairs P; N = 2P particles.

@@ -8,8 +8,8 @@
         gradient = theta - best
 
 The "gradient" is not one of the loss. It is the difference from the best parameters to
-theta, so plain SGD of learning rate 1 makes theta the best so far. Other steps have no
-meaning.
+theta, so plain SGD of learning rate 1 makes theta the best so far, to the rounding of
+two subtractions; the state has the best to the bit. Other steps have no meaning.
 """
 
 from dataclasses import dataclass

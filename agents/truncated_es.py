@@ -35,9 +35,10 @@ class TruncatedES(PartialUnrollEstimator):
     The mean unroll costs K steps an update besides the particles' N K, and is counted.
     It comes before the update, on the same episode randomness as the particles. Where
     an episode ends inside an unroll, the losses end with it, and the next unroll begins
-    a new episode. Two other estimators with this name advance states by a perturbed
-    theta: one for each particle, which is `PES` with `trace_decay=0`, or one for each
-    pair, which is not implemented here.
+    a new episode. The episodes that the report counts are those of the mean parameters,
+    because the particles run copies of a part of them. Two other estimators with this
+    name advance states by a perturbed theta: one for each particle, which is `PES` with
+    `trace_decay=0`, or one for each pair, which is not implemented here.
 
     Attributes:
         num_pairs: Antithetic pairs P; N = 2P particles.
@@ -84,6 +85,13 @@ class TruncatedES(PartialUnrollEstimator):
         mean, mean_segment = rollout.unroll(
             state, theta[None], self.truncation_length, single_episode=True
         )
-        mean_steps = mean_segment.simulated.sum(dtype=jnp.int32)
-        report = replace(report, env_steps=report.env_steps + mean_steps)
+        episodes = describe(state, mean, mean_segment, jnp.zeros((1, theta.size)))
+        report = replace(
+            report,
+            env_steps=report.env_steps + episodes.env_steps,
+            diverged=report.diverged + episodes.diverged,
+            episodes=episodes.episodes,
+            episode_loss=episodes.episode_loss,
+            episode_steps=episodes.episode_steps,
+        )
         return gradient, mean, report

@@ -31,10 +31,11 @@ class Report:
         particle_loss: Loss of each particle in this estimate.
             # shape=(N,), dtype=float32
         env_steps: Simulated environment steps, all that the estimate needed.
-        episodes: Episodes that ended in the unroll.
+        episodes: Episodes that ended in the unroll; of the mean parameters alone where
+            the perturbed unrolls start from copies (truncated-es).
         episode_loss: Sum of the whole losses of those episodes.
         episode_steps: Sum of the lengths of those episodes, in steps.
-        diverged: Episodes among them that ended because the simulation diverged.
+        diverged: Simulations that diverged, which ended their episode or their copy.
         gradient_norm: Euclidean norm of the estimate.
         signal_to_noise: Estimated squared norm of the true gradient over the variance
             of the estimate, from the two halves of the population; negative where the

@@ -13,7 +13,7 @@ import pytest
 from recurrent import SIGMA, SYSTEMS, THETA, expected, float32
 from sampling import MAX_SIGMAS, assert_mean, draw_estimates, standard_error
 
-from pes_rl.agents import BPTT, RTRL, TBPTT, UORO, PESAnalytic
+from pes_rl.agents import BPTT, PES, RTRL, TBPTT, UORO, PESAnalytic
 from pes_rl.envs import DeviceRollout
 
 NUM_PARTICLES = 50
@@ -127,6 +127,55 @@ def test_pes_analytic_has_no_noise_where_unrolls_forget_and_losses_are_linear():
 
     for gradient in gradients(jax.random.split(jax.random.key(0), 5)):
         np.testing.assert_allclose(gradient, [2.0, -4.0, 1.0], rtol=1e-5)
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """Ends after a first step with probability 1 / (1 + exp(-theta)); else loss 1."""
+
+    def init(self, key: jax.Array) -> Any:
+        return jnp.int32(0), jax.random.uniform(key)
+
+    def step(self, theta: jax.Array, state: Any) -> Any:
+        t, chance = state
+        loss = jnp.where(t == 0, 0.0, 1.0) + 0 * theta[0]
+        return (t + 1, chance), loss, (t == 0) & (chance < jax.nn.sigmoid(theta[0]))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.05])
+def test_the_bias_of_pes_analytic_does_not_vanish_with_sigma_where_ends_depend(sigma):
+    """Its p leaves out all of the gradient -s (1 - s), s the sigmoid of theta."""
+    rollout, theta = DeviceRollout(Hazard(), horizon=2), jnp.array([0.3])
+    estimators: list[Any] = [PESAnalytic(500, 2, sigma), PES(500, 2, sigma)]
+
+    @jax.jit
+    def draw(key: jax.Array) -> list[jax.Array]:
+        keys = jax.random.split(key)
+        states = [e.init(rollout, theta, keys[0]) for e in estimators]
+        return [
+            e.estimate(rollout, theta, state, keys[1])[0]
+            for e, state in zip(estimators, states, strict=True)
+        ]
+
+    analytic, pes = jax.lax.map(draw, jax.random.split(jax.random.key(3), 300))
+    assert not analytic.any()
+    s = 1 / (1 + np.exp(-0.3 - sigma * np.array([-np.sqrt(3), 0, np.sqrt(3)])))
+    mean = -(s * (1 - s)) @ np.array([1 / 6, 2 / 3, 1 / 6])  # Gauss-Hermite
+    assert_mean(np.asarray(pes, np.float64), np.array([mean]), precision=0.05)
+
+
+def test_the_mean_particles_of_pes_analytic_play_episodes_of_their_own():
+    """Whatever the particles do, whose episodes end at other steps."""
+    rollout, theta = DeviceRollout(Hazard(), horizon=2), jnp.array([0.3])
+    estimator, start = PESAnalytic(8, 1, 2.0), jax.random.key(0)
+    state = estimator.init(rollout, theta, start)
+    mean = rollout.reset(start, 8, members=1)
+    for update in range(4):
+        _, state, _ = estimator.estimate(rollout, theta, state, jax.random.key(update))
+        mean, _ = rollout.unroll(mean, theta[None], 1, single_episode=True)
+        jax.tree.map(np.testing.assert_array_equal, state.mean, mean)
+    own = np.asarray(state.pes.particles.clock.episode).reshape(8, 2)
+    assert (own != np.asarray(mean.clock.episode)[:, None]).any(1).sum() > 2
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from recurrent import (
     step_gradients,
 )
 from sampling import MAX_SIGMAS, NUM_DRAWS, assert_mean, draw_estimates, standard_error
+from scipy.special import ndtr
 
 from pes_rl.agents import (
     ES,
@@ -333,6 +334,29 @@ class Alive:
 
     def step(self, theta: jax.Array, state: jax.Array) -> Any:
         return state + 1, jnp.float32(-1), theta[0] <= 0
+
+
+def test_restarting_at_once_is_biased_where_ends_depend_on_theta():
+    """Two unrolls of two steps, horizon 4: half of the gradient at most.
+
+    Each episode's loss is -(1 + Phi)^2, Phi = Phi(theta / sigma), so its gradient is
+    -2 (1 + Phi) density / sigma. All unrolls have the loss -2. The first contributes 0;
+    the second only by the accumulators: -(1 + Phi) density / sigma.
+    """
+    theta, rollout = jnp.array([0.1]), DeviceRollout(Alive(), horizon=4)
+    estimator = PES(NUM_PAIRS, 2, SIGMA, restart_at_once=True)
+
+    def draw(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        state = estimator.init(rollout, theta, keys[0])
+        first, state, _ = estimator.estimate(rollout, theta, state, keys[1])
+        return first, estimator.estimate(rollout, theta, state, keys[2])[0]
+
+    keys = jax.random.split(jax.random.key(1), (NUM_DRAWS, 3))
+    first, second = jax.jit(lambda keys: lax.map(draw, keys))(keys)
+    np.testing.assert_allclose(first, 0, atol=1e-5)
+    density = np.exp(-((0.1 / SIGMA) ** 2) / 2) / np.sqrt(2 * np.pi)
+    mean = -(1 + ndtr(0.1 / SIGMA)) * density / SIGMA
+    assert_mean(np.asarray(second, np.float64), np.array([mean]))
 
 
 @pytest.mark.parametrize(

@@ -123,13 +123,14 @@ def loss(steps: int) -> np.ndarray:
     return -(THETA + E) * sum(survive(step) for step in range(steps))
 
 
-def expected(truncation_length: int, reuse: bool) -> float:
-    """Expected sum of the estimates of UPDATES unrolls, all begun at a first step.
+def unrolls_of_an_episode(
+    truncation_length: int, reuse: bool
+) -> tuple[list[float], np.ndarray]:
+    """Gradient that each unroll contributes, and probability that it is the last.
 
-    The k-th unroll of an episode contributes the gradient `parts[k]`. `begins[u]`, the
-    probability that an episode begins with unroll u, follows from the probabilities
-    `alive` that it lasts beyond k unrolls. With one perturbation an unroll these are
-    products; with one an episode, all unrolls have the same perturbation.
+    They follow from the probabilities `alive` that an episode lasts beyond k unrolls.
+    With one perturbation an unroll these are products; with one an episode, all unrolls
+    have the same perturbation.
     """
     whole, rest = divmod(HORIZON, truncation_length)
     lengths = [truncation_length] * whole + [rest] * (rest > 0)
@@ -145,7 +146,16 @@ def expected(truncation_length: int, reuse: bool) -> float:
         d_before = k * survival ** (k - 1) * d_survival
         parts.append(d_before * own + survival**k * d_own)
         alive.append(survival ** (k + 1))
-    lasts = -np.diff([*alive[:-1], 0.0])  # The horizon ends the last unroll.
+    return parts, -np.diff([*alive[:-1], 0.0])  # The horizon ends the last unroll.
+
+
+def expected(truncation_length: int, reuse: bool) -> float:
+    """Expected sum of the estimates of UPDATES unrolls, all begun at a first step.
+
+    The k-th unroll of an episode contributes the gradient `parts[k]`. `begins[u]` is
+    the probability that an episode begins with unroll u.
+    """
+    parts, lasts = unrolls_of_an_episode(truncation_length, reuse)
     begins = [1.0]
     for update in range(1, UPDATES):
         ages = range(1, min(update, len(lasts)) + 1)
@@ -190,6 +200,32 @@ def test_the_mean_estimate_is_the_gradient_of_the_smoothed_loss(
     mean = expected(truncation_length, reuse)
     draws = draw(estimator, ENGINES[engine]())
     error = draws.std(ddof=1) / np.sqrt(len(draws))
+    assert error < 0.04 * abs(mean)
+    assert abs(draws.mean() - mean) < 5 * error
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_the_mean_of_an_update_is_the_gradient_over_the_unrolls_of_an_episode(reuse):
+    """grad J / E[U], once the phases are mixed; U depends on theta."""
+    parts, lasts = unrolls_of_an_episode(2, reuse)
+    unrolls = np.arange(1, len(lasts) + 1) @ lasts
+    assert 1.5 < unrolls < 2.5
+    estimator: Any = (NRES if reuse else PES)(NUM_PAIRS, 2, SIGMA)
+    rollout, theta = ENGINES["device"](), jnp.array([THETA], jnp.float32)
+
+    def one(key: jax.Array) -> jax.Array:
+        def update(state: Any, key: jax.Array) -> Any:
+            gradient, state, _ = estimator.estimate(rollout, theta, state, key)
+            return state, gradient[0]
+
+        state = estimator.init(rollout, theta, key)
+        keys = jax.random.split(jax.random.fold_in(key, 1), 40)
+        return jax.lax.scan(update, state, keys)[1][10:].mean()
+
+    keys = jax.random.split(jax.random.key(7), NUM_DRAWS)
+    draws = np.asarray(jax.jit(lambda keys: jax.lax.map(one, keys))(keys))
+    error = draws.std(ddof=1) / np.sqrt(len(draws))
+    mean = sum(parts) / unrolls
     assert error < 0.04 * abs(mean)
     assert abs(draws.mean() - mean) < 5 * error
 

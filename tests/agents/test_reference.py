@@ -186,12 +186,19 @@ def test_full_es_is_its_transcription(world):
 @pytest.mark.parametrize("world", WORLDS)
 def test_truncated_es_is_its_transcription(world):
     estimator = TruncatedES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA)
-    gradients, _ = run(estimator, world)
+    gradients, reports = run(estimator, world)
     (mean,) = make_particles(1, members=1, **WORLDS[world][1])
     expected = reference.truncated_es(
         mean, THETA, all_perturbations(), SIGMA, TRUNCATION_LENGTH
     )
     assert_same_gradients(gradients, expected)
+    # The episodes of the report are the mean particle's, not those of its copies.
+    assert len(mean.finished) > 2
+    assert sum(int(report.episodes) for report in reports) == len(mean.finished)
+    totals = [
+        (float(report.episode_loss), int(report.episode_steps)) for report in reports
+    ]
+    np.testing.assert_allclose(np.sum(totals, 0), np.sum(mean.finished, 0))
 
 
 def test_the_worlds_hold_the_cases_that_matter():

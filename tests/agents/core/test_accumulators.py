@@ -85,6 +85,26 @@ def test_the_accumulator_adds_up_over_the_unrolls_of_an_episode():
         np.testing.assert_array_equal(state.accumulator, accumulated)
 
 
+def test_accumulators_of_a_pair_are_opposite_until_its_members_end_apart():
+    """To the bit while both have ended in the same unrolls; afterwards they differ."""
+    rollout, theta = counting.host_rollout(horizon=9), jnp.zeros(2)
+    estimator = PES(6, 2, SIGMA)
+    state = estimator.init(rollout, theta, jax.random.key(9))
+    together, num_apart = np.ones(6, bool), 0
+    for update in range(8):
+        before = np.asarray(state.particles.clock.episode)
+        _, state, _ = estimator.estimate(rollout, theta, state, jax.random.key(update))
+        ended = (np.asarray(state.particles.clock.episode) - before).reshape(6, 2)
+        together &= ended[:, 0] == ended[:, 1]
+        sums = np.asarray(state.accumulator).reshape(6, 2, -1).sum(1)
+        assert not sums[together].any()
+        num_apart += np.count_nonzero(sums[~together].any(1))
+        # Both may be 0, and so opposite, while both wait.
+        waiting = np.asarray(state.particles.clock.elapsed).reshape(6, 2) == 0
+        assert sums[~together & ~waiting.all(1)].any(1).all()
+    assert num_apart > 5
+
+
 def test_a_trace_decay_of_0_is_the_single_unroll_from_each_particle_s_own_state():
     """ES on the losses of the unroll, bit by bit, while theta and sigma change."""
     rollout, key = counting.host_rollout(horizon=6), jax.random.key(9)
