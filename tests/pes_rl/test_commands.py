@@ -22,7 +22,7 @@ def test_the_overview_has_a_line_for_each_command(capsys):
     shown = capsys.readouterr().out
     for name, (_, text) in COMMANDS.items():
         assert f"  {name:8}  {text}\n" in shown
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 11
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -31,7 +31,7 @@ def test_each_command_has_a_help_text(command, capsys):
     assert f"usage: python -m pes_rl.{command}" in shown
     # The modules stand where `python -m pes_rl.COMMAND` finds them.
     assert import_module(COMMANDS[command][0]).main is not None
-    if command not in ("plot", "video"):  # Their --out is a file.
+    if command not in ("plot", "video", "export"):  # Their --out is a file.
         assert not any(older in shown for older in OLDER)
 
 

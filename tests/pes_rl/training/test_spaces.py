@@ -137,7 +137,7 @@ def test_workers_sample_the_actions_of_one_process():
     policy = make_policy(config, environment)
     build = partial(assembly_ray._make_worker_rollout, config, policy)
     shared = RayRollout(LocalWorkerPool(build, 2), 10, can_copy=False)
-    alone = make_rollout(config, environment, policy.act)
+    alone = make_rollout(config, environment, policy)
     thetas = jax.random.normal(jax.random.key(1), (4, policy.num_parameters)) / 9
     losses = []
     for rollout in (shared, alone):
