@@ -20,6 +20,7 @@ from .core.shaping import (
 from .es import ES as ES, es_gradient as es_gradient
 from .gpes import GPES as GPES
 from .gru import GRUPolicy as GRUPolicy
+from .masked_policy import MaskedPolicy as MaskedPolicy
 from .nres import NRES as NRES, episode_noise as episode_noise
 from .pes import PES as PES, pes_gradient as pes_gradient
 from .pes_analytic import (

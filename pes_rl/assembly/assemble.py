@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from pes_rl.agents import MaskedPolicy
 from pes_rl.assembly.factories import (
     diverged_loss,
     episode_steps,
@@ -244,6 +245,7 @@ def _assemble_problem(
 _FOR_POLICIES = (
     "policy",
     "bias",
+    "observation_mask",
     "hidden_sizes",
     "activation",
     "clip_actions",
@@ -265,8 +267,10 @@ def _describe_policy(
     observations: ObservationMoments | None,
 ) -> TrainedPolicy:
     moments = observations or ObservationMoments.empty(policy.observation_size)
-    arrays = (np.asarray(array) for array in (theta, moments.mean, moments.std))
-    return make_trained(policy, *arrays, spaces=spaces)
+    arrays = np.asarray(moments.mean), np.asarray(moments.std)
+    if isinstance(policy, MaskedPolicy):
+        return make_trained(*policy.unmask(theta), *arrays, spaces=spaces)
+    return make_trained(policy, np.asarray(theta), *arrays, spaces=spaces)
 
 
 def _describe_parameters(
@@ -298,7 +302,7 @@ def _make_learner(
         shard(rollout, config.devices, name, getattr(config, name)),
         make_estimator(config),
         step,
-        config.total_timesteps,
+        max(config.total_timesteps, config.min_schedule_timesteps),
         schedules.get("sigma", config.final_sigma),
         observations,
         idle_steps,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pes_rl.agents import AGENTS, Estimator, GRUPolicy, Policy
+from pes_rl.agents import AGENTS, Estimator, GRUPolicy, MaskedPolicy, Policy
 from pes_rl.agents.policy_names import import_network, is_own_network
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import (
@@ -21,6 +21,7 @@ from pes_rl.envs import (
     make,
 )
 from pes_rl.envs.names import is_unrolled
+from pes_rl.envs.observation_mask import visible_entries
 from pes_rl.envs.rollout.horizons import VaryingHorizon
 from pes_rl.envs.spaces import ActionSpace, Spaces
 from pes_rl.runtime.multihost import check_jax_backend
@@ -67,21 +68,30 @@ def make_policy(config: TrainConfig, environment: Any, network: Any = None) -> A
         A policy that has a carry where it has `initial_carry`.
 
     Raises:
-        ValueError: If it is an unrolled problem, which has none, or if the network does
-            not fit.
+        ValueError: If it is an unrolled problem, which has none, or if the network or
+            the mask of observations does not fit.
     """
     if isinstance(environment, UnrolledProblem):
         raise ValueError(
             f"{config.env} has parameters of its own and no policy; use it with "
             "pes_rl.train, pes_rl.evaluate and pes_rl.compare"
         )
+    size = environment.observation_size
+    visible = tuple(range(size))
+    if config.observation_mask is not None:
+        visible = visible_entries(config.observation_mask, size, config.env)
     common: dict[str, Any] = {
-        "observation_size": environment.observation_size,
+        "observation_size": len(visible),
         "action_low": tuple(np.asarray(environment.action_low).tolist()),
         "action_high": tuple(np.asarray(environment.action_high).tolist()),
         "clip": config.clip_actions,
         "squash": config.squash_actions,
     }
+    if len(visible) < size and config.policy not in ("linear", "mlp"):
+        raise ValueError(
+            f"observation_mask is for linear and mlp policies, and this is "
+            f"{config.policy}; drop it, or leave the entries out in the environment"
+        )
     if is_own_network(config.policy):
         from pes_rl.agents.networks.policy import make_network_policy
 
@@ -92,7 +102,8 @@ def make_policy(config: TrainConfig, environment: Any, network: Any = None) -> A
     if config.policy == "gru":
         return GRUPolicy(hidden_sizes=config.hidden_sizes, **common)
     hidden_sizes = config.hidden_sizes if config.policy == "mlp" else ()
-    return Policy(hidden_sizes=hidden_sizes, activation=config.activation, **common)
+    policy = Policy(hidden_sizes=hidden_sizes, activation=config.activation, **common)
+    return policy if len(visible) == size else MaskedPolicy(policy, visible, size)
 
 
 def own_network(config: TrainConfig) -> Any:

@@ -121,8 +121,9 @@ def _check_ranges(config: "TrainConfig") -> None:
             f"clipup_max_speed={config.clipup_max_speed} has no meaning for optimizer="
             f"{config.optimizer}; drop it, or use clipup"
         )
-    if not config.weight_decay >= 0:
-        raise ValueError(f"weight_decay={config.weight_decay} must be 0 or more")
+    for name in ("weight_decay", "min_schedule_timesteps"):
+        if not getattr(config, name) >= 0:
+            raise ValueError(f"{name}={getattr(config, name)} must be 0 or more")
 
 
 def _check_devices(config: "TrainConfig") -> None:

@@ -1,8 +1,9 @@
 """The settings of a training run, as documented options."""
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
+from pes_rl.config.adaptive import fit_defaults, known_horizon
 from pes_rl.config.checks import check_config
 from pes_rl.config.defaults import task_defaults
 from pes_rl.envs.names import unknown_name
@@ -80,6 +81,9 @@ class TrainConfig:
     learning_rate_decay: Literal["constant", "linear"] = "constant"
     """Keep the learning rate constant, or decrease it linearly to 0 over the
     budget."""
+    min_schedule_timesteps: int = 0
+    """Environment steps over which the schedules of learning rate and sigma go where
+    the budget is shorter: they then end before their last value."""
     weight_decay: float = 0.0
     """Weight decay as in AdamW: each step subtracts learning_rate * weight_decay *
     theta. The optimum moves towards 0."""
@@ -96,6 +100,10 @@ class TrainConfig:
     imports."""
     bias: bool = True
     """Give the layers of a linear, mlp or gru policy a bias."""
+    observation_mask: str | None = None
+    """Entries of the observation that the policy does not see: indices and ranges such
+    as 27:105, or names of parts (contact-forces, body-inertias, body-velocities,
+    actuator-forces) of ant, humanoid and humanoidstandup, separated by commas."""
     hidden_sizes: tuple[int, ...] = (32, 32)
     """Units of the hidden layers of an mlp policy, or of the layers of a gru."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
@@ -185,17 +193,30 @@ class TrainConfig:
         check_config(self)
 
 
-def make_config(env: str, agent: str, **options: Any) -> TrainConfig:
-    """The default settings of a task, some replaced by `options`.
+def make_config(
+    env: str, agent: str, *, env_horizon: int | None = None, **options: Any
+) -> TrainConfig:
+    """The default settings of a task that fit `options`, and these options.
+
+    Args:
+        env: Name of the environment.
+        agent: Name of the gradient estimator.
+        env_horizon: Time limit of the environment in steps, where it has been made;
+            None takes that of Gymnasium's registry, if it is there.
+        options: Settings, by their names in `TrainConfig`.
 
     Raises:
         ValueError: If an option is unknown or its value bad.
     """
-    known = [field.name for field in fields(TrainConfig)]
+    known = {field.name: field.default for field in fields(TrainConfig)}
     for name, value in (("env", env), ("agent", agent)):
         if not isinstance(value, str):
             raise ValueError(f"{name}={value!r} must be a text")
     for name in options:
         if name not in known:
-            raise ValueError(unknown_name("option", name, known))
-    return TrainConfig(env=env, agent=agent, **{**task_defaults(env, agent), **options})
+            raise ValueError(unknown_name("option", name, list(known)))
+    defaults = {name: value for name, value in known.items() if value is not MISSING}
+    defaults |= task_defaults(env, agent)
+    horizon = known_horizon(env, {**defaults, **options}) or env_horizon
+    settings = fit_defaults(defaults, options, horizon)
+    return TrainConfig(env=env, agent=agent, **settings)

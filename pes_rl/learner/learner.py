@@ -60,7 +60,7 @@ class Learner:
         rollout: The rollout that simulates the particles.
         estimator: Estimates the gradient of the loss.
         optimizer: How theta moves along the estimate.
-        total_timesteps: Budget in environment steps, which the schedules refer to.
+        total_timesteps: Environment steps that the schedules take: the budget, or more.
         final_sigma: Standard deviation of the perturbations at the end of the budget,
             approached geometrically; or a function of the progress, which then is the
             whole schedule. None keeps the estimator's. The estimates stay unbiased for

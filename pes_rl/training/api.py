@@ -112,6 +112,9 @@ def train(
             _environment(config, given, config.sample_actions),
             _environment(config, _maker(given) if eval_env is None else eval_env),
         )
+        if resume is None:  # Defaults fit the length of its episodes.
+            horizon = environments.training.horizon
+            config = _new_config(env, agent, logdir, options, horizon)
     assembly = assemble(config, environments, network, schedules)
     try:
         folder = choose_folder(config) if resume is None else find_checkpoint(resume)[0]
@@ -130,8 +133,9 @@ def _new_config(
     agent: str | None,
     logdir: str | Path | None,
     options: dict[str, Any],
+    horizon: int | None = None,
 ) -> TrainConfig:
-    """The settings of a new run."""
+    """The settings of a new run, in an environment with this time limit if known."""
     if env is None:
         raise ValueError(
             "env is missing; give a name such as 'swimmer' or 'gym:Pendulum-v1', or a "
@@ -141,7 +145,7 @@ def _new_config(
     if isinstance(env, VectorEnv):
         options = {**_population(env, agent), **options}
     logdir = None if logdir is None else str(logdir)
-    return make_config(_name(env), agent, logdir=logdir, **options)
+    return make_config(_name(env), agent, env_horizon=horizon, logdir=logdir, **options)
 
 
 def _resumed_config(

@@ -173,7 +173,21 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
     settings = dataclasses.asdict(parsed)
     resume = settings.pop("resume")
     cluster = Cluster(**{f.name: settings.pop(f.name) for f in fields(Cluster)})
-    return TrainConfig(**settings), resume, cluster
+    if resume is not None:
+        return TrainConfig(**settings), resume, cluster
+    named = _named_options(arguments)
+    given = {
+        name: value
+        for name, value in settings.items()
+        if name in named or value != getattr(base, name)
+    }
+    return make_config(**{"env": base.env, "agent": base.agent, **given}), None, cluster
+
+
+def _named_options(arguments: list[str]) -> set[str]:
+    """Names of the settings that the arguments give, maybe with their default value."""
+    options = {argument.partition("=")[0] for argument in arguments}
+    return {option.lstrip("-").replace("-", "_") for option in options}
 
 
 def _print_beginning(config: TrainConfig, trainer: "Trainer") -> None:

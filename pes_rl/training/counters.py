@@ -47,12 +47,16 @@ class Counters:
     ) -> float | None:
         """Add an evaluation, and record whether it is the first at the threshold.
 
+        The first parameters count as the best only until there are trained ones.
+
         Returns:
             Its mean return; None if it counts for nothing, because an episode diverged.
             `best_return` changes only once the best policy is saved.
         """
         if evaluation.diverged.any():
             return None
+        if self.timesteps > 0 and self.last_return_timesteps == 0:
+            self.best_return = None
         mean = self.last_return = float(evaluation.returns.mean())
         self.last_return_std = float(evaluation.returns.std())
         self.last_return_timesteps = self.timesteps

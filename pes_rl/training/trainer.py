@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from pes_rl.assembly.assemble import Assembly, assemble
+from pes_rl.config.adaptive import budget_warning
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import EngineLost
 from pes_rl.envs.gymnasium.results import BrokenEnvironment
@@ -174,6 +175,9 @@ class Trainer:
                     "the simulations could not be saved: every particle begins a new "
                     "episode"
                 )
+            steps = self._parts.learner.max_steps_per_update()
+            if warning := budget_warning(config, steps):
+                progress.say(f"warning: {warning}")
             if self._counters.evaluations == 0:
                 yield from self._evaluate_and_log({}, progress)
             while not self._is_over():

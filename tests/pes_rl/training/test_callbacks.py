@@ -15,6 +15,7 @@ from tensorboardX.proto import plugin_hparams_pb2
 
 import pes_rl
 from pes_rl.config.train_config import make_config
+from pes_rl.learner.evaluation import Evaluation
 from pes_rl.run_folder.writer import RunFolder
 from pes_rl.training.callbacks import Callback
 from pes_rl.training.checkpoints import Checkpoints
@@ -288,3 +289,22 @@ def test_the_example_of_the_manual_ends_its_run(tmp_path, monkeypatch):
     assert summary["total_timesteps"] < 200_000
     checkpoints = {int(p.name) for p in names["result"].folder.glob("checkpoints/*")}
     assert summary["total_timesteps"] in checkpoints
+
+
+def test_the_first_parameters_are_not_the_best_of_a_short_run(tmp_path, capsys):
+    """Parameters of 0 often do better than those of a few updates."""
+    trainer = make_trainer(tmp_path / "run")
+    worse_and_worse = iter(range(10, 0, -1))
+
+    def evaluate(*_: Any) -> Evaluation:
+        returns = np.full(2, float(next(worse_and_worse)))
+        return Evaluation(returns, np.full(2, 40), np.zeros(2, bool))
+
+    trainer._parts = replace(
+        trainer._parts, evaluate=evaluate, evaluate_finally=evaluate
+    )
+    result = trainer.run()
+    assert rows(result.folder)[0]["eval/mean_reward"] == "10.0"
+    assert result.summary["best_return"] == 9.0
+    assert (pes_rl.load_policy(result.folder, "best").theta != 0).any()
+    assert "warning: total_timesteps=240 are some 6 updates" in capsys.readouterr().out

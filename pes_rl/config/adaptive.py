@@ -1,0 +1,148 @@
+"""Defaults that depend on other settings: they fit what was given.
+
+A setting that was given is never changed. What is found here is an ordinary setting of
+the run, so `config.json` holds the number that was used.
+"""
+
+import importlib
+import json
+import math
+from collections.abc import Mapping
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pes_rl.config.train_config import TrainConfig
+
+FEW_UPDATES = 20
+"""Updates below which a schedule that ends with them has a warning."""
+
+
+def fit_defaults(
+    defaults: Mapping[str, Any], given: Mapping[str, Any], horizon: int | None
+) -> dict[str, Any]:
+    """The settings of a run: the given ones, and defaults that fit them.
+
+    - `truncation_length` is at most the horizon T, and cuts it into equal parts but for
+      rounding: K = ceil(T / ceil(T / K_default)). Fewer steps than there are parts are
+      then idle at the end of an episode.
+    - `noise_period` is as many unrolls as it is by default.
+    - `num_top_pairs` is at most `num_pairs`.
+    - `eval_interval` is at most a tenth of the budget, `checkpoint_interval` a quarter.
+    - `log_interval` is at most an `eval_interval` of updates, because evaluations come
+      with rows of the log.
+
+    Args:
+        defaults: All settings with a default.
+        given: Those that the user chose; a bad value is left to the checks.
+        horizon: Steps T of an episode; None where it is not known yet.
+
+    >>> settings = {"truncation_length": 100, "total_timesteps": 9000}
+    >>> fit_defaults({**settings, "eval_interval": 5000}, {}, 250)
+    {'truncation_length': 84, 'total_timesteps': 9000, 'eval_interval': 900}
+    """
+    settings = {**defaults, **given}
+    length = _whole(settings, "truncation_length")
+    if length is not None and "truncation_length" not in given:
+        if horizon is not None:
+            length = math.ceil(horizon / math.ceil(horizon / length))
+        settings["truncation_length"] = length
+    period, usual = (_whole(defaults, n) for n in ("noise_period", "truncation_length"))
+    if length is not None and period is not None and usual is not None:
+        unrolls = max(period // usual, 1)
+        settings["noise_period"] = given.get("noise_period", unrolls * length)
+    _limit(settings, given, "num_top_pairs", _whole(settings, "num_pairs"))
+    budget = _whole(settings, "total_timesteps")
+    if budget is not None:
+        _limit(settings, given, "eval_interval", max(budget // 10, 1))
+        _limit(settings, given, "checkpoint_interval", max(budget // 4, 1))
+    steps, interval = _unroll_steps(settings), _whole(settings, "eval_interval")
+    if steps is not None and interval is not None:
+        _limit(settings, given, "log_interval", max(interval // steps, 1))
+    return settings
+
+
+def known_horizon(env: str, settings: Mapping[str, Any]) -> int | None:
+    """Steps of an episode, where settings or Gymnasium's registry say; else None.
+
+    The environment is not made; a package that its name begins with is imported. What
+    fails here fails again, with its own message, when the environment is made.
+    """
+    if settings.get("horizon") is not None:
+        return _whole(settings, "horizon")
+    if not env.startswith("gym:"):
+        return None
+    try:
+        limit = json.loads(settings.get("env_kwargs", "{}")).get("max_episode_steps")
+        return limit or _registered_limit(env.removeprefix("gym:"))
+    except Exception:
+        return None
+
+
+def _registered_limit(name: str) -> int | None:
+    import gymnasium
+
+    package, _, task = name.rpartition(":")
+    if package:
+        importlib.import_module(package)
+    return gymnasium.spec(task).max_episode_steps
+
+
+def budget_warning(config: "TrainConfig", steps_per_update: int) -> str | None:
+    """A sentence about a budget that is too short for what it is to hold, if it is.
+
+    Args:
+        config: The settings of the run.
+        steps_per_update: Environment steps that one update simulates, at most.
+    """
+    budget, steps = config.total_timesteps, steps_per_update
+    if budget < steps:
+        return (
+            f"total_timesteps={budget:,} is less than one update, which simulates up "
+            f"to {steps:,} environment steps; one update is taken"
+        )
+    is_scheduled = (
+        config.learning_rate_decay != "constant" or config.final_sigma is not None
+    )
+    if not is_scheduled:
+        return None
+    updates = -(-budget // steps)
+    if config.min_schedule_timesteps > budget:
+        share = budget / config.min_schedule_timesteps
+        return (
+            f"the budget ends at {share:.0%} of the schedules of learning rate and "
+            f"sigma, which are made for {config.min_schedule_timesteps:,} environment "
+            "steps or more (min_schedule_timesteps)"
+        )
+    if updates < FEW_UPDATES:
+        return (
+            f"total_timesteps={budget:,} are some {updates} updates, in which the "
+            "schedules of learning rate and sigma end; give the run more, or set "
+            f"min_schedule_timesteps to {FEW_UPDATES * steps:,} or more"
+        )
+    return None
+
+
+def _limit(
+    settings: dict[str, Any], given: Mapping[str, Any], name: str, limit: int | None
+) -> None:
+    value = _whole(settings, name)
+    if name not in given and value is not None and limit is not None:
+        settings[name] = min(value, limit)
+
+
+def _unroll_steps(settings: Mapping[str, Any]) -> int | None:
+    """Environment steps N K of an update; None for agents that play whole episodes."""
+    length, pairs, particles = (
+        _whole(settings, name)
+        for name in ("truncation_length", "num_pairs", "num_particles")
+    )
+    count = particles if pairs is None else 2 * pairs
+    return None if length is None or count is None else length * count
+
+
+def _whole(settings: Mapping[str, Any], name: str) -> int | None:
+    """The setting, if it is a whole number above 0 of a usual size; else None."""
+    value = settings.get(name)
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    return int(value) if is_whole and 0 < value < 2**63 else None
