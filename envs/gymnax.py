@@ -4,7 +4,7 @@ Importing this module imports gymnax, an optional package; no other module impor
 """
 
 # gymnax is an optional dependency.
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields

@@ -20,6 +20,7 @@ from pes_rl.envs.rollout.environment import DeviceEnvironment
 _FOREIGN = (
     ("brax", "brax.envs", "Env"),
     ("gymnax", "gymnax.environments.environment", "Environment"),
+    ("playground", "mujoco_playground", "MjxEnv"),
 )
 """Packages that have an adapter, and the module and name of their base class."""
 
@@ -125,6 +126,10 @@ def adapt(environment: Any, name: str) -> DeviceEnvironment:
         from pes_rl.envs.gymnax import GymnaxEnvironment
 
         return GymnaxEnvironment(environment)
+    if adapter == "playground":
+        from pes_rl.envs.playground import PlaygroundEnvironment
+
+        return PlaygroundEnvironment(environment)
     check_interface(environment, name)
     return environment
 

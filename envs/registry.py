@@ -27,14 +27,15 @@ def make(
     Args:
         name: A native MuJoCo task (`swimmer`, `hopper`, ...); `jax:NAME` for a task in
             closed form, `jax:package:Name` for an own environment in JAX; `brax:NAME`,
-            `gymnax:NAME`; `unrolled:NAME`; or `gym:ID` for any of Gymnasium's.
-            `gym:package:Id` and `brax:package:name` import the package first, which
-            registers the environment.
+            `gymnax:NAME`, `playground:NAME`; `unrolled:NAME`; or `gym:ID` for any of
+            Gymnasium's. `gym:package:Id` and `brax:package:name` import the package
+            first, which registers the environment.
         num_threads: Threads of native MuJoCo or EnvPool, or worker processes of a
             Gymnasium environment; 0 uses every CPU.
-        backend: Physics backend of a Brax environment; None uses its default.
-        env_kwargs: Keyword arguments of an environment of `gym:`, `brax:`, `gymnax:` or
-            `jax:package:Name`, or options of an unrolled problem.
+        backend: Physics backend of an environment of Brax or Playground; None uses its
+            default.
+        env_kwargs: Keyword arguments of an environment of `gym:`, `brax:`, `gymnax:`,
+            `playground:` or `jax:package:Name`, or options of an unrolled problem.
         vectorization: How the simulations of a Gymnasium environment are stepped; see
             `GymnasiumEnvironment`.
         sample_actions: Choose discrete actions of a Gymnasium environment at random;
@@ -51,7 +52,7 @@ def make(
     if env_kwargs and (family == "" or (family == "jax" and not is_own)):
         raise ValueError(
             f"env_kwargs={env_kwargs} are for gym:ID, brax:NAME, gymnax:NAME, "
-            "jax:PACKAGE:NAME and unrolled:NAME; drop them"
+            "playground:NAME, jax:PACKAGE:NAME and unrolled:NAME; drop them"
         )
     if vectorization != "auto" and family != "gym":
         raise ValueError(
@@ -61,9 +62,10 @@ def make(
         raise ValueError(
             f"sample_actions is for discrete actions of gym:ID; drop it for {name}"
         )
-    if backend is not None and family != "brax":
+    if backend is not None and family not in ("brax", "playground"):
         raise ValueError(
-            f"backend={backend!r} is for Brax environments; drop it, or use brax:{task}"
+            f"backend={backend!r} is for Brax environments and Playground's; drop it, "
+            f"or use brax:{task}"
         )
     # A simulator is imported only when one of its environments is made: importing Brax
     # takes seconds.
@@ -77,6 +79,8 @@ def make(
         )
     if family == "gymnax":
         return _make_gymnax(task, env_kwargs or {})
+    if family == "playground":
+        return _make_playground(task, backend, env_kwargs or {})
     if family in ("jax", "brax"):
         return _make_in_jax(family, task, backend, env_kwargs or {})
     from pes_rl.envs.mujoco.environment import MujocoEnvironment
@@ -109,6 +113,18 @@ def _make_gymnax(name: str, env_kwargs: dict[str, Any]) -> DeviceEnvironment:
     except ModuleNotFoundError as error:
         raise _missing_package(error, f"gymnax:{name}", "gymnax", "gymnax") from error
     return GymnaxEnvironment(name, env_kwargs)
+
+
+def _make_playground(
+    name: str, backend: str | None, env_kwargs: dict[str, Any]
+) -> DeviceEnvironment:
+    try:
+        from pes_rl.envs.playground import PlaygroundEnvironment
+    except ModuleNotFoundError as error:
+        raise _missing_package(
+            error, f"playground:{name}", "mujoco_playground", "playground"
+        ) from error
+    return PlaygroundEnvironment(name, backend, env_kwargs)
 
 
 def _missing_package(

@@ -50,10 +50,10 @@ class CheckOptions:
     horizon: int | None = None
     """Steps after which an episode is cut; None takes the environment's."""
     backend: str | None = None
-    """Physics backend of a Brax environment."""
+    """Physics backend of a Brax environment, or of Playground's: jax or warp."""
     env_kwargs: str = "{}"
-    """Keyword arguments of a gym:ID, brax:NAME, gymnax:NAME or jax:PACKAGE:NAME
-    environment, as a JSON object."""
+    """Keyword arguments of a gym:ID, brax:NAME, gymnax:NAME, playground:NAME or
+    jax:PACKAGE:NAME environment, as a JSON object."""
     vectorization: Literal["auto", "sync", "async", "envpool"] = "auto"
     """How a gym:ID environment's simulations are stepped."""
     num_threads: int = 0

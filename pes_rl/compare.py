@@ -34,7 +34,7 @@ class CompareOptions:
     """Budget of every run in environment steps, without a study file."""
     vmap_seeds: bool = False
     """Train the seeds of an arm together, in one program, where the environment is
-    written in JAX (jax:, brax:, unrolled:), without a study file. For an accelerator
+    written in JAX (jax:, brax:, ...), without a study file. For an accelerator
     and for small problems: the last bits of a run's numbers can differ from those of
     the same run alone."""
     logdir: str | None = None

@@ -19,8 +19,8 @@ class TrainConfig:
 
     env: str
     """Environment: a native MuJoCo task (swimmer, hopper, ...), jax:swimmer, brax:NAME,
-    gymnax:NAME, jax:PACKAGE:NAME for one of your own written in JAX, or gym:ID for any
-    of Gymnasium's; or unrolled:NAME, a computation graph with
+    gymnax:NAME, playground:NAME, jax:PACKAGE:NAME for one of your own written in JAX,
+    or gym:ID for any of Gymnasium's; or unrolled:NAME, a computation graph with
     parameters of its own, whose returns are minus its losses."""
     agent: str
     """Gradient estimator: pes, gpes (new noise every noise_period steps), nres (noise
@@ -137,11 +137,11 @@ class TrainConfig:
     """Loss of the step at which a simulation diverges (NaN), which ends its episode.
     None takes 0 in an environment, and the value of an unrolled problem."""
     env_kwargs: str = "{}"
-    """Keyword arguments of a gym:ID, brax:NAME, gymnax:NAME or jax:PACKAGE:NAME
-    environment, or options of an unrolled:NAME problem (such as data, data_folder,
-    objective), as a JSON object."""
+    """Keyword arguments of a gym:ID, brax:NAME, gymnax:NAME, playground:NAME or
+    jax:PACKAGE:NAME environment, or options of an unrolled:NAME problem (such as data,
+    data_folder, objective), as a JSON object."""
     backend: str | None = None
-    """Physics backend of a Brax environment."""
+    """Physics backend of a Brax environment, or of Playground's: jax or warp."""
     vectorization: Literal["auto", "sync", "async", "envpool"] = "auto"
     """How a gym:ID environment's simulations are stepped: one after another (sync), in
     worker processes (async), or by EnvPool; auto takes async where steps are slow."""

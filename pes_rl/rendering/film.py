@@ -1,8 +1,8 @@
 """Pictures of an environment that a policy acts in, without a screen.
 
 Native MuJoCo tasks and those in closed form are drawn through the Gymnasium environment
-that is the same task, Brax's by Brax's own renderer, which is MuJoCo's. An own
-environment in JAX draws itself.
+that is the same task, Brax's by Brax's own renderer, which is MuJoCo's, and
+Playground's by MuJoCo's renderer. An own environment in JAX draws itself.
 """
 
 import itertools
@@ -70,6 +70,9 @@ def make_film(config: TrainConfig, size: int) -> Film:
     if family == "brax":
         choose_gl_backend()
         return _film_brax(config, size)
+    if family == "playground":
+        choose_gl_backend()
+        return _film_playground(config, size)
     if family == "jax" and ":" in name:
         return _film_own(config)
     if config.env.startswith(PYTHON_PREFIX):
@@ -141,6 +144,31 @@ def _film_brax(config: TrainConfig, size: int) -> Film:
             f"MuJoCo cannot draw {config.env} with MUJOCO_GL="
             f"{os.environ.get('MUJOCO_GL')}: {error}; set it before Python starts"
         ) from error
+    return _film_device(config, environment, draw, environment.step_seconds)
+
+
+def _film_playground(config: TrainConfig, size: int) -> Film:
+    environment = make_environment(config, config.env)
+    import mujoco  # only now that the backend is chosen
+
+    model: Any = environment.model
+    model.vis.global_.offwidth = model.vis.global_.offheight = size
+    data = mujoco.MjData(model)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        renderer = mujoco.Renderer(model, size, size)
+    except Exception as error:  # each backend has kinds of its own
+        raise ValueError(
+            f"MuJoCo cannot draw {config.env} with MUJOCO_GL="
+            f"{os.environ.get('MUJOCO_GL')}: {error}; set it before Python starts"
+        ) from error
+
+    def draw(state: Any) -> np.ndarray:
+        for name in ("qpos", "qvel", "mocap_pos", "mocap_quat"):
+            setattr(data, name, np.asarray(getattr(state.data, name)))
+        mujoco.mj_forward(model, data)  # pyright: ignore[reportAttributeAccessIssue]
+        renderer.update_scene(data, camera=0 if model.ncam else -1)
+        return renderer.render()
+
     return _film_device(config, environment, draw, environment.step_seconds)
 
 

@@ -89,10 +89,11 @@ class Checkpoints:
         if counters.timesteps in self._manager.all_steps():
             return
         _check_memory()
-        plain = _keys_as_numbers(state)
-        described = describe_counters(counters, FORMAT, checksums_of(plain))
+        saved = _saveable(state)
+        described = describe_counters(counters, FORMAT, checksums_of(saved))
         arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(plain), counters=ocp.args.JsonSave(described)
+            state=ocp.args.StandardSave(saved),
+            counters=ocp.args.JsonSave(described),
         )
         try:
             self._manager.save(counters.timesteps, args=arguments)
@@ -115,12 +116,12 @@ class Checkpoints:
         """
         try:
             counters, checksums = self._read_counters(timesteps)
-            plain = _keys_as_numbers(like)
-            self._check_structure(timesteps, plain)
-            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(plain))
-            plain = self._manager.restore(timesteps, args=arguments)["state"]
-            check_arrays(plain, checksums)
-            state = _numbers_as_keys(plain, like)
+            saved = _saveable(like)
+            self._check_structure(timesteps, saved)
+            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(saved))
+            saved = self._manager.restore(timesteps, args=arguments)["state"]
+            check_arrays(saved, checksums)
+            state = _from_saveable(saved, like)
         except Exception as error:
             # Orbax raises many types; for a user all mean that the file is unusable.
             reason = str(error).strip().split("\n")[0]
@@ -175,25 +176,31 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _keys_as_numbers(tree: Any) -> Any:
-    """The tree with the data of its typed random keys, which Orbax cannot save.
+def _saveable(tree: Any) -> Any:
+    """The tree without the two kinds of arrays that Orbax cannot save.
 
-    Environments written in JAX may keep such keys in their states.
+    Environments written in JAX may have them in their states: typed random keys, in
+    place of which stand their data, and arrays without elements, in place of which
+    stands a zero.
     """
-    return jax.tree.map(
-        lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree
-    )
+
+    def convert(leaf: Any) -> Any:
+        if _is_key(leaf):
+            return jax.random.key_data(leaf)
+        return leaf if leaf.size else jnp.zeros(1, leaf.dtype)
+
+    return jax.tree.map(convert, tree)
 
 
-def _numbers_as_keys(plain: Any, like: Any) -> Any:
-    """The inverse of `_keys_as_numbers`, for a tree with the keys of `like`."""
+def _from_saveable(saved: Any, like: Any) -> Any:
+    """The inverse of `_saveable`, for a tree with the arrays of `like`."""
 
-    def convert(leaf: Any, key: Any) -> Any:
-        if not _is_key(key):
-            return leaf
-        return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(key))
+    def convert(leaf: Any, needed: Any) -> Any:
+        if _is_key(needed):
+            return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(needed))
+        return leaf if needed.size else needed
 
-    return jax.tree.map(convert, plain, like)
+    return jax.tree.map(convert, saved, like)
 
 
 def _describe(tree: Any) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Own environments in JAX: returns, ends, first states and noise; and their names."""
 
 import re
+import sys
 from typing import Any
 
 import gymnasium
@@ -131,6 +132,16 @@ def test_unknown_keyword_arguments_name_the_call():
 def test_names_that_only_their_package_knows_are_not_refused_before(name):
     check_name(name)
     assert is_in_jax(name)
+
+
+@pytest.mark.parametrize(
+    ("family", "module"), [("gymnax", "gymnax"), ("playground", "mujoco_playground")]
+)
+def test_a_package_that_is_not_installed(family, module, monkeypatch):
+    monkeypatch.delitem(sys.modules, f"pes_rl.envs.{family}", raising=False)
+    monkeypatch.setitem(sys.modules, module, None)  # its import then fails
+    with pytest.raises(ValueError, match=rf"pip install 'pes-rl\[{family}\]'"):
+        make(f"{family}:Any")
 
 
 def test_a_class_in_place_of_an_object_is_refused():

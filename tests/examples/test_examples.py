@@ -54,7 +54,9 @@ def test_discrete_actions_are_learned(tmp_path):
 
 
 def test_a_custom_jax_environment_is_learned(tmp_path):
-    output = run("custom_jax_environment.py", cwd=tmp_path)
+    output = run(
+        "custom_jax_environment.py", "--total-timesteps", "60000", cwd=tmp_path
+    )
     before, after = numbers(output.splitlines()[-1])
     assert before < -15
     assert after > -8

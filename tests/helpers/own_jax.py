@@ -37,7 +37,8 @@ class Walk:
     def reset(self, key: jax.Array) -> tuple[Any, jax.Array]:
         key, first = jax.random.split(key)
         position = self.start * jax.random.uniform(first, minval=-1.0, maxval=1.0)
-        state = {"position": position, "steps": 0, "key": key}
+        # Orbax cannot save the last two by itself.
+        state = {"position": position, "steps": 0, "key": key, "none": jnp.zeros(0)}
         return state, self._observe(position)
 
     def step(
@@ -46,7 +47,8 @@ class Walk:
         key, noise = jax.random.split(state["key"])
         position = state["position"] + action[0]
         position += self.noise * jax.random.normal(noise)
-        state = {"position": position, "steps": state["steps"] + 1, "key": key}
+        steps = state["steps"] + 1
+        state = {**state, "position": position, "steps": steps, "key": key}
         return state, self._observe(position), position, position > self.edge
 
     def render(self, state: Any) -> np.ndarray:
