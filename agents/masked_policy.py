@@ -52,7 +52,7 @@ class MaskedPolicy:
 
     @cached_property
     def _index(self) -> slice | np.ndarray:
-        """The visible entries; a slice, which copies nothing, where they are a range."""
+        """The visible entries; a range of them as a slice, which copies nothing."""
         first, last = self.visible[0], self.visible[-1]
         is_range = self.visible == tuple(range(first, last + 1))
         return slice(first, last + 1) if is_range else np.array(self.visible)

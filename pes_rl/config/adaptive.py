@@ -144,5 +144,7 @@ def _unroll_steps(settings: Mapping[str, Any]) -> int | None:
 def _whole(settings: Mapping[str, Any], name: str) -> int | None:
     """The setting, if it is a whole number above 0 of a usual size; else None."""
     value = settings.get(name)
-    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-    return int(value) if is_whole and 0 < value < 2**63 else None
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        return None
+    number = int(value)
+    return number if 0 < number < 2**63 else None

@@ -22,12 +22,12 @@ def test_the_whole_policy_acts_the_same_bit_for_bit(visible, hidden_sizes, bias)
     """Small whole numbers: no sum rounds in either order."""
     masked = make(visible, hidden_sizes, bias)
     generator = np.random.default_rng(1)
-    theta = generator.integers(-3, 4, masked.num_parameters).astype(np.float32)
+    theta = generator.integers(1, 4, masked.num_parameters).astype(np.float32)
     observations = generator.integers(-4, 5, (20, 9)).astype(np.float32)
     whole, whole_theta = masked.unmask(theta)
     assert whole.num_parameters == len(whole_theta) and whole.observation_size == 9
     zeros = len(whole_theta) - len(theta)
-    assert zeros == (9 - len(visible)) * (hidden_sizes or LOW).__len__() or hidden_sizes
+    assert zeros == (9 - len(visible)) * (*hidden_sizes, 2)[0]
     for array in (np.asarray, jnp.asarray):
         rows = [array(np.tile(each, (20, 1))) for each in (theta, whole_theta)]
         actions = masked.act(rows[0], array(observations))

@@ -1,5 +1,7 @@
 """Entries of observations by name and number."""
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -66,4 +68,5 @@ def test_the_parts_are_those_of_gymnasiums_observation(name):
     }
     for part, entries in OBSERVATION_PARTS[name].items():
         assert entries == expected[names[part]]
-    assert make(name).observation_size == ends[-1]
+    environment: Any = make(name)
+    assert environment.observation_size == ends[-1]

@@ -307,4 +307,4 @@ def test_the_first_parameters_are_not_the_best_of_a_short_run(tmp_path, capsys):
     assert rows(result.folder)[0]["eval/mean_reward"] == "10.0"
     assert result.summary["best_return"] == 9.0
     assert (pes_rl.load_policy(result.folder, "best").theta != 0).any()
-    assert "warning: total_timesteps=240 are some 6 updates" in capsys.readouterr().out
+    assert "warning: the budget ends at 0% of the schedules" in capsys.readouterr().out
