@@ -115,10 +115,8 @@ def test_bad_values_are_left_to_the_checks(name, value):
 
 
 def test_the_command_line_has_the_same_settings_as_python():
-    words: str = (
-        "--env gym:Reacher-v5 --agent gpes --total-timesteps 9000 --num-pairs 3"
-    )
-    config, _, _ = parse(words.split())
+    words = "--env gym:Reacher-v5 --agent gpes --total-timesteps 9000 --num-pairs 3"
+    config, _, _ = parse([str(word) for word in words.split()])
     options = {"total_timesteps": 9000, "num_pairs": 3}
     assert config == make_config("gym:Reacher-v5", "gpes", **options)
     assert (config.truncation_length, config.eval_interval) == (50, 900)

@@ -85,7 +85,10 @@ def test_options_reach_the_problem():
         ("--env unrolled:toy", "unknown environment 'unrolled:toy'; use one of: unr"),
         ('--env-kwargs {"hrizon":3}', "'hrizon'; use one of: horizon"),
         ('--env-kwargs {"horizon":0}', "horizon=0 must be a whole number of at"),
-        ("--horizon 5", "truncation_length=10 is longer than the horizon of 5"),
+        (
+            "--horizon 5 --truncation-length 10",
+            "truncation_length=10 is longer than the horizon of 5",
+        ),
         ("--policy mlp", "policy='mlp' has no meaning for unrolled:toy-regression"),
         ("--hidden-sizes 4", "hidden_sizes=(4,) has no meaning for unrolled:toy-"),
         ("--no-bias", "bias=False has no meaning for unrolled:toy-regression"),
