@@ -45,8 +45,10 @@ def test_a_reader_that_goes_away(tmp_path):
 
 
 def test_a_lost_terminal_saves_the_run(tmp_path):
-    streams = {"stdout": subprocess.PIPE, "text": True}
-    with train(tmp_path / "run", "--total-timesteps=10000000", **streams) as process:
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True}
+    # Tests that run under nohup would hand it on.
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with train(tmp_path / "run", "--total-timesteps=10000000", **options) as process:
         for line in process.stdout:
             if "  480/" in line:
                 break
