@@ -280,6 +280,13 @@ def _describe_parameters(
     return TrainedParameters(problem.parameter_names, np.asarray(theta))
 
 
+def _schedule_steps(config: TrainConfig, schedules: Mapping[str, Schedule]) -> int:
+    """Environment steps over which schedules go; functions go over the budget."""
+    if schedules:
+        return config.total_timesteps
+    return max(config.total_timesteps, config.min_schedule_timesteps)
+
+
 def _make_learner(
     config: TrainConfig,
     rollout: Rollout,
@@ -302,7 +309,7 @@ def _make_learner(
         shard(rollout, config.devices, name, getattr(config, name)),
         make_estimator(config),
         step,
-        max(config.total_timesteps, config.min_schedule_timesteps),
+        _schedule_steps(config, schedules),
         schedules.get("sigma", config.final_sigma),
         observations,
         idle_steps,

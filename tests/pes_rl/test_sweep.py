@@ -80,7 +80,7 @@ def test_a_sweep_goes_on_where_it_was_cut_off_and_reports(space_file, capsys):
     assert best.config.seed == 101
     assert best.config.truncation_length == 10
     assert default.config.total_timesteps == 80
-    assert default.config.truncation_length == 100
+    assert default.config.truncation_length == 40  # the horizon
 
     space_file.write_text(SPACE.replace("high = 3", "high = 4"))
     assert run(space_file, 5) == 2

@@ -21,7 +21,7 @@ from pes_rl.training.recorder import Result
 RUN = (
     "--env swimmer --num-pairs 2 --truncation-length 10 --horizon 40 "
     "--total-timesteps 480 --eval-episodes 2 --final-eval-episodes 3 "
-    "--eval-interval 160 --log-interval 4"
+    "--eval-interval 160 --log-interval 4 --checkpoint-interval 1000"
 )
 OPTIONS: dict[str, Any] = {
     "num_pairs": 2,

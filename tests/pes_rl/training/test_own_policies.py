@@ -178,7 +178,7 @@ def test_a_saved_gru_plays_what_training_evaluated(tmp_path):
         start, jnp.asarray(trained.theta)[None], QUICK["horizon"]
     )
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["final_return"] == float(-np.asarray(segment.loss).sum(0).mean())
+    assert summary["final_return"] == float(-np.asarray(segment.loss.sum(0)).mean())
 
 
 def test_a_network_trains_on_a_device_environment_and_goes_on(tmp_path):

@@ -87,7 +87,8 @@ def test_a_number_may_take_the_place_of_a_function(tmp_path, whole):
 def test_a_run_that_has_ended_continues_with_a_larger_budget(tmp_path):
     """Schedules are those of the longer run: half of it is used when it goes on."""
     folder = tmp_path / "run"
-    options = {"learning_rate": 0.1, "learning_rate_decay": "linear", "seed": 3}
+    options: dict[str, Any] = {"learning_rate_decay": "linear", "seed": 3}
+    options |= {"learning_rate": 0.1, "min_schedule_timesteps": 0}
     pes_rl.train("swimmer", logdir=folder, **QUICK, **options)
     continued = pes_rl.train(resume=str(folder), total_timesteps=480)
     assert continued.summary["total_timesteps"] == 480
