@@ -45,10 +45,14 @@ def test_a_reader_that_goes_away(tmp_path):
 
 
 def test_a_lost_terminal_saves_the_run(tmp_path):
-    options: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True}
-    # Tests that run under nohup would hand it on.
-    options["preexec_fn"] = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    with train(tmp_path / "run", "--total-timesteps=10000000", **options) as process:
+    # Tests that run under nohup ignore SIGHUP, and their children would too.
+    reset = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+    reset += "os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", reset, *TRAIN, "--logdir", str(tmp_path / "run")]
+    command.append("--total-timesteps=10000000")
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **streams) as process:
+        assert process.stdout is not None
         for line in process.stdout:
             if "  480/" in line:
                 break
