@@ -164,6 +164,7 @@ def test_the_bias_of_pes_analytic_does_not_vanish_with_sigma_where_ends_depend(s
     assert_mean(np.asarray(pes, np.float64), np.array([mean]), precision=0.05)
 
 
+@pytest.mark.slow
 def test_the_mean_particles_of_pes_analytic_play_episodes_of_their_own():
     """Whatever the particles do, whose episodes end at other steps."""
     rollout, theta = DeviceRollout(Hazard(), horizon=2), jnp.array([0.3])

@@ -71,6 +71,7 @@ def test_a_custom_estimator_is_biased_where_pes_is_not(tmp_path):
     assert own > 1.5 * best
 
 
+@pytest.mark.slow
 def test_a_custom_network_is_trained_and_used(tmp_path):
     pytest.importorskip("flax")
     output = run("custom_network.py", "--total-timesteps", "30000", cwd=tmp_path)
@@ -79,6 +80,7 @@ def test_a_custom_network_is_trained_and_used(tmp_path):
     assert min(returns) > 80  # An untrained pendulum falls after some 20 steps.
 
 
+@pytest.mark.slow
 def test_a_recurrent_policy_does_what_a_linear_one_cannot(tmp_path):
     output = run("recurrent_policy.py", "--total-timesteps", "100000", cwd=tmp_path)
     lines = [line for line in output.splitlines() if "mean return of 20" in line]

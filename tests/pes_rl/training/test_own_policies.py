@@ -181,6 +181,7 @@ def test_a_saved_gru_plays_what_training_evaluated(tmp_path):
     assert summary["final_return"] == float(-np.asarray(segment.loss.sum(0)).mean())
 
 
+@pytest.mark.slow
 def test_a_network_trains_on_a_device_environment_and_goes_on(tmp_path):
     """With a carry; the state of the run after a checkpoint is that of one run."""
     environments = Environments(counting.DeviceCounting(), counting.DeviceCounting())
