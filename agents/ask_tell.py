@@ -23,7 +23,7 @@ from pes_rl.agents.core.estimator import Estimator
 from pes_rl.agents.core.report import Report
 from pes_rl.envs.rollout.base import Rollout
 from pes_rl.envs.rollout.episodes import episode_keys, episode_seeds
-from pes_rl.envs.rollout.told import ToldRollout
+from pes_rl.envs.rollout.external import ExternalRollout
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class UnrollRequest:
 
     For pes, gpes, nres, es and ars, M = N and row i is simulation i. For truncated-es
     there is one simulation: all M = N + 1 rows start from it, and the last one, which
-    runs under theta itself, goes on.
+    runs under theta itself, is kept.
 
     Attributes:
         thetas: Parameters of each row. # shape=(M, D), dtype=float32
@@ -91,8 +91,8 @@ class AskTell:
         diverged_loss: Loss of the step at which a simulation diverges.
 
     Attributes:
-        state: `AskTellState`. A new object with the same arguments goes on from it to
-            the bit; where it was saved between `ask` and `tell`, with the same `ask`.
+        state: `AskTellState`. A new object with the same arguments continues from it,
+            identical to the bit; where it was saved between `ask` and `tell`, with the same `ask`.
 
     Raises:
         ValueError: If the estimator cannot run like this.
@@ -186,7 +186,7 @@ class AskTell:
         """
         if self._asked is None:
             raise ValueError(
-                "tell needs an unroll to be told of; call ask(theta) first"
+                "tell needs the losses of an unroll; call ask(theta) first"
             )
         theta, request = self._asked
         shape = request.length, len(request.thetas)
@@ -217,8 +217,10 @@ class AskTell:
             )
         return vector
 
-    def _rollout(self, told: tuple[jax.Array, jax.Array] | None = None) -> ToldRollout:
-        return ToldRollout(self._horizon, self._diverged_loss, told)
+    def _rollout(
+        self, told: tuple[jax.Array, jax.Array] | None = None
+    ) -> ExternalRollout:
+        return ExternalRollout(self._horizon, self._diverged_loss, told)
 
     def _estimate(self, rollout: Rollout, theta: jax.Array, state: AskTellState) -> Any:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.updates)

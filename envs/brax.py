@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pes_rl.envs.foreign import default_promotion, with_dtypes_of
+from pes_rl.envs.jax_adapters import default_promotion, with_dtypes_of
 from pes_rl.envs.mujoco.messages import warnings_logged
 from pes_rl.envs.names import unknown_name
 

@@ -18,7 +18,7 @@ import numpy as np
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment
 
-from pes_rl.envs.foreign import (
+from pes_rl.envs.jax_adapters import (
     as_vector,
     default_promotion,
     vector_size,

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pes_rl.envs.foreign import (
+from pes_rl.envs.jax_adapters import (
     as_vector,
     default_promotion,
     vector_size,

@@ -8,6 +8,7 @@ import numpy as np
 
 from pes_rl.learner.evaluation import Evaluation, Evaluator
 from pes_rl.learner.learner import TrainState
+from pes_rl.runtime.progress import Progress
 from pes_rl.training.counters import Counters
 from pes_rl.training.lockstep import Steps
 
@@ -42,19 +43,28 @@ class Evaluations:
             raise EvaluationStopped
 
     def attempt(
-        self, evaluate: Evaluator, state: TrainState, say: Callable[[str], None]
+        self, evaluate: Evaluator, state: TrainState, progress: Progress, episodes: str
     ) -> Steps[Evaluation | None]:
-        """The next evaluation; any failure of it is reported and training continues."""
+        """The next evaluation; any failure of it is reported and training continues.
+
+        Args:
+            evaluate: Plays the episodes.
+            state: State of the training.
+            progress: Says what is waited for, and a failure.
+            episodes: Such as "10 episodes".
+        """
         self._counters.evaluations += 1
         key = jax.random.fold_in(self._key, self._counters.evaluations)
+        compiling = "compiling and " if hasattr(evaluate, "lower") else ""
         self._is_evaluating = True
         try:
-            evaluation = yield _call(evaluate, state, key)
+            with progress.waiting_once(f"{compiling}playing {episodes}"):
+                evaluation = yield _call(evaluate, state, key)
             return jax.tree.map(np.asarray, evaluation)
         except EvaluationStopped:
             return None
         except Exception as error:
-            say(f"evaluation failed, training continues: {error!r}")
+            progress.say(f"evaluation failed, training continues: {error!r}")
             return None
         finally:
             self._is_evaluating = False

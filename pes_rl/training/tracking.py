@@ -25,7 +25,7 @@ class Tracker:
 
     Both services have one interface: `init`, `run.log(values, step)`, `run.finish`. The
     identity of the run is kept in `tracking.json` in its folder, so that a resumed run
-    goes on in the service too. No method raises: a failure is reported once, and
+    continues in the service too. No method raises: a failure is reported once, and
     training continues.
 
     Args:
@@ -47,7 +47,7 @@ class Tracker:
         self._run: Any = None
 
     def start(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """Begin the run in the service, or go on with that of the folder.
+        """Begin the run in the service, or continue that of the folder.
 
         Args:
             folder: Folder of the run.

@@ -15,7 +15,7 @@ from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import EngineLost
 from pes_rl.envs.gymnasium.results import BrokenEnvironment
 from pes_rl.envs.rollout.environment import return_from_loss
-from pes_rl.learner.evaluation import Evaluation, Evaluator
+from pes_rl.learner.evaluation import Evaluation
 from pes_rl.run_folder.policy_files import (
     TrainedParameters,
 )
@@ -245,7 +245,12 @@ class Trainer:
         self, row: dict[str, float], progress: Progress
     ) -> Steps[None]:
         self._counters.schedule_evaluation(self._config.eval_interval)
-        evaluation = yield from self._attempt(self._parts.evaluate, progress)
+        evaluation = yield from self._evaluations.attempt(
+            self._parts.evaluate,
+            self._state,
+            progress,
+            f"{self._config.eval_episodes} episodes",
+        )
         if evaluation is None:
             self._log(row, progress)
             return
@@ -257,24 +262,6 @@ class Trainer:
         )
         for callback in self._callbacks:
             callback.on_evaluation(self, evaluation)
-
-    def _attempt(
-        self, evaluate: Evaluator, progress: Progress
-    ) -> Steps[Evaluation | None]:
-        with progress.waiting_once(self._describe(evaluate)):
-            return (
-                yield from self._evaluations.attempt(
-                    evaluate, self._state, progress.say
-                )
-            )
-
-    def _describe(self, evaluate: Evaluator) -> str:
-        """What an evaluation does, in words."""
-        config, is_final = self._config, evaluate is self._parts.evaluate_finally
-        number = config.final_eval_episodes if is_final else config.eval_episodes
-        compiling = "compiling and " if hasattr(evaluate, "lower") else ""
-        final = "the final " if is_final else ""
-        return f"{compiling}playing {final}{number} episodes"
 
     def _record_evaluation(self, evaluation: Evaluation, progress: Progress) -> bool:
         """Record an evaluation and the best policy; returns whether it counts."""
@@ -306,7 +293,12 @@ class Trainer:
         self._save_checkpoint()
         self._is_over()  # Requests that came during the save count.
         if not self._stop_requests.is_interruption:
-            final = yield from self._attempt(self._parts.evaluate_finally, progress)
+            final = yield from self._evaluations.attempt(
+                self._parts.evaluate_finally,
+                self._state,
+                progress,
+                f"the final {self._config.final_eval_episodes} episodes",
+            )
             self._is_over()
         if final is not None and not self._record_evaluation(final, progress):
             final = None

@@ -7,14 +7,12 @@ file; and the seeds are fixed. Each such test also demands that its standard err
 small beside what it measures, so that a wrong one cannot pass for lack of draws.
 """
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 from recurrent import (
     NUM_STEPS,
     SIGMA,
@@ -22,10 +20,8 @@ from recurrent import (
     THETA,
     expected,
     float32,
-    step_gradients,
 )
 from sampling import MAX_SIGMAS, NUM_DRAWS, assert_mean, draw_estimates, standard_error
-from scipy.special import ndtr
 
 from pes_rl.agents import (
     ES,
@@ -33,10 +29,7 @@ from pes_rl.agents import (
     NRES,
     PES,
     TruncatedES,
-    antithetic_perturbations,
-    es_gradient,
 )
-from pes_rl.envs import DeviceRollout
 
 NUM_PAIRS = 50
 
@@ -231,162 +224,3 @@ def test_truncated_es_misses_exactly_what_reaches_beyond_the_unroll(
     total = draws.sum(1)
     z = (total.mean(0) - whole.sum(0)) / standard_error(total)
     assert np.abs(z).max() > 10 * MAX_SIGMAS
-
-
-@pytest.mark.parametrize(
-    ("truncation_length", "num_unrolls", "trace_decay"),
-    [(1, 6, 1.0), (2, 3, 1.0), (2, 3, 0.6)],
-)
-def test_the_variance_of_pes_is_the_closed_form(
-    truncation_length, num_unrolls, trace_decay
-):
-    """For one pair, D sum_mt |h_mt|^2 + sum_mt h_mt . h_tm; P pairs divide it by P.
-
-    h_mt sums, over unrolls u from max(m, t) on, lambda^(u - m) times the gradient of
-    their losses by unroll t's perturbation. The mean of |draw - gradient|^2 is within 5
-    standard errors.
-    """
-    system, horizon = SYSTEMS["linear"], truncation_length * num_unrolls
-    by_unroll = np.zeros((num_unrolls, num_unrolls, THETA.size))
-    for t in range(horizon):
-        for tau, gradient in enumerate(step_gradients(system, t, [0] * (t + 1))):
-            by_unroll[t // truncation_length, tau // truncation_length] += gradient
-    h = np.zeros_like(by_unroll)
-    for m in range(num_unrolls):
-        for t in range(num_unrolls):
-            unrolls = np.arange(max(m, t), num_unrolls)
-            h[m, t] = trace_decay ** (unrolls - m) @ by_unroll[unrolls, t]
-    variance = THETA.size * np.sum(h**2) + np.einsum("mtd,tmd->", h, h)
-
-    estimator = PES(NUM_PAIRS, truncation_length, SIGMA, trace_decay=trace_decay)
-    draws = draw_estimates(estimator, system, horizon, num_unrolls, num_blocks=4)
-    gradient = expected(
-        system, truncation_length, num_unrolls, horizon, trace_decay=trace_decay
-    ).sum(0)
-    np.testing.assert_allclose(gradient, np.einsum("mmd->d", h))
-    squares = np.sum((draws.sum(1) - gradient) ** 2, axis=1)
-    assert_mean(squares[:, None], np.array([variance / NUM_PAIRS]))
-
-
-ORTHOGONAL = {
-    "nres": NRES(NUM_PAIRS, 2, SIGMA, orthogonal=True),
-    "staggered nres": NRES(NUM_PAIRS, 2, SIGMA, stagger=True, orthogonal=True),
-    "gpes": GPES(NUM_PAIRS, 1, 3, SIGMA, orthogonal=True),
-    "es": ES(NUM_PAIRS, SIGMA, orthogonal=True),
-}
-
-
-UNROLLS = {"es": 1, "gpes": 6}
-
-
-@pytest.mark.parametrize(
-    ("name", "system"),
-    [
-        ("nres", "linear"),
-        ("es", "linear"),
-        ("es", "cubic"),
-        pytest.param("gpes", "linear", marks=pytest.mark.slow),
-        pytest.param("staggered nres", "linear", marks=pytest.mark.slow),
-        pytest.param("nres", "cubic", marks=pytest.mark.slow),
-    ],
-)
-def test_orthogonal_perturbations_leave_the_mean_and_lower_the_variance(name, system):
-    """Against the same estimator with independent ones, its mean tested above.
-
-    Of D = 3, blocks of pairs leave 2 / D of a linear loss's (D + 1) / D.
-    """
-    estimator, num_unrolls = ORTHOGONAL[name], UNROLLS.get(name, 3)
-    other = replace(estimator, orthogonal=False)
-    draws, independent = (
-        draw_estimates(e, SYSTEMS[system], 6, num_unrolls).sum(1)
-        for e in (estimator, other)
-    )
-    errors = np.hypot(standard_error(draws), standard_error(independent))
-    z = (draws.mean(0) - independent.mean(0)) / errors
-    assert np.abs(z).max() < MAX_SIGMAS
-    assert draws.var(0).sum() < 0.8 * independent.var(0).sum()
-
-
-@pytest.mark.parametrize(("num_pairs", "orthogonal"), [(6, 1), (3, 1), (6, 0)])
-def test_the_variance_of_es_on_a_linear_loss_is_the_closed_form(num_pairs, orthogonal):
-    """(D + 2) / P - 1 times |g|^2 with orthogonal pairs, else (D + 1) / P."""
-    size, slope = 6, jnp.arange(1.0, 7.0)
-
-    def squared_error(key: jax.Array) -> jax.Array:
-        perturbation = antithetic_perturbations(
-            key, num_pairs, size, SIGMA, orthogonal=bool(orthogonal)
-        )
-        parts = es_gradient(perturbation @ slope, perturbation, SIGMA)
-        return jnp.sum((parts.sum(0) - slope) ** 2) / jnp.sum(slope**2)
-
-    draws = jax.vmap(squared_error)(jax.random.split(jax.random.key(3), 4000))
-    variance = (size + 2) / num_pairs - 1 if orthogonal else (size + 1) / num_pairs
-    assert_mean(np.asarray(draws, np.float64)[:, None], np.array([variance]))
-
-
-@dataclass(frozen=True)
-class Alive:
-    """Loss -1 a step; an episode ends with its first step unless theta is positive."""
-
-    def init(self, key: jax.Array) -> jax.Array:
-        del key
-        return jnp.int32(0)
-
-    def step(self, theta: jax.Array, state: jax.Array) -> Any:
-        return state + 1, jnp.float32(-1), theta[0] <= 0
-
-
-def test_restarting_at_once_is_biased_where_ends_depend_on_theta():
-    """Two unrolls of two steps, horizon 4: half of the gradient at most.
-
-    Each episode's loss is -(1 + Phi)^2, Phi = Phi(theta / sigma), so its gradient is
-    -2 (1 + Phi) density / sigma. All unrolls have the loss -2. The first contributes 0;
-    the second only by the accumulators: -(1 + Phi) density / sigma.
-    """
-    theta, rollout = jnp.array([0.1]), DeviceRollout(Alive(), horizon=4)
-    estimator = PES(NUM_PAIRS, 2, SIGMA, restart_at_once=True)
-
-    def draw(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        state = estimator.init(rollout, theta, keys[0])
-        first, state, _ = estimator.estimate(rollout, theta, state, keys[1])
-        return first, estimator.estimate(rollout, theta, state, keys[2])[0]
-
-    keys = jax.random.split(jax.random.key(1), (NUM_DRAWS, 3))
-    first, second = jax.jit(lambda keys: lax.map(draw, keys))(keys)
-    np.testing.assert_allclose(first, 0, atol=1e-5)
-    density = np.exp(-((0.1 / SIGMA) ** 2) / 2) / np.sqrt(2 * np.pi)
-    mean = -(1 + ndtr(0.1 / SIGMA)) * density / SIGMA
-    assert_mean(np.asarray(second, np.float64), np.array([mean]))
-
-
-@pytest.mark.parametrize(
-    ("estimator", "factor"),
-    [
-        pytest.param(PES(NUM_PAIRS, 1, SIGMA), 1, id="one step an unroll"),
-        pytest.param(PES(NUM_PAIRS, 2, SIGMA), 1, id="waiting"),
-        pytest.param(PES(NUM_PAIRS, 2, SIGMA, restart_at_once=True), 0, id="at once"),
-        pytest.param(NRES(NUM_PAIRS, 1, SIGMA), 1, id="noise reuse"),
-        pytest.param(GPES(NUM_PAIRS, 1, 1, SIGMA), 1, id="a period a step"),
-    ],
-)
-def test_pes_is_unbiased_where_ends_depend_on_theta_only_if_it_waits(estimator, factor):
-    """Two steps at most: the mean loss is -1 - Phi(theta / sigma), Phi the normal cdf.
-
-    Restarting at once, every particle has two steps in an unroll, and nothing shows.
-    """
-    theta, rollout = jnp.array([0.1]), DeviceRollout(Alive(), horizon=2)
-
-    def draw(keys: jax.Array) -> jax.Array:
-        state, total = estimator.init(rollout, theta, keys[0]), jnp.zeros(1)
-        for key in keys[1 : 1 + 2 // estimator.truncation_length]:
-            gradient, state, _ = estimator.estimate(rollout, theta, state, key)
-            total = total + gradient
-        return total
-
-    keys = jax.random.split(jax.random.key(1), (NUM_DRAWS, 3))
-    draws = np.asarray(jax.jit(lambda keys: lax.map(draw, keys))(keys), np.float64)
-    density = np.exp(-((0.1 / SIGMA) ** 2) / 2) / np.sqrt(2 * np.pi)
-    if factor == 0:
-        np.testing.assert_allclose(draws, 0, atol=1e-5)
-    else:
-        assert_mean(draws, np.array([-density / SIGMA]))

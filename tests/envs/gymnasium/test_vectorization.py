@@ -6,7 +6,6 @@ episode that an autoreset begins has another tide than any of ours.
 """
 
 import os
-import signal
 import sys
 from functools import cache, partial
 from typing import Any
@@ -22,11 +21,10 @@ from gymnasium_counting import GymnasiumCounting
 from seeded_counting import SeededDeviceCounting
 
 from pes_rl.agents import PES
-from pes_rl.envs import EngineLost, HostRollout, PolicyProblem
+from pes_rl.envs import HostRollout, PolicyProblem
 from pes_rl.envs.gymnasium import choice
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 from pes_rl.envs.gymnasium.simulations import Simulations
-from pes_rl.envs.gymnasium.workers import Workers
 
 NUM_PAIRS = 4
 N = 2 * NUM_PAIRS
@@ -133,91 +131,6 @@ def test_pes_is_the_same_on_all_of_them():
     np.testing.assert_array_equal(gradients[0], gradients[2])
 
 
-def kill_a_worker(batch: GymnasiumEnvironment) -> None:
-    """Kill the first of three; it has simulations 0 to 2."""
-    workers = batch._simulations
-    assert isinstance(workers, Workers)
-    os.kill(workers.pids[0], signal.SIGKILL)
-
-
-def test_a_killed_worker_costs_its_own_episodes_and_no_others(caplog):
-    def unrolls(kill: bool) -> tuple[Any, Any]:
-        batch = environment("async")
-        rollout = HostRollout(batch, counting.act, LONG, diverged_loss=2.5)
-        thetas = -jnp.ones((N, counting.NUM_PARAMETERS))
-        particles = rollout.reset(jax.random.key(3), NUM_PAIRS)
-        particles, _ = rollout.unroll(particles, thetas, 3)
-        if kill:
-            kill_a_worker(batch)
-        return rollout.unroll(particles, thetas, 2)
-
-    particles, segment = unrolls(kill=True)
-    expected_particles, expected = unrolls(kill=False)
-    assert np.asarray(segment.diverged).tolist() == [
-        [True] * 3 + [False] * 5,
-        [False] * 8,
-    ]
-    np.testing.assert_array_equal(segment.loss[0, :3], 2.5)
-    assert particles.clock.episode.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
-    assert particles.clock.elapsed.tolist() == [1, 1, 1, 5, 5, 5, 5, 5]
-    np.testing.assert_array_equal(segment.loss[:, 3:], expected.loss[:, 3:])
-    np.testing.assert_array_equal(
-        particles.state.observation[3:], expected_particles.state.observation[3:]
-    )
-    # Both members of pair 0 have lost an episode; the next is the same for both.
-    assert segment.loss[1, 0] == segment.loss[1, 1]
-    assert "is replaced; 3 of its 3 simulations" in caplog.text
-
-
-def test_workers_that_die_one_after_another_are_a_lost_engine():
-    batch = environment("async")
-    rollout = HostRollout(batch, counting.act, LONG)
-    particles = rollout.reset(jax.random.key(3), NUM_PAIRS)
-    workers: Any = batch._simulations
-    dies = partial(os._exit, 3)
-    workers._make_arguments = [
-        (dies, *others) for _, *others in workers._make_arguments
-    ]
-    kill_a_worker(batch)
-    with pytest.raises(EngineLost, match="so did its replacement before it had made"):
-        rollout.unroll(particles, jnp.ones((N, counting.NUM_PARAMETERS)), 2)
-    with pytest.raises(ValueError, match="the process died"):
-        Workers(dies, {}, 2, 1, "dies", 2)
-
-
-def test_simulations_that_wait_survive_the_death_of_their_worker():
-    """Simulation 0 waits when its worker dies: its next episode is what it would be."""
-    thetas = -jnp.ones((N, counting.NUM_PARAMETERS)).at[0].multiply(-1)
-    segments = []
-    for kill in (False, True):
-        batch = environment("async")
-        calls = iter(range(100))
-
-        def act(thetas: Any, observation: Any, kill=kill, batch=batch, calls=calls):
-            if next(calls) == 5 and kill:
-                kill_a_worker(batch)
-            return counting.act(thetas, observation)
-
-        rollout = HostRollout(batch, act, LONG)
-        particles = rollout.reset(jax.random.key(3), NUM_PAIRS)
-        particles, segment = rollout.unroll(particles, thetas, 10, single_episode=True)
-        assert segment.ended[:5, 0].any()
-        assert segment.diverged[5].tolist() == [False, kill, kill, *[False] * 5]
-        segments.append(rollout.unroll(particles, thetas, 4)[1])
-    np.testing.assert_array_equal(segments[0].loss[:, 0], segments[1].loss[:, 0])
-    np.testing.assert_array_equal(segments[0].ended[:, 0], segments[1].ended[:, 0])
-
-
-def test_what_an_environment_raises_in_a_worker_is_shown():
-    batch = GymnasiumEnvironment(
-        GymnasiumCounting, {"fails": True}, vectorization="async", num_threads=1
-    )
-    batch.allocate(2)
-    batch.reset(np.arange(2), np.zeros((2, 2), np.uint32))
-    with pytest.raises(ValueError, match="step 1 raised OSError: the robot is on fire"):
-        batch.step(np.zeros((2, 1)), None)
-
-
 class Whole(gymnasium.vector.VectorEnv):
     """Resets everybody, whatever it is asked."""
 
@@ -275,12 +188,6 @@ def test_gymnasium_s_reset_without_shared_memory_is_known_to_be_faulty():
     assert observation[0, 0] == 0, "repaired upstream: drop the check in vector_env.py"
 
 
-def test_envpool_is_asked_for_where_it_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "envpool", None)
-    with pytest.raises(ValueError, match=r"pip install 'pes-rl\[envpool\]'"):
-        GymnasiumEnvironment("Hopper-v5", vectorization="envpool")
-
-
 def test_slow_steps_go_to_worker_processes(monkeypatch):
     names = []
     for seconds in (0.5, 2.0):
@@ -292,58 +199,6 @@ def test_slow_steps_go_to_worker_processes(monkeypatch):
     assert names == ["sync", "async, 2 processes"]
     pendulum = Simulations("Pendulum-v1", {}, 1, "Pendulum-v1")
     assert choice.step_seconds(pendulum) > 0
-
-
-def envpool_rollout(horizon: int) -> HostRollout:
-    def act(thetas: Any, observations: Any) -> Any:
-        return np.clip(thetas * observations[:, 5:8], -1, 1)
-
-    batch = GymnasiumEnvironment("Hopper-v5", vectorization="envpool", num_threads=2)
-    return HostRollout(batch, act, horizon)
-
-
-def test_envpool_steps_some_and_shares_a_pair_s_first_states():
-    """Hopper falls at different steps, and pairs meet again at their next starts."""
-    pytest.importorskip("envpool")
-    rollout = envpool_rollout(1000)
-    thetas = 3 * jax.random.normal(jax.random.key(0), (N, 3))
-    histories = []
-    for _ in range(2):  # the same key, the same episodes
-        particles = rollout.reset(jax.random.key(1), NUM_PAIRS)
-        starts = [particles.state.observation]
-        for _ in range(3):
-            particles, segment = rollout.unroll(
-                particles, thetas, 150, single_episode=True
-            )
-            starts.append(particles.state.observation)
-            assert segment.ended.any(0).all()
-            assert len(set(np.asarray(segment.simulated.sum(0)).tolist())) > 2
-        histories.append(starts)
-    jax.tree.map(np.testing.assert_array_equal, *histories)
-    for start in histories[0]:
-        np.testing.assert_array_equal(start[0::2], start[1::2])
-        assert len(np.unique(start[:, 0])) == NUM_PAIRS
-
-
-def test_envpool_s_episodes_are_gymnasium_s_from_the_same_state():
-    """Rewards, ends and the clock of a 5-step horizon; not the draws of the reset."""
-    pytest.importorskip("envpool")
-    rollout = envpool_rollout(5)
-    particles = rollout.reset(jax.random.key(1), 1)
-    first = particles.state.observation[0]
-    thetas = jnp.ones((2, 3))
-    after, segment = rollout.unroll(particles, thetas, 7)
-    assert np.flatnonzero(segment.ended[:, 0]).tolist() == [4]
-    env: Any = gymnasium.make("Hopper-v5").unwrapped
-    env.reset(seed=0)
-    env.set_state(np.r_[0.0, first[:5]], first[5:])
-    observation = first
-    for k in range(5):
-        observation, reward, *_ = env.step(
-            rollout.act(thetas[:1], observation[None])[0]
-        )
-        assert segment.loss[k, 0] == pytest.approx(-reward, abs=2e-3)
-    assert after.clock.elapsed.tolist() == [2, 2]
 
 
 def test_windows_has_no_workers_here(monkeypatch):
@@ -364,20 +219,3 @@ def test_cpus_are_counted_where_affinity_is_unknown(monkeypatch):
     assert choice.count_cpus() == 7
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert choice.count_cpus() == 1
-
-
-def test_a_worker_imports_neither_jax_nor_this_package():
-    here = os.getpid()
-
-    def make() -> gymnasium.Env:
-        import os
-        import sys
-
-        if os.getpid() != here:
-            assert not {"jax", "pes_rl"} & set(sys.modules)
-            assert "results" not in sys.modules  # no name that a user's module may have
-        return GymnasiumCounting()
-
-    environment = GymnasiumEnvironment(make, vectorization="async", num_threads=1)
-    environment.allocate(2)
-    environment.close()

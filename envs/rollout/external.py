@@ -1,4 +1,4 @@
-"""The driver of simulations that someone else steps: parameters out, losses in."""
+"""The driver of simulations outside this package: parameters out, losses in."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,11 +19,12 @@ from pes_rl.envs.rollout.observations import ObservationMoments
 
 
 @dataclass
-class ToldRollout:
-    """Rollout of simulations of which it knows the numbers and the clocks alone.
+class ExternalRollout:
+    """Rollout of simulations that other code steps; it keeps their clocks.
 
-    `unroll` notes what it is asked for, and takes the losses that it was given. It can
-    be traced, but not in a loop of JAX, because it is called for its effect too.
+    `unroll` records which parameters it is asked to unroll, and returns the losses that
+    it was given. JAX can trace it, but not in a loop, because the record is a side
+    effect.
 
     Attributes:
         horizon: Time limit of an episode, in steps.
@@ -43,12 +44,10 @@ class ToldRollout:
     can_differentiate = False
 
     def differentiable(self) -> Rollout:
-        raise ValueError("simulations that are told of have no derivatives")
+        raise ValueError("simulations outside pes_rl have no derivatives")
 
     def normalized(self, moments: ObservationMoments) -> Rollout:
-        raise ValueError(
-            "simulations that are told of normalise their own observations"
-        )
+        raise ValueError("simulations outside pes_rl normalise their own observations")
 
     def reset(
         self,
