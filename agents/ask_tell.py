@@ -91,8 +91,9 @@ class AskTell:
         diverged_loss: Loss of the step at which a simulation diverges.
 
     Attributes:
-        state: `AskTellState`. A new object with the same arguments continues from it,
-            identical to the bit; where it was saved between `ask` and `tell`, with the same `ask`.
+        state: `AskTellState`. A new object with the same arguments continues from it
+            with the same bits; where it was saved between `ask` and `tell`, with the
+            same `ask`.
 
     Raises:
         ValueError: If the estimator cannot run like this.
