@@ -169,7 +169,7 @@ def test_what_cannot_be_told_is_refused():
     with pytest.raises(ValueError, match="losses are complex128"):
         ask_tell.tell(1j * losses, ended)
     ask_tell.tell(losses, ended)
-    with pytest.raises(ValueError, match="tell needs an unroll"):
+    with pytest.raises(ValueError, match="tell needs the losses of an unroll"):
         ask_tell.tell(losses, ended)
 
 
