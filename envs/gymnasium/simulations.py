@@ -12,13 +12,13 @@ import numpy as np
 from gymnasium import spaces
 
 from .making import Maker, make_env
-from .results import BrokenEnvironment, raise_broken, read_reset, read_step
+from .results import BrokenEnvironment, StepReader, raise_broken, read_reset
 
 
 class Simulations:
     """A `Vectorization` of `count` environment objects, stepped one after another.
 
-    What each reset and step returns is checked, see `read_reset` and `read_step`.
+    What each reset and step returns is checked, see `read_reset` and `StepReader`.
 
     Args:
         maker: Makes an environment.
@@ -52,10 +52,11 @@ class Simulations:
             importlib.import_module(package)
         self._name = name
         self._envs = [make_env(maker, env_kwargs) for _ in range(count)]
-        self._steps = [0] * count  # of the current episodes
+        self._steps = np.zeros(count, int)  # of the current episodes
         self.observations: gymnasium.Space = self._envs[0].observation_space
         self.actions: gymnasium.Space = self._envs[0].action_space
         self.observation_size = spaces.flatdim(self.observations)
+        self._read_step = StepReader(self.observations)
         for env in self._envs:
             space = env.observation_space
             if spaces.flatdim(space) != self.observation_size:
@@ -92,16 +93,14 @@ class Simulations:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         observations = np.empty((len(ids), self.observation_size))
         rewards, ended = np.empty(len(ids)), np.empty(len(ids), bool)
-        for k, i in enumerate(ids):
-            self._steps[i] += 1
+        self._steps[ids] += 1
+        for k, i in enumerate(ids.tolist()):
             try:
                 result = self._envs[i].step(actions[k])
             except (Exception, SystemExit) as error:
                 raise_broken(f"{self._name}: step {self._steps[i]}", error)
             try:
-                observations[k], rewards[k], ended[k] = read_step(
-                    result, self.observations
-                )
+                observations[k], rewards[k], ended[k] = self._read_step(result)
             except ValueError as error:
                 raise BrokenEnvironment(
                     f"{self._name}: step {self._steps[i]} of an episode {error}"
