@@ -55,6 +55,7 @@ def draws(num_pairs: int, size: int, orthogonal: bool) -> dict[str, Any]:
     """What the estimators draw by, as functions of a slice of the particles."""
     key, sigma = jax.random.key(5), jnp.linspace(0.1, 0.7, 2 * num_pairs)
     each = np.arange(2 * num_pairs) % 3
+    random_search = partial(_draw, key, jnp.zeros(size), 2.0, 2 * num_pairs)
     return {
         "each update": partial(
             draw_antithetic, key, num_pairs, size, 0.3, orthogonal=orthogonal
@@ -69,7 +70,7 @@ def draws(num_pairs: int, size: int, orthogonal: bool) -> dict[str, Any]:
             num_pairs=num_pairs,
             orthogonal=orthogonal,
         ),
-        "random search": partial(_draw, key, jnp.zeros(size), 2.0, 2 * num_pairs),
+        **({} if orthogonal else {"random search": random_search}),
     }
 
 
