@@ -129,6 +129,7 @@ def _parts(options: CheckOptions) -> tuple[Rollout, int]:
     config = make_config(
         options.env,
         "pes",
+        policy="linear",
         horizon=options.horizon,
         backend=options.backend,
         num_threads=options.num_threads,

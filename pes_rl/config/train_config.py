@@ -104,7 +104,7 @@ class TrainConfig:
     """Entries of the observation that the policy does not see: indices and ranges such
     as 27:105, or names of parts (contact-forces, body-inertias, body-velocities,
     actuator-forces) of ant, humanoid and humanoidstandup, separated by commas."""
-    hidden_sizes: tuple[int, ...] = (32, 32)
+    hidden_sizes: tuple[int, ...] = (16, 16)
     """Units of the hidden layers of an mlp policy, or of the layers of a gru."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
     """Activation function of the hidden layers of an mlp policy."""

@@ -13,6 +13,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from pes_rl.agents import AGENTS
 from pes_rl.assembly.assemble import Environments, assemble
 from pes_rl.assembly.factories import make_environment
+from pes_rl.config.defaults import default_agent
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 from pes_rl.envs.names import PYTHON_PREFIX, unknown_name
@@ -46,7 +47,8 @@ def train(
             object that is an environment written in JAX: an own one (see
             `pes_rl.envs.DeviceEnvironment`) or one of Brax. A resumed run needs it only
             where it was no name.
-        agent: The gradient estimator; None takes `pes`, or that of the resumed run.
+        agent: The gradient estimator; None takes `pes` where the task has settings of
+            its own, else `es`, or that of the resumed run.
         resume: Folder of a run to resume: from its newest checkpoint (RUN), or from an
             earlier one (RUN/checkpoints/STEPS). Its own settings are the defaults of
             all options. With more `total_timesteps` than it had, it continues; its
@@ -141,7 +143,7 @@ def _new_config(
             "env is missing; give a name such as 'swimmer' or 'gym:Pendulum-v1', or a "
             "function that makes an environment; or set resume to the folder of a run"
         )
-    agent = agent or "pes"
+    agent = agent or default_agent(_name(env))
     if isinstance(env, VectorEnv):
         options = {**_population(env, agent), **options}
     logdir = None if logdir is None else str(logdir)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from pes_rl.config.defaults import default_agent
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs import EngineLost
 from pes_rl.envs.registry import has_faster_backend, native_equivalent
@@ -167,7 +168,9 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
                 f"Python: pes_rl.train(resume={str(run)!r}, {name}=FUNCTION)"
             )
     else:
-        base = make_config(known.env or "swimmer", known.agent or "pes")
+        base = make_config(
+            known.env or "swimmer", known.agent or default_agent(known.env)
+        )
     default = _CommandLine(**dataclasses.asdict(base), resume=known.resume)
     parsed = read_grouped_options(default, _GROUPS, arguments, "train")
     settings = dataclasses.asdict(parsed)
