@@ -1,5 +1,7 @@
 """Default settings of each task and agent, as data, with their source."""
 
+from collections.abc import Collection
+
 from pes_rl.config.unrolled_defaults import UNROLLED_DEFAULTS, Settings
 
 # Chosen on seeds 100 to 115 of the task; the comparison on other seeds is
@@ -34,6 +36,7 @@ _BUDGET: Settings = {
 _GENERAL: Settings = {
     **_BUDGET,
     "policy": "mlp",
+    "hidden_sizes": (16, 16),
     "normalize_observations": True,
     "num_pairs": 8,
     "sigma": 0.3,
@@ -42,14 +45,15 @@ _GENERAL: Settings = {
     "learning_rate": 0.3,
     "learning_rate_decay": "linear",
 }
-# Untuned, for MuJoCo tasks.
-_MUJOCO: Settings = {
-    **_GENERAL,
-    "policy": "linear",
-    "normalize_observations": False,
+# Untuned, for MuJoCo tasks and unrolled problems.
+_UNTUNED: Settings = {
+    **_BUDGET,
     "num_pairs": 32,
     "sigma": 0.1,
+    "optimizer": "sgd",
+    "normalize_returns": True,
     "learning_rate": 0.1,
+    "learning_rate_decay": "linear",
 }
 _DERIVATIVE: Settings = {**_BUDGET, "num_particles": 32, "optimizer": "adam"}
 _RANDOM_SEARCH: Settings = {
@@ -62,7 +66,7 @@ _RANDOM_SEARCH: Settings = {
 }
 # Chosen on brax:inverted_pendulum, seeds 0 and 1, which needs large gains.
 _PENDULUM: Settings = {
-    **_MUJOCO,
+    **_UNTUNED,
     "total_timesteps": 200_000,
     "eval_interval": 20_000,
     "num_pairs": 16,
@@ -102,7 +106,7 @@ def _all_agents(general: Settings, truncation_length: int) -> dict[str, Settings
 # Few trials on seed 900; sigma and rate are near those of ARS's table, and so are
 # the normalised observations. The survival bonus of 1 is taken off where there is one.
 _RUNNING: Settings = {
-    **_MUJOCO,
+    **_UNTUNED,
     "num_pairs": 16,
     "sigma": 0.03,
     "learning_rate": 0.02,
@@ -115,10 +119,15 @@ _HOPPING: Settings = {
     "reward_shift": 1.0,
 }
 
+_ALL_UNTUNED = _all_agents(_UNTUNED, 100)
+_ALL_GENERAL = _all_agents(_GENERAL, 100)
+for _agent in ("es", "nres", "gpes"):
+    _ALL_GENERAL[_agent]["orthogonal"] = True
+
 DEFAULTS: dict[str, dict[str, Settings]] = {
     **UNROLLED_DEFAULTS,
     "swimmer": {
-        **_all_agents(_MUJOCO, 100),
+        **_ALL_UNTUNED,
         "pes": {
             **_SWIMMER,
             "num_pairs": 20,
@@ -167,17 +176,17 @@ DEFAULTS: dict[str, dict[str, Settings]] = {
             "log_interval": 5,
         },
     },
-    "": _all_agents(_GENERAL, 100),
+    "": _ALL_GENERAL,
     "halfcheetah": _all_agents(_RUNNING, 100),
     "hopper": _all_agents(_HOPPING, 100),
     "walker2d": _all_agents(_HOPPING, 100),
-    "ant": _all_agents(_MUJOCO, 100),
-    "humanoid": _all_agents(_MUJOCO, 100),
-    "humanoidstandup": _all_agents(_MUJOCO, 100),
+    "ant": _ALL_UNTUNED,
+    "humanoid": _ALL_UNTUNED,
+    "humanoidstandup": _ALL_UNTUNED,
     # Nothing was learned in 200,000 steps without normalised observations.
     "inverted_double_pendulum": _all_agents(
         {
-            **_MUJOCO,
+            **_UNTUNED,
             "num_pairs": 16,
             "sigma": 0.3,
             "learning_rate": 0.5,
@@ -186,10 +195,10 @@ DEFAULTS: dict[str, dict[str, Settings]] = {
         },
         100,
     ),
-    "reacher": _all_agents(_MUJOCO, 25),  # of episodes of 50 steps
-    "pusher": _all_agents(_MUJOCO, 50),  # of 100
+    "reacher": _all_agents(_UNTUNED, 25),  # of episodes of 50 steps
+    "pusher": _all_agents(_UNTUNED, 50),  # of 100
     "brax:inverted_pendulum": {
-        **_all_agents(_MUJOCO, 100),
+        **_ALL_UNTUNED,
         "pes": {**_PENDULUM, "truncation_length": 100},
         "nres": {**_PENDULUM, "truncation_length": 100},
         "es": {**_PENDULUM, "log_interval": 1},
@@ -213,18 +222,23 @@ DEFAULTS["jax:swimmer"] = DEFAULTS["swimmer"]
 DEFAULTS["inverted_pendulum"] = DEFAULTS["brax:inverted_pendulum"]
 
 
-def default_agent(env: str | None) -> str:
+def default_agent(env: str | None, given: Collection[str] = ()) -> str:
     """The agent of a run that names none.
 
     `es` for tasks without settings of their own: of all agents at the general settings
     it learned most on six Gymnasium tasks (results/gymnasium_general). Its updates take
     whole episodes; where these are long, `pes` and `nres` take more updates.
+
+    Args:
+        env: Name of the environment; None for the command's own.
+        given: Names of the settings that are given; a `truncation_length` asks for an
+            agent that has one, `pes`.
     """
     own = env is None or env in DEFAULTS or env.startswith("unrolled:")
-    return "pes" if own else "es"
+    return "pes" if own or "truncation_length" in given else "es"
 
 
 def task_defaults(env: str, agent: str) -> Settings:
     """Settings that differ from `TrainConfig`'s own for this environment and agent."""
-    by_agent = {**DEFAULTS[""], **DEFAULTS.get(env, {})}
-    return dict(by_agent.get(agent, {}))
+    usual = _ALL_UNTUNED if env.startswith("unrolled:") else DEFAULTS[""]
+    return dict({**usual, **DEFAULTS.get(env, {})}.get(agent, {}))

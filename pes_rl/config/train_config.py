@@ -104,7 +104,7 @@ class TrainConfig:
     """Entries of the observation that the policy does not see: indices and ranges such
     as 27:105, or names of parts (contact-forces, body-inertias, body-velocities,
     actuator-forces) of ant, humanoid and humanoidstandup, separated by commas."""
-    hidden_sizes: tuple[int, ...] = (16, 16)
+    hidden_sizes: tuple[int, ...] = (32, 32)
     """Units of the hidden layers of an mlp policy, or of the layers of a gru."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
     """Activation function of the hidden layers of an mlp policy."""
@@ -216,7 +216,10 @@ def make_config(
         if name not in known:
             raise ValueError(unknown_name("option", name, list(known)))
     defaults = {name: value for name, value in known.items() if value is not MISSING}
-    defaults |= task_defaults(env, agent)
+    task = task_defaults(env, agent)
+    if options.get("policy", task.get("policy")) != task.get("policy"):
+        task.pop("hidden_sizes", None)  # They are of the task's own policy.
+    defaults |= task
     horizon = known_horizon(env, {**defaults, **options}) or env_horizon
     settings = fit_defaults(defaults, options, horizon)
     return TrainConfig(env=env, agent=agent, **settings)

@@ -47,8 +47,8 @@ def train(
             object that is an environment written in JAX: an own one (see
             `pes_rl.envs.DeviceEnvironment`) or one of Brax. A resumed run needs it only
             where it was no name.
-        agent: The gradient estimator; None takes `pes` where the task has settings of
-            its own, else `es`, or that of the resumed run.
+        agent: The gradient estimator; None takes that of the resumed run, or the
+            task's default one (`docs/defaults.md`).
         resume: Folder of a run to resume: from its newest checkpoint (RUN), or from an
             earlier one (RUN/checkpoints/STEPS). Its own settings are the defaults of
             all options. With more `total_timesteps` than it had, it continues; its
@@ -143,7 +143,7 @@ def _new_config(
             "env is missing; give a name such as 'swimmer' or 'gym:Pendulum-v1', or a "
             "function that makes an environment; or set resume to the folder of a run"
         )
-    agent = agent or default_agent(_name(env))
+    agent = agent or default_agent(_name(env), options)
     if isinstance(env, VectorEnv):
         options = {**_population(env, agent), **options}
     logdir = None if logdir is None else str(logdir)

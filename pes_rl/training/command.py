@@ -168,9 +168,8 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
                 f"Python: pes_rl.train(resume={str(run)!r}, {name}=FUNCTION)"
             )
     else:
-        base = make_config(
-            known.env or "swimmer", known.agent or default_agent(known.env)
-        )
+        agent = known.agent or default_agent(known.env, _named_options(arguments))
+        base = make_config(known.env or "swimmer", agent)
     default = _CommandLine(**dataclasses.asdict(base), resume=known.resume)
     parsed = read_grouped_options(default, _GROUPS, arguments, "train")
     settings = dataclasses.asdict(parsed)
