@@ -25,7 +25,7 @@ from pes_rl.assembly.factories import make_environment
 from pes_rl.config.train_config import make_config
 from pes_rl.envs import DeviceRollout
 from pes_rl.learner.learner import Learner
-from pes_rl.learner.optimizer import Step
+from pes_rl.learner.optimizer import OptimizerConfig
 
 # In place of the published sizes, for a try.
 TINY: dict[str, Any] = {"data": "generated", "batch_size": 4, "horizon": 20}
@@ -105,7 +105,7 @@ class Study:
         number = 4 if self.tiny else 100
         agent = RandomSearch(number, jnp.array((high - low) / 2))
         rollout = DeviceRollout(problem, problem.horizon, problem.diverged_loss)
-        learner = Learner(rollout, agent, Step("sgd", 1.0), 3_000_000)
+        learner = Learner(rollout, agent, OptimizerConfig("sgd", 1.0), 3_000_000)
         centre = jnp.array((high + low) / 2)
         return replace(assembly, learner=learner, init_theta=lambda key: centre)
 
