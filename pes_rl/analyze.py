@@ -13,12 +13,7 @@ from pes_rl.analysis.memory import Memory
 from pes_rl.analysis.scaling import Scaling
 from pes_rl.analysis.surface import Surface
 from pes_rl.analysis.variance import Variance
-from pes_rl.run_folder.provenance import (
-    describe_maker,
-    package_versions,
-    record_maker,
-    version_and_commit,
-)
+from pes_rl.run_folder.provenance import recording_maker
 from pes_rl.runtime.command_line import finish, respell, run_command, wrap_help_texts
 
 _STUDIES = {
@@ -50,32 +45,22 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m pes_rl.analyze",
     )
     return run_command(
-        lambda: _run(study, start),
-        lambda: _stopped(start, Path(study.logdir)),
+        lambda: _run(study),
+        lambda: _files_since(start, Path(study.logdir)),
         compilation_cache=False,
     )
 
 
-def _run(study: Any, start: float) -> None:
-    """Run the study and record what made its tables."""
-    maker = describe_maker([version_and_commit()], package_versions())
-    folder = Path(study.logdir)
-    try:
+def _run(study: Any) -> None:
+    with recording_maker(Path(study.logdir)):
         study.run()
-    finally:
-        tables = _files_since(start, folder, "*.csv")
-        record_maker(folder, [path.name for path in tables], maker)
 
 
-def _files_since(start: float, folder: Path, pattern: str = "*.*") -> list[Path]:
-    files = sorted(folder.glob(pattern))
-    return [path for path in files if path.stat().st_mtime >= start]
-
-
-def _stopped(start: float, folder: Path) -> str:
+def _files_since(start: float, folder: Path) -> str:
     """The line of an interrupted study: which files it has written."""
-    written = ", ".join(map(str, _files_since(start, folder)))
-    return f"stopped; written so far: {written or 'nothing'}"
+    files = sorted(folder.glob("*.*"))
+    written = [str(path) for path in files if path.stat().st_mtime >= start]
+    return f"stopped; written so far: {', '.join(written) or 'nothing'}"
 
 
 if __name__ == "__main__":

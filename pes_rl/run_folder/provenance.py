@@ -1,11 +1,12 @@
 """What made a table of results: commit, versions, date and machine, in `made.json`."""
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,14 +84,6 @@ def record_maker(folder: Path, files: Iterable[str], maker: Mapping[str, Any]) -
 
     Raises:
         ValueError: If the folder's `made.json` is not such a file.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> maker = describe_maker([version_and_commit()], package_versions())
-        >>> record_maker(folder, ["runs.csv"], maker)
-        >>> [entry["files"] for entry in read_makers(folder)]
-        [['runs.csv']]
     """
     new = sorted(files)
     if not new:
@@ -102,6 +95,35 @@ def record_maker(folder: Path, files: Iterable[str], maker: Mapping[str, Any]) -
             entries.append({**entry, "files": left})
     entries.append({"files": new, **maker})
     (folder / FILE).write_text(json.dumps(entries, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def recording_maker(folder: Path) -> Iterator[None]:
+    """Write into the folder's `made.json` what made the CSV files that the body writes.
+
+    Those of a body that fails or is interrupted count too.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with recording_maker(folder):
+        ...     _ = (folder / "runs.csv").write_text("seed,final_return")
+        >>> [entry["files"] for entry in read_makers(folder)]
+        [['runs.csv']]
+    """
+    # The commit before: afterwards the results themselves may be changes to it.
+    maker = describe_maker([version_and_commit()], package_versions())
+    before = _times_of_tables(folder)
+    try:
+        yield
+    finally:
+        after = _times_of_tables(folder)
+        written = [name for name, time in after.items() if before.get(name) != time]
+        record_maker(folder, written, maker)
+
+
+def _times_of_tables(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.csv")}
 
 
 def read_makers(folder: Path) -> list[dict[str, Any]]:

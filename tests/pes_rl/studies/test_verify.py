@@ -1,6 +1,7 @@
 """`compare --verify`: whether recorded results are what today's code gives."""
 
 import csv
+import doctest
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import pytest
 from scipy.stats import norm
 
 from pes_rl import compare
+from pes_rl.run_folder import provenance
 from pes_rl.run_folder.provenance import (
     describe_maker,
     read_makers,
@@ -296,6 +298,11 @@ def test_older_files_of_three_decimals_are_compared_in_these():
         again = {("e", "a", 0): outcome(0, steps, [4.3671234, value])}
         verdict = verify.judge("e", "a", again, recorded, whole=True)
         assert verdict.verdict.startswith(expected)
+
+
+@pytest.mark.parametrize("module", [provenance, verify])
+def test_the_examples_are_true(module):
+    assert doctest.testmod(module).failed == 0
 
 
 def test_what_made_each_file_is_kept(tmp_path):
