@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -12,6 +13,7 @@ from pes_rl.analysis.memory import Memory
 from pes_rl.analysis.scaling import Scaling
 from pes_rl.analysis.surface import Surface
 from pes_rl.analysis.variance import Variance
+from pes_rl.run_folder.provenance import recording_maker
 from pes_rl.runtime.command_line import finish, respell, run_command, wrap_help_texts
 
 _STUDIES = {
@@ -43,10 +45,15 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m pes_rl.analyze",
     )
     return run_command(
-        study.run,
+        lambda: _run(study),
         lambda: _files_since(start, Path(study.logdir)),
         compilation_cache=False,
     )
+
+
+def _run(study: Any) -> None:
+    with recording_maker(Path(study.logdir)):
+        study.run()
 
 
 def _files_since(start: float, folder: Path) -> str:

@@ -15,6 +15,7 @@ from pes_rl.studies.study import (
     make_study,
     read_study,
 )
+from pes_rl.studies.verify import STALE, describe, verify_study, write_report
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,13 @@ class CompareOptions:
     the same run alone."""
     logdir: str | None = None
     """Folder of the results; None takes the study file's, or runs/compare-ENV."""
+    verify: bool = False
+    """Train a part of each arm again and compare it with the results in the folder:
+    same to the bit, within the interval, or stale (then the exit status is 1). The part
+    is one seed of each arm, or what the study file says, such as verify = {seeds = 2,
+    evaluations = 10}. Nothing is written."""
+    report: bool = False
+    """With --verify: write the verdicts to verified.json in the folder."""
     jobs: int = os.cpu_count() or 1
     """Processes that train at the same time, each on one thread. With --vmap-seeds the
     seeds are divided among them; on one accelerator use 1."""
@@ -51,14 +59,27 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = read_options(CompareOptions, arguments, "compare", older=_OLDER)
     return run_command(
-        lambda: _compare(options),
-        lambda: "stopped; the same command continues with the runs that are missing",
+        lambda: _verify(options) if options.verify else _compare(options),
+        lambda: (
+            "stopped; nothing was written"
+            if options.verify
+            else "stopped; the same command continues with the runs that are missing"
+        ),
     )
 
 
+def _verify(options: CompareOptions) -> int:
+    study, out = _read_options(options)
+    verdicts = verify_study(study, out, options.jobs)
+    print(describe(study, verdicts))
+    if options.report:
+        write_report(out / "verified.json", study, verdicts)
+    return int(any(one.verdict == STALE for one in verdicts))
+
+
 def _compare(options: CompareOptions) -> None:
-    if options.jobs < 1:
-        raise ValueError(f"jobs={options.jobs} must be at least 1")
+    if options.report:
+        raise ValueError("--report is of --verify; add that, or drop --report")
     study, out = _read_options(options)
     out.mkdir(parents=True, exist_ok=True)
     runs = Path("runs") / "compare" / "-".join(out.absolute().parts[-2:])
@@ -71,6 +92,8 @@ def _compare(options: CompareOptions) -> None:
 
 
 def _read_options(options: CompareOptions) -> tuple[Study, Path]:
+    if options.jobs < 1:
+        raise ValueError(f"jobs={options.jobs} must be at least 1")
     if options.study is not None:
         path = Path(options.study)
         return read_study(path), Path(options.logdir or path.parent)

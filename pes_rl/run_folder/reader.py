@@ -88,6 +88,16 @@ def read_versions(path: Path) -> list[str]:
     return [str(version) for version in versions] if isinstance(versions, list) else []
 
 
+def read_packages(path: Path) -> dict[str, str]:
+    """The versions of the packages that made the run in `path`, by name.
+
+    Raises:
+        ValueError: If there is no run.
+    """
+    versions = _read_json(path / "config.json").get("versions", {})
+    return {str(name): str(value) for name, value in versions.items()}
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file of a run.
 

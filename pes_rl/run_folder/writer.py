@@ -4,19 +4,15 @@ import contextlib
 import itertools
 import json
 import os
-import platform
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pes_rl._version import __version__
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.run_folder.lock import folder_error
 from pes_rl.run_folder.policy_files import (
@@ -24,6 +20,7 @@ from pes_rl.run_folder.policy_files import (
     save_parameters,
     save_policy,
 )
+from pes_rl.run_folder.provenance import package_versions, version_and_commit
 from pes_rl.run_folder.reader import read_versions
 from pes_rl.run_folder.tensorboard import EventLog
 from pes_rl.run_folder.trained_policy import (
@@ -49,7 +46,6 @@ OTHER_TAGS = {
     **{f"result/{name}": text for name, text in _RESULTS.items()},
 }
 """Descriptions of the tags in TensorBoard that are no columns of `progress.csv`."""
-_PACKAGES = ("jax", "jaxlib", "optax", "mujoco", "brax", "gymnasium", "numpy")
 
 
 def results(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -139,14 +135,12 @@ class RunFolder:
         self._settings = settings
         resumed = (self.path / "config.json").exists()
         made_by = read_versions(self.path) if resumed else []
-        packages = {name: version(name) for name in _PACKAGES}
-        packages["pes-rl"] = __version__
         content = {
             "settings": settings,
             "vectorization": vectorization,
             "functions": dict(functions or {}),
             "made_by": list(dict.fromkeys([*made_by, version_and_commit()])),
-            "versions": {"python": platform.python_version(), **packages},
+            "versions": package_versions(),
             "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
         }
         try:
@@ -255,19 +249,3 @@ def removed_if_empty(folder: Path) -> Iterator[None]:
                 (folder / ".lock").unlink()
             folder.rmdir()
         raise
-
-
-def version_and_commit() -> str:
-    """Version of this package and, where it is a git checkout, its commit."""
-    checkout = Path(__file__).parents[2]
-    shown = f"pes-rl {__version__}"
-    if not (checkout / ".git").exists():
-        return shown
-    describe = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        commit = subprocess.run(
-            describe, cwd=checkout, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or not its owner
-        return shown
-    return f"{shown} at {commit.replace('-dirty', ' with changes')}"

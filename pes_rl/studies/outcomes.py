@@ -75,10 +75,10 @@ def read_curves(path: Path, study: Study) -> list[Outcome]:
         return [
             Outcome(
                 arm,
-                {"env": env, "threshold": thresholds[env]},
+                {"env": env, "seed": int(seed), "threshold": thresholds[env]},
                 *np.transpose(of_run),
             )
-            for (env, arm, _), of_run in rows.items()
+            for (env, arm, seed), of_run in rows.items()
         ]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no curves of this study: {error!r}") from error

@@ -1,4 +1,4 @@
-"""The results of a study: a table, two CSV files and figures."""
+"""The results of a study: a table, two CSV files, what made them, and figures."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, trim_mean
 
-from pes_rl.run_folder.reader import read_versions
+from pes_rl.run_folder.provenance import describe_maker, record_maker
+from pes_rl.run_folder.reader import read_packages, read_versions
 from pes_rl.runtime.csv_table import write_csv
 from pes_rl.studies.figures import draw_study
 from pes_rl.studies.outcomes import Outcome, by_environment, read_outcome
@@ -14,13 +15,15 @@ from pes_rl.studies.study import Study
 
 
 def write_results(study: Study, runs_folder: Path, out: Path) -> None:
-    """Write a complete study's `curves.csv`, `runs.csv`, `table.md` and figures."""
+    """Write a complete study's CSV files, `table.md`, `made.json` and figures."""
     outcomes = [
         read_outcome(run.arm, runs_folder / run.folder_name) for run in study.runs
     ]
     _write_curves(out / "curves.csv", outcomes)
     _write_runs(out / "runs.csv", outcomes)
     makers = versions_of(study, runs_folder)
+    maker = describe_maker(makers, _packages_of(study, runs_folder))
+    record_maker(out, ["curves.csv", "runs.csv"], maker)
     (out / "table.md").write_text(make_table(study.title, outcomes, makers))
     draw_study(study.title, outcomes, out)
 
@@ -35,6 +38,16 @@ def versions_of(study: Study, runs_folder: Path) -> list[str]:
             or ["an older pes-rl, which did not say which"]
         )
     )
+
+
+def _packages_of(study: Study, runs_folder: Path) -> dict[str, str]:
+    """The versions of packages that made the runs; several where runs differ."""
+    found: dict[str, list[str]] = {}
+    for run in study.runs:
+        for name, number in read_packages(runs_folder / run.folder_name).items():
+            if number not in found.setdefault(name, []):
+                found[name].append(number)
+    return {name: " and ".join(numbers) for name, numbers in found.items()}
 
 
 def _write_curves(path: Path, outcomes: list[Outcome]) -> None:

@@ -17,20 +17,31 @@ from typing import Any
 from pes_rl.assembly.assemble import Assembly, assemble
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs.names import is_in_jax
+from pes_rl.learner.evaluation import Evaluation
 from pes_rl.run_folder.reader import read_config, read_summary
 from pes_rl.runtime.progress import Progress
 from pes_rl.studies.report import short
 from pes_rl.studies.study import Study, StudyRun, settings_that_matter
+from pes_rl.training.callbacks import Callback, Run
 from pes_rl.training.lockstep import run_together
 from pes_rl.training.result import Result
 from pes_rl.training.trainer import Trainer
 
 
-def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
+def run_study(
+    study: Study, runs_folder: Path, jobs: int, evaluations: int | None = None
+) -> None:
     """Train those runs of a study that are not complete yet, several at a time.
 
     Each run has its folder in `runs_folder`. A run that was interrupted, or that was
     made with other settings, is trained again from its start.
+
+    Args:
+        study: The study.
+        runs_folder: Where the folders of the runs are.
+        jobs: Processes that train at the same time.
+        evaluations: Stop each run after that many evaluations behind its start, with
+            the schedules of its whole budget; None trains to the end.
     """
     missing = [run for run in study.runs if not _is_complete(run, runs_folder)]
     done = len(study.runs) - len(missing)
@@ -42,7 +53,7 @@ def run_study(study: Study, runs_folder: Path, jobs: int) -> None:
         progress.update(done, "")
         with block_ctrl_c():
             futures = {
-                pool.submit(_train, group, runs_folder): group
+                pool.submit(_train, group, runs_folder, evaluations): group
                 for group in _in_groups(missing, jobs)
             }
         try:
@@ -129,7 +140,21 @@ def end_processes() -> None:
         process.terminate()
 
 
-def _train(runs: list[StudyRun], runs_folder: Path) -> list[float]:
+class _StopAfter(Callback):
+    """Ends a run after some evaluations, the one of its start not counted."""
+
+    def __init__(self, evaluations: int) -> None:
+        self._left = evaluations
+
+    def on_evaluation(self, run: Run, evaluation: Evaluation) -> None:
+        self._left -= run.timesteps > 0
+        if self._left == 0:
+            run.request_stop("the number of evaluations asked for")
+
+
+def _train(
+    runs: list[StudyRun], runs_folder: Path, evaluations: int | None
+) -> list[float]:
     """Train runs that differ only in their seeds; returns their final returns."""
     folders = [runs_folder / run.folder_name for run in runs]
     configs = [replace(run.config, num_threads=1) for run in runs]
@@ -148,7 +173,12 @@ def _train(runs: list[StudyRun], runs_folder: Path) -> list[float]:
         files = [stack.enter_context((f / "output.txt").open("w")) for f in folders]
         stack.enter_context(contextlib.redirect_stdout(files[0]))
         trainers = [
-            Trainer(config, folder, assembly=assembly)
+            Trainer(
+                config,
+                folder,
+                assembly=assembly,
+                callbacks=() if evaluations is None else [_StopAfter(evaluations)],
+            )
             for config, folder in zip(configs, folders, strict=True)
         ]
         steps = [t.steps(file) for t, file in zip(trainers, files, strict=True)]

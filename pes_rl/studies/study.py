@@ -3,6 +3,7 @@
 title = "Swimmer-v5"
 env = "swimmer"                    # or several: ["swimmer", "hopper"]
 total_timesteps = 500_000          # any setting of pes_rl.train, for every arm
+verify = {seeds = 1, evaluations = 9}   # what `compare --verify` runs of each arm
 
 [[arm]]
 name = "PES, published settings"
@@ -14,6 +15,7 @@ vmap_seeds = true                  # train them together, in one program
 
 import dataclasses
 import re
+import reprlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,16 +63,42 @@ class StudyRun:
 
 
 @dataclass(frozen=True)
+class VerifiedPart:
+    """The part of each arm that `compare --verify` runs again.
+
+    Attributes:
+        seeds: The first seeds of the arm, at least one.
+        evaluations: Stop after that many evaluations behind the start, with the
+            schedules of the whole budget; None trains to the end.
+    """
+
+    seeds: int = 1
+    evaluations: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "evaluations"):
+            value = getattr(self, name)
+            optional = name == "evaluations" and value is None
+            if not optional and (type(value) is not int or value < 1):
+                raise ValueError(
+                    f"verify: {name} is {reprlib.repr(value)} and must be a whole "
+                    "number from 1"
+                )
+
+
+@dataclass(frozen=True)
 class Study:
     """A study: the runs that are compared.
 
     Attributes:
         title: Heading of the table and the figure.
         runs: Every run, arm by arm.
+        verify: The part of it that shows whether its results are still true.
     """
 
     title: str
     runs: tuple[StudyRun, ...]
+    verify: VerifiedPart = VerifiedPart()
 
     def __post_init__(self) -> None:
         names = Counter(run.folder_name for run in self.runs)
@@ -105,11 +133,27 @@ def read_study(path: Path) -> Study:
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
         raise wrong(path, "arm", arms, "tables, each under the line [[arm]]")
     title = check_text(path, "title", content.pop("title", path.stem))
+    verify = _read_verify(path, content.pop("verify", {}))
     runs: list[StudyRun] = []
     for number, arm in enumerate(arms, 1):
         runs += _read_arm(f"{path}, arm {number}", {**content, **arm})
     try:
-        return Study(title, tuple(runs))
+        return Study(title, tuple(runs), verify)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read_verify(path: Path, part: Any) -> VerifiedPart:
+    known = {"seeds", "evaluations"}
+    if not isinstance(part, dict) or not part.keys() <= known:
+        raise wrong(
+            path,
+            "verify",
+            part,
+            "a table such as {seeds = 1}, with seeds, evaluations or both",
+        )
+    try:
+        return VerifiedPart(**part)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pes_rl.graphics.figures import draw_bars
-from pes_rl.run_folder.writer import version_and_commit
+from pes_rl.run_folder.provenance import version_and_commit
 from pes_rl.runtime.csv_table import write_csv
 from pes_rl.studies.report import short
 from pes_rl.studies.sweep_space import Space

@@ -16,6 +16,7 @@ from run import Study
 from timed import Clock, Table, play
 
 from pes_rl.assembly.factories import make_environment
+from pes_rl.run_folder.provenance import recording_maker
 
 HERE = Path(__file__).parent
 EPISODES = 2
@@ -34,10 +35,16 @@ def ends(objective: str) -> dict[str, tuple[float, float]]:
 
 
 def main() -> None:
-    """Play the episodes and write the table."""
+    """Read the options and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     study = Study(parser.parse_args().data, HERE, tiny=False)
+    with recording_maker(HERE):
+        measure(study)
+
+
+def measure(study: Study) -> None:
+    """Play the episodes and write the table, row by row."""
     table, env = Table(HERE / "schedule_ends.csv"), "unrolled:lr-schedule"
     for objective in ("training-loss", "validation-accuracy"):
         options = study.options(env, "mnist", objective=objective)

@@ -25,7 +25,8 @@ from pes_rl.assembly.factories import make_environment
 from pes_rl.config.train_config import make_config
 from pes_rl.envs import DeviceRollout
 from pes_rl.learner.learner import Learner
-from pes_rl.learner.optimizer import Step
+from pes_rl.learner.optimizer import OptimizerConfig
+from pes_rl.run_folder.provenance import recording_maker
 
 # In place of the published sizes, for a try.
 TINY: dict[str, Any] = {"data": "generated", "batch_size": 4, "horizon": 20}
@@ -105,7 +106,7 @@ class Study:
         number = 4 if self.tiny else 100
         agent = RandomSearch(number, jnp.array((high - low) / 2))
         rollout = DeviceRollout(problem, problem.horizon, problem.diverged_loss)
-        learner = Learner(rollout, agent, Step("sgd", 1.0), 3_000_000)
+        learner = Learner(rollout, agent, OptimizerConfig("sgd", 1.0), 3_000_000)
         centre = jnp.array((high + low) / 2)
         return replace(assembly, learner=learner, init_theta=lambda key: centre)
 
@@ -192,9 +193,10 @@ def main() -> None:
         "learned-optimizer": study.learned_optimizer,
     }
     print(jax.devices(), jax.__version__, flush=True)
-    for part in arguments.parts:
-        name, seconds = part.split(":")
-        parts[name](Clock(float(seconds)))
+    with recording_maker(arguments.out):
+        for part in arguments.parts:
+            name, seconds = part.split(":")
+            parts[name](Clock(float(seconds)))
 
 
 if __name__ == "__main__":

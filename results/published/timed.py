@@ -72,13 +72,15 @@ def train(
     if several:
         state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     run = jax.jit(jax.vmap(advance) if several else advance, donate_argnums=0)
+    progress = assembly.learner.progress
+    used = jax.jit(jax.vmap(progress) if several else progress)
     done = 0
     while True:
         shape = len(seeds), -1
         yield (
             done,
             np.array(state.theta).reshape(shape),
-            np.array(state.progress).reshape(len(seeds)),
+            np.array(used(state)).reshape(len(seeds)),
         )
         if done >= updates or (done > 0 and clock.is_over):
             return

@@ -9,6 +9,7 @@ import argparse
 import csv
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from masked_cartpole import MaskedCartPole
 
 from pes_rl.assembly.assemble import Environments, assemble
 from pes_rl.config.train_config import make_config
+from pes_rl.run_folder.provenance import recording_maker
 from pes_rl.training.trainer import Trainer
 
 SETTINGS: dict[str, Any] = {
@@ -55,11 +57,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=range(3))
     parser.add_argument("--out", default=str(Path(__file__).parent))
     options = parser.parse_args()
-    with (Path(options.out) / "runs.csv").open("w", newline="") as file:
+    with recording_maker(Path(options.out)):
+        measure(Path(options.out) / "runs.csv", options.seeds)
+
+
+def measure(path: Path, seeds: Sequence[int]) -> None:
+    """Write the table, row by row."""
+    with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["policy", "seed", "final_return", "standard_deviation"])
         for name in POLICIES:
-            for seed in options.seeds:
+            for seed in seeds:
                 start = time.process_time()
                 summary = train(name, seed)
                 final = [summary["final_return"], summary["final_return_std"]]

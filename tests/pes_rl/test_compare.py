@@ -14,7 +14,8 @@ from pes_rl.graphics.figures import (
     draw_learning_curves,
     share_reached,
 )
-from pes_rl.run_folder.writer import RunFolder, version_and_commit
+from pes_rl.run_folder.provenance import version_and_commit
+from pes_rl.run_folder.writer import RunFolder
 from pes_rl.studies import runner
 from pes_rl.studies.outcomes import Outcome, read_curves
 from pes_rl.studies.report import (
