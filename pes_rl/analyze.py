@@ -10,6 +10,7 @@ from pes_rl.analysis.bias import Bias
 from pes_rl.analysis.cost import Cost
 from pes_rl.analysis.memory import Memory
 from pes_rl.analysis.scaling import Scaling
+from pes_rl.analysis.signal_to_noise import Signal
 from pes_rl.analysis.surface import Surface
 from pes_rl.analysis.variance import Variance
 from pes_rl.runtime.command_line import finish, respell, run_command, wrap_help_texts
@@ -21,6 +22,7 @@ _STUDIES = {
     "cost": Cost,
     "memory": Memory,
     "scaling": Scaling,
+    "signal": Signal,
 }
 
 _OLDER = {
@@ -42,9 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
         args=respell(sys.argv[1:] if arguments is None else arguments, _OLDER),
         prog="python -m pes_rl.analyze",
     )
+    if isinstance(study, Signal):  # its `run` is the run that it measures
+        body, folder = study.measure, study.folder
+    else:
+        body, folder = study.run, Path(study.logdir)
     return run_command(
-        study.run,
-        lambda: _files_since(start, Path(study.logdir)),
+        body,
+        lambda: _files_since(start, folder),
         compilation_cache=False,
     )
 
