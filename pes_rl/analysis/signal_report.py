@@ -82,7 +82,9 @@ def csv_row(estimate: Estimate) -> Row:
 
 
 def in_words(interval: Interval) -> str:
-    """Such as "0.031 (0.021, 0.041)"."""
+    """Such as "0.031 (0.021, 0.041)"; "?" where nothing is known."""
+    if not np.isfinite(interval.value):
+        return "?"
     value, low, high = (f"{x:.2g}" for x in astuple(interval))
     return f"{value} ({low}, {high})"
 

@@ -138,9 +138,12 @@ class Signal:
                     self.steps,
                     jax.random.fold_in(jax.random.key(self.seed), number),
                 )
+                shown = 0
                 for measured in windows:
                     done = min(measured.steps, self.steps)
-                    progress.update(number * self.steps + done, name)
+                    if 10 * done // self.steps > shown:
+                        shown = 10 * done // self.steps
+                        progress.update(number * self.steps + done, name)
                     yield [*known, measured]
                 known.append(measured)
 

@@ -25,9 +25,14 @@ class Verdict:
     notes: tuple[str, ...]
 
 
-def is_biased(estimate: Estimate, min_cosine: float) -> bool:
-    """Whether the interval of a biased estimator's cosine is below `min_cosine`."""
-    return not estimate.setting.is_unbiased and estimate.cosine.high < min_cosine
+def _may_be_used(estimate: Estimate, min_cosine: float) -> bool:
+    """Whether the cosine is `min_cosine` or more, as far as its interval says."""
+    return estimate.setting.is_unbiased or estimate.cosine.high >= min_cosine
+
+
+def _can_be_used(estimate: Estimate, min_cosine: float) -> bool:
+    """Whether the cosine is surely `min_cosine` or more."""
+    return estimate.setting.is_unbiased or estimate.cosine.low >= min_cosine
 
 
 def decide(
@@ -38,6 +43,9 @@ def decide(
 ) -> Verdict:
     """The estimator with the largest useful ratio, if it is larger than all others'.
 
+    Of the biased ones, those whose cosine is surely below `min_cosine` do not count,
+    and only those whose cosine is surely above are recommended.
+
     Two ratios differ where the interval of the difference of their signed roots does
     not contain 0. Estimators of one stream share their rollouts, so that is more than
     their intervals say.
@@ -46,7 +54,7 @@ def decide(
         made: The statistics.
         known: `estimates` of them.
         own: What the run uses; None where that was not measured.
-        min_cosine: Estimators whose cosine is surely below it are left out.
+        min_cosine: Least cosine of a biased estimator.
     """
     if made.is_lost:
         return Verdict(
@@ -56,8 +64,9 @@ def decide(
             tuple("run" if s == own else "" for s in made.settings),
         )
     value = made.amplitude[0]
-    allowed = [j for j, e in enumerate(known) if not is_biased(e, min_cosine)]
-    leader = max(allowed, key=lambda j: value[j])
+    allowed = [j for j, e in enumerate(known) if _may_be_used(e, min_cosine)]
+    usable = [j for j in allowed if _can_be_used(known[j], min_cosine)]
+    leader = max(usable, key=lambda j: value[j])
     difference = made.amplitude[:, leader, None] - made.amplitude
     is_less = difference[0] > made.half_width(difference)
     equals = [j for j in allowed if j != leader and not is_less[j]]
@@ -73,7 +82,7 @@ def decide(
         return Verdict(name, _use(made, leader, place), tuple(notes))
     sentence = (
         f"Cannot tell which is best: {name} is in front, and "
-        f"{_listed([made.settings[j] for j in equals])} may be as good."
+        f"{_listed([made.settings[j] for j in equals])} may be as good or better."
     )
     if place in equals or place == leader:
         sentence += f" None is shown to be better than {own}, which the run uses."
