@@ -109,11 +109,15 @@ def draw(
             )
             axes.plot(interval.value, place, "ko", markersize=3)
         axes.axvline(0, color="0.7", linewidth=0.8)
+        if field != "cosine":  # ratios of both signs, over orders of magnitude
+            sizes = [abs(getattr(e, field).value) for e in known]
+            middle = np.nanmedian([x for x in sizes if x > 0] or [1.0])
+            axes.set_xscale("symlog", linthresh=middle)
         axes.set_xlabel(label, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
     names = [
-        f"{e.setting}{f' ({note})' if note else ''}"
+        f"{e.setting}{f', {note}' if note else ''}"
         for e, note in zip(known, notes, strict=True)
     ]
     panels[0].set_yticks(places, names)
