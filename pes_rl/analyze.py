@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pes_rl.analysis.bias import Bias
 from pes_rl.analysis.cost import Cost
 from pes_rl.analysis.memory import Memory
 from pes_rl.analysis.scaling import Scaling
+from pes_rl.analysis.signal_to_noise import Signal
 from pes_rl.analysis.surface import Surface
 from pes_rl.analysis.variance import Variance
 from pes_rl.run_folder.provenance import recording_maker
@@ -23,6 +25,7 @@ _STUDIES = {
     "cost": Cost,
     "memory": Memory,
     "scaling": Scaling,
+    "signal": Signal,
 }
 
 _OLDER = {
@@ -44,16 +47,20 @@ def main(arguments: list[str] | None = None) -> int:
         args=respell(sys.argv[1:] if arguments is None else arguments, _OLDER),
         prog="python -m pes_rl.analyze",
     )
+    if isinstance(study, Signal):  # its `run` is the run that it measures
+        body, folder = study.measure, study.folder
+    else:
+        body, folder = study.run, Path(study.logdir)
     return run_command(
-        lambda: _run(study),
-        lambda: _files_since(start, Path(study.logdir)),
+        lambda: _run(body, folder),
+        lambda: _files_since(start, folder),
         compilation_cache=False,
     )
 
 
-def _run(study: Any) -> None:
-    with recording_maker(Path(study.logdir)):
-        study.run()
+def _run(body: Callable[[], Any], folder: Path) -> None:
+    with recording_maker(folder):
+        body()
 
 
 def _files_since(start: float, folder: Path) -> str:
