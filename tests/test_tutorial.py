@@ -78,7 +78,7 @@ def test_a_page_has_the_cells_and_outputs_in_order():
     assert module.to_markdown({"cells": cells}).split("\n\n") == [
         "# Title\nText.",
         "```python\nprint(1)\n2\n```",
-        "```text\n1\n```",
-        "```text\n2\n```",
+        '```text title="Output"\n1\n```',
+        '```text title="Output"\n2\n```',
         "![the figure that the code draws](data:image/png;base64,QUJDRA==)",
     ]

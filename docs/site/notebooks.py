@@ -2,6 +2,8 @@
 
 from typing import Any
 
+OUTPUT = 'text title="Output"'
+
 
 def to_markdown(notebook: dict[str, Any]) -> str:
     """The page of a notebook in format 4; pictures are part of the text."""
@@ -18,12 +20,12 @@ def _parts(cell: dict[str, Any]) -> list[str]:
 
 def _output(output: dict[str, Any]) -> str:
     if output["output_type"] == "stream":
-        return _fenced(_text(output["text"]), "text")
+        return _fenced(_text(output["text"]), OUTPUT)
     data = output["data"]
     if "image/png" in data:
         picture = "".join(_text(data["image/png"]).split())
         return f"![the figure that the code draws](data:image/png;base64,{picture})"
-    return _fenced(_text(data["text/plain"]), "text")
+    return _fenced(_text(data["text/plain"]), OUTPUT)
 
 
 def _fenced(text: str, language: str) -> str:
