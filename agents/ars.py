@@ -37,6 +37,11 @@ class ARS:
         num_pairs: Antithetic pairs P (the paper's N); 2P particles.
         num_top_pairs: Pairs b that are used, at most P.
         sigma: Standard deviation of the perturbations (the paper's nu).
+
+    Example (an update is made as in the example of `PES`):
+        >>> ars = ARS(num_pairs=4, num_top_pairs=2, sigma=0.1)
+        >>> ars.max_steps(horizon=100)  # environment steps of an update
+        800
     """
 
     num_pairs: int
@@ -90,6 +95,12 @@ def ars_direction(
 
     Returns:
         The parts, whose sum is the direction. # shape=(N, D)
+
+    Example:
+        >>> loss, noise = jnp.array([1.0, 3.0]), jnp.array([[0.1], [-0.1]])
+        >>> parts = ars_direction(loss, noise, num_top_pairs=1, sigma=0.1)
+        >>> parts.tolist()  # losses 1 and 3 have the standard deviation 1
+        [[1.0], [-3.0]]
     """
     pairs = loss.reshape(-1, 2)
     top = jnp.argsort(pairs.min(1))[:num_top_pairs]

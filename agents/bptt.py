@@ -31,6 +31,11 @@ class BPTT:
 
     Attributes:
         num_particles: Particles N, all with the mean theta.
+
+    Example (an update is made as in the example of `PES`):
+        >>> bptt = BPTT(num_particles=1)
+        >>> bptt.max_steps(horizon=100)  # environment steps of an update
+        100
     """
 
     num_particles: int

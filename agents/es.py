@@ -33,6 +33,11 @@ class ES:
             estimate's mean and lowers its variance; see `orthogonal_rows`.
         pairs_per_chunk: Pairs whose perturbations are in memory at once; None takes
             all, or as many as fit.
+
+    Example (an update is made as in the example of `PES`):
+        >>> es = ES(num_pairs=4, sigma=0.1)
+        >>> es.max_steps(horizon=100)  # environment steps of an update
+        800
     """
 
     num_pairs: int
@@ -98,5 +103,11 @@ def es_gradient(loss: jax.Array, perturbation: jax.Array, sigma: Any) -> jax.Arr
 
     Returns:
         The parts, whose sum is the gradient. # shape=(N, D)
+
+    Example:
+        >>> import numpy as np
+        >>> loss, perturbation = np.array([1.0, 3.0]), np.array([[0.5], [-0.5]])
+        >>> es_gradient(loss, perturbation, sigma=0.5).sum(0).tolist()
+        [-2.0]
     """
     return perturbation * loss[:, None] / (perturbation.shape[0] * sigma**2)

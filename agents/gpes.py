@@ -75,6 +75,11 @@ class GPES:
             phases of it; needs a finite horizon.
         orthogonal: Make the perturbations of the pairs' j-th episodes orthogonal, in
             each period; see `orthogonal_rows`.
+
+    Example (an update is made as in the example of `PES`):
+        >>> gpes = GPES(4, truncation_length=20, noise_period=40, sigma=0.1)
+        >>> gpes.max_steps(horizon=100)  # environment steps of an update
+        160
     """
 
     num_pairs: int

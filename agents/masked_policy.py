@@ -24,6 +24,15 @@ class MaskedPolicy:
         policy: What acts, on the visible entries.
         visible: Indices of the entries it sees, in its order.
         observation_size: O, of the whole observation.
+
+    Example:
+        >>> seen = Policy(observation_size=2, action_low=(-9.0,), action_high=(9.0,))
+        >>> policy = MaskedPolicy(seen, visible=(0, 2), observation_size=3)
+        >>> theta = np.array([1.0, 2.0, 0.5])  # two weights and a bias
+        >>> policy.act(theta, np.array([1.0, 100.0, 1.0])).tolist()
+        [3.5]
+        >>> policy.unmask(theta)[1].tolist()
+        [1.0, 0.0, 2.0, 0.5]
     """
 
     policy: Policy

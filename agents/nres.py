@@ -74,6 +74,11 @@ class NRES(PartialUnrollEstimator):
             a decomposition of those of all, so an update costs N decompositions.
         pairs_per_chunk: Pairs whose perturbations are in memory at once; None takes
             all, or as many as fit.
+
+    Example (an update is made as in the example of `PES`):
+        >>> nres = NRES(num_pairs=4, truncation_length=20, sigma=0.1)
+        >>> nres.max_steps(horizon=100)  # environment steps of an update
+        160
     """
 
     stagger: bool = False
@@ -171,6 +176,14 @@ def episode_noise(
     Returns:
         +epsilon of (pair, episode, period) for the first member, -epsilon for the
         second. # shape=(count, D), dtype=float32
+
+    Example:
+        >>> key = jax.random.key_data(jax.random.key(0))
+        >>> noise = episode_noise(key, jnp.array([0, 0, 0, 1]), num_parameters=3)
+        >>> bool((noise[0] == -noise[1]).all())  # a pair's members in the same episode
+        True
+        >>> bool((noise[2] == -noise[3]).any())  # the second is an episode ahead
+        False
     """
     num_particles = len(episode)
     population = num_particles // 2 if num_pairs is None else num_pairs

@@ -85,6 +85,18 @@ class PES(PartialUnrollEstimator):
             accumulator before it adds its own perturbation. Below 1 the estimate is
             biased and has less variance; 0 is the single unroll, from each particle's
             own state. See "Trace decay" in docs/estimators.md.
+
+    Example:
+        >>> from pes_rl.envs import DeviceRollout, make
+        >>> rollout = DeviceRollout(make("unrolled:toy-regression"), horizon=100)
+        >>> pes = PES(num_pairs=4, truncation_length=20, sigma=0.1)
+        >>> theta = jnp.array([-4.0, -4.0])
+        >>> state = pes.init(rollout, theta, jax.random.key(0))
+        >>> key = jax.random.key(1)  # a new one for each update
+        >>> gradient, state, report = pes.estimate(rollout, theta, state, key)
+        >>> theta = theta - 1e-5 * gradient
+        >>> gradient.shape, int(report.env_steps)
+        ((2,), 160)
     """
 
     stagger: bool = False
@@ -168,6 +180,14 @@ def pes_gradient(
 
     Returns:
         (parts [N, D], accumulator after the unroll [N, D]).
+
+    Example:
+        >>> loss, no = jnp.array([[1.0, 3.0]]), jnp.zeros((1, 2), bool)
+        >>> segment = Segment(loss, ended=no, diverged=no, simulated=~no)
+        >>> xi, e = jnp.array([[0.25], [-0.25]]), jnp.array([[0.5], [-0.5]])
+        >>> parts, xi = pes_gradient(segment, xi, e, sigma=0.5)
+        >>> parts.sum(0).tolist(), xi.tolist()
+        ([-3.0], [[0.75], [-0.75]])
     """
     summed = accumulator + perturbation
     old, new = split_loss(segment)

@@ -79,6 +79,11 @@ class PESAnalytic(PartialUnrollEstimator):
         sigma: Standard deviation of the perturbations.
         stagger: Spread the particles over the episode, so that every update sees all
             phases of it; needs a finite horizon.
+
+    Example (an update is made as in the example of `PES`):
+        >>> pes_analytic = PESAnalytic(num_pairs=4, truncation_length=20, sigma=0.1)
+        >>> pes_analytic.max_steps(horizon=100)  # environment steps of an update
+        240
     """
 
     stagger: bool = False
@@ -152,6 +157,14 @@ def pes_analytic_gradient(
 
     Returns:
         The parts, whose sum is the gradient. # shape=(N, D)
+
+    Example:
+        >>> loss, no = jnp.array([[5.0, 2.0]]), jnp.zeros((1, 2), bool)
+        >>> segment = Segment(loss, ended=no, diverged=no, simulated=~no)
+        >>> xi, e = jnp.array([[0.25], [-0.25]]), jnp.array([[0.5], [-0.5]])
+        >>> parts = pes_analytic_gradient(segment, xi, e, jnp.full((2, 1), 2.0), 0.5)
+        >>> parts.sum(0).tolist()
+        [2.5]
     """
     explained = jnp.sum(perturbation * analytic, axis=1)
     unexplained = segment.loss.sum(0) - explained

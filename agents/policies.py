@@ -45,6 +45,15 @@ class Policy:
         clip: Whether actions are clipped to their bounds.
         activation: Of the hidden layers: `tanh`, `relu`, `elu` or `silu`.
         squash: Whether tanh, scaled to finite bounds, takes the place of clipping.
+
+    Example:
+        >>> import numpy as np
+        >>> policy = Policy(observation_size=2, action_low=(-1.0,), action_high=(1.0,))
+        >>> theta = np.array([0.5, 1.0, 0.25])  # two weights and a bias
+        >>> policy.act(theta, np.array([1.0, -0.5])).tolist()
+        [0.25]
+        >>> policy.act(theta, np.array([2.0, 2.0])).tolist()  # clipped
+        [1.0]
     """
 
     observation_size: int

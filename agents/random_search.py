@@ -61,6 +61,11 @@ class RandomSearch:
         num_particles: Parameter vectors N drawn in an update.
         search_radius: Largest distance of each coordinate from its first value; an
             array for ranges of different widths. # shape=() or (D,)
+
+    Example (an update is made as in the example of `PES`):
+        >>> search = RandomSearch(num_particles=8, search_radius=1.0)
+        >>> search.max_steps(horizon=100)  # environment steps of an update
+        800
     """
 
     num_particles: int

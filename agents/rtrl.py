@@ -50,6 +50,11 @@ class RTRL(MeanUnrolls):
     D forward derivatives, and memory for D states a particle. While theta changes, J
     holds derivatives by older thetas, as PES's accumulator holds their perturbations.
     Where an episode ends inside an unroll, the next begins in it, with J = 0.
+
+    Example (an update is made as in the example of `PES`):
+        >>> rtrl = RTRL(num_particles=1, truncation_length=20)
+        >>> rtrl.max_steps(horizon=100)  # environment steps of an update
+        20
     """
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> RTRLState:

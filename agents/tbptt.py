@@ -29,6 +29,11 @@ class TBPTT(MeanUnrolls):
 
     Where an episode ends inside an unroll, the next begins in it, and the gradient
     stops there: a first state does not depend on theta. Memory grows with K.
+
+    Example (an update is made as in the example of `PES`):
+        >>> tbptt = TBPTT(num_particles=1, truncation_length=20)
+        >>> tbptt.max_steps(horizon=100)  # environment steps of an update
+        20
     """
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> Particles:

@@ -46,6 +46,11 @@ class TruncatedES(PartialUnrollEstimator):
         sigma: Standard deviation of the perturbations.
         pairs_per_chunk: Pairs whose perturbations are in memory at once; None takes
             all, or as many as fit.
+
+    Example (an update is made as in the example of `PES`):
+        >>> truncated = TruncatedES(num_pairs=4, truncation_length=20, sigma=0.1)
+        >>> truncated.max_steps(horizon=100)  # environment steps of an update
+        180
     """
 
     pairs_per_chunk: int | None = None

@@ -64,6 +64,11 @@ class UORO(MeanUnrolls):
     exact, so a larger K has less noise. Derivatives along u are exact, not finite
     differences. Where an episode ends inside an unroll, the next begins in it, with
     u = 0 and v = 0.
+
+    Example (an update is made as in the example of `PES`):
+        >>> uoro = UORO(num_particles=1, truncation_length=20)
+        >>> uoro.max_steps(horizon=100)  # environment steps of an update
+        20
     """
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> UOROState:

@@ -46,7 +46,13 @@ OPEN_NAMES = (
 
 
 def environment_names() -> list[str]:
-    """All names that `make` accepts, except those of the forms in `OPEN_NAMES`."""
+    """All names that `make` accepts, except those of the forms in `OPEN_NAMES`.
+
+    Example:
+        >>> names = environment_names()
+        >>> "swimmer" in names, "brax:ant" in names, "unrolled:lstm" in names
+        (True, True, True)
+    """
     families = {
         "jax": CLOSED_FORM_NAMES,
         "brax": BRAX_NAMES,

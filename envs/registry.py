@@ -43,6 +43,13 @@ def make(
 
     Raises:
         ValueError: If the name is unknown, or an option is for another family.
+
+    Example:
+        >>> environment = make("jax:swimmer")
+        >>> environment.on_device, environment.observation_size, environment.horizon
+        (True, 8, 1000)
+        >>> make("unrolled:toy-regression", env_kwargs={"horizon": 50}).horizon
+        50
     """
     check_name(name)
     if name.startswith(PYTHON_PREFIX):

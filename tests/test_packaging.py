@@ -1,6 +1,8 @@
 """The distribution: what is installed, and what is not."""
 
 import ast
+import importlib.util
+import re
 import subprocess
 import sys
 import tarfile
@@ -101,6 +103,52 @@ def test_the_metadata_is_what_an_index_accepts(distributions):
     files = [str(path) for path in distributions.iterdir()]
     check = [sys.executable, "-m", "twine", "check", "--strict", *files]
     subprocess.run(check, check=True)
+
+
+def readme_for_index(*arguments):
+    spec = importlib.util.spec_from_file_location("setup_script", ROOT / "setup.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.readme_for_index(*arguments)
+
+
+def test_links_of_the_readme_are_absolute_where_an_index_shows_it():
+    text = "![a b](results/a.png) [c](docs/c.md#d) [e](https://e.org/f) [g](#h)"
+    repository = "https://github.com/someone/pes_rl"
+    assert readme_for_index(text, repository, "1.2") == (
+        f"![a b]({repository}/raw/v1.2/results/a.png) "
+        f"[c]({repository}/blob/v1.2/docs/c.md#d) [e](https://e.org/f) [g](#h)"
+    )
+    assert readme_for_index(text, None, "1.2") == " c [e](https://e.org/f) [g](#h)"
+    readme = (ROOT / "README.md").read_text()
+    assert "](docs/" in readme and "![" in readme
+    shown = readme_for_index(readme, repository, "1.2")
+    links = re.findall(r"\]\(([^)]+)\)", shown)
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+
+
+def test_the_index_shows_the_readme_without_relative_links(distributions):
+    (path,) = distributions.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        member = next(name for name in archive.getnames() if name.endswith("PKG-INFO"))
+        file = archive.extractfile(member)
+        assert file is not None
+        headers, _, shown = file.read().decode().partition("\n\n")
+    assert "Description-Content-Type: text/markdown" in headers
+    assert shown.startswith("# pes_rl\n")
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls")
+    repository = (urls or {}).get("Repository")
+    readme = (ROOT / "README.md").read_text()
+    assert (
+        shown.strip()
+        == readme_for_index(readme, repository, pes_rl.__version__).strip()
+    )
+
+
+def test_the_readme_can_be_read_in_two_minutes():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 def test_the_citation_is_of_this_version():

@@ -51,6 +51,11 @@ def antithetic_perturbations(
 
     Returns:
         # shape=(2 * count, num_parameters), dtype=float32
+
+    Example:
+        >>> e = antithetic_perturbations(jax.random.key(0), 2, 3, sigma=0.1)
+        >>> e.shape, bool((e[0] == -e[1]).all())
+        ((4, 3), True)
     """
     count = num_pairs if count is None else count
 
@@ -248,6 +253,10 @@ def orthogonal_rows(noise: jax.Array) -> jax.Array:
     Returns:
         The noise; rows 0 to D - 1 are orthogonal to one another, and so are rows D to
         2 D - 1, and so on. # shape=(P, D)
+
+    Example:
+        >>> orthogonal_rows(jnp.array([[3.0, 4.0], [0.0, 5.0]])).round(4).tolist()
+        [[3.0, 4.0], [-4.0, 3.0]]
     """
     num_rows, size = noise.shape
     block = min(num_rows, size)

@@ -27,6 +27,11 @@ def normalize_by_return_std(
         gradient: An estimate. # shape=(D,)
         particle_loss: Losses L_i that it was made from. # shape=(N,)
         sigma: Standard deviation of the perturbations.
+
+    Example:
+        >>> gradient, loss = jnp.array([4.0]), jnp.array([1.0, 3.0])  # std(L) = 1
+        >>> normalize_by_return_std(gradient, loss, sigma=0.5).tolist()
+        [4.0]
     """
     # Not std > 0: the std of equal numbers need not be 0, because their mean rounds.
     differ = particle_loss.max() > particle_loss.min()

@@ -82,6 +82,15 @@ class DeviceRollout:
             longest; None gives all the same.
         axis: Name of the mesh axis over which the particles are sharded, where this
             rollout unrolls one shard; see `ShardedRollout`.
+
+    Example:
+        >>> from pes_rl.envs import make
+        >>> rollout = DeviceRollout(make("unrolled:toy-regression"), horizon=100)
+        >>> particles = rollout.reset(jax.random.key(0), num_pairs=4)
+        >>> thetas = jnp.full((8, 2), -4.0)
+        >>> particles, segment = rollout.unroll(particles, thetas, length=20)
+        >>> segment.loss.shape, particles.clock.elapsed.tolist()
+        ((20, 8), [20, 20, 20, 20, 20, 20, 20, 20])
     """
 
     problem: Problem

@@ -21,6 +21,16 @@ class Problem(Protocol):
     Both methods are pure and written for one particle; the driver vmaps them. A problem
     whose derivatives are useless, such as those of a piecewise constant loss, has the
     attribute `differentiable = False`; a missing attribute counts as True.
+
+    Example:
+        >>> class Parabola:
+        ...     def init(self, key):
+        ...         return jnp.float32(0)
+        ...
+        ...     def step(self, theta, t):
+        ...         return t + 1, theta[0] * t**2, jnp.array(False)
+        >>> from pes_rl.envs import DeviceRollout
+        >>> rollout = DeviceRollout(Parabola(), horizon=4)
     """
 
     def init(self, key: jax.Array) -> Any:
@@ -174,6 +184,15 @@ class PolicyProblem:
             episodes, a negative one long episodes. Elsewhere it changes only the
             variance.
         normalizer: Moments that normalise the observations; None leaves them unchanged.
+
+    Example:
+        >>> from pes_rl.agents import Policy
+        >>> from pes_rl.envs import make
+        >>> policy = Policy(8, (-1.0, -1.0), (1.0, 1.0))
+        >>> problem = PolicyProblem(make("jax:swimmer"), policy.act)
+        >>> simulation, observation = problem.init(jax.random.key(0))
+        >>> observation.shape
+        (8,)
     """
 
     environment: DeviceEnvironment

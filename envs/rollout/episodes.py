@@ -59,6 +59,12 @@ class Segment:
             in an unroll of single episodes. # shape=(K, N), dtype=bool
         observations: Sums over the observations that policies acted on; None in a
             rollout that does not normalise observations.
+
+    Example:
+        >>> loss, no = np.array([[3.0], [1.0]]), np.zeros((2, 1), bool)
+        >>> segment = Segment(loss, ended=no, diverged=no, simulated=~no)
+        >>> segment.loss.sum(0).tolist()  # of each particle
+        [4.0]
     """
 
     loss: Array

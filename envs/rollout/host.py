@@ -63,6 +63,18 @@ class HostRollout:
             leaves observations unchanged.
         reference: Reference of the sums of observations, given where these particles
             are a part of the population; None takes their median. # shape=(1, O)
+
+    Example:
+        >>> from pes_rl.agents import Policy
+        >>> from pes_rl.envs import make
+        >>> pendulum = make("inverted_pendulum", num_threads=1)
+        >>> policy = Policy(4, (-3.0,), (3.0,))
+        >>> rollout = HostRollout(pendulum, policy.act, horizon=1000)
+        >>> particles = rollout.reset(jax.random.key(0), num_pairs=1)
+        >>> thetas = np.zeros((2, policy.num_parameters), np.float32)
+        >>> particles, segment = rollout.unroll(particles, thetas, length=3)
+        >>> segment.loss.sum(0).tolist()  # a reward of 1 at each step
+        [-3.0, -3.0]
     """
 
     environment: HostEnvironment

@@ -84,6 +84,11 @@ class ObservationMoments:
         count: Number of observations. # shape=(), dtype=float32
         mean: # shape=(O,), dtype=float32
         variance: Of the population, as `np.var` has it. # shape=(O,), dtype=float32
+
+    Example:
+        >>> moments = ObservationMoments(np.float32(9), np.ones(1), np.full(1, 4.0))
+        >>> moments.normalize(np.array([5.0])).tolist()
+        [2.0]
     """
 
     count: Array

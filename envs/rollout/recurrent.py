@@ -31,6 +31,17 @@ class RecurrentProblem(PolicyProblem):
     Attributes:
         act: Maps (theta [D], carry, observation [O]) to (carry, action [A]).
         initial_carry: Returns the carry of one particle at the start of an episode.
+
+    Example:
+        >>> from pes_rl.agents import GRUPolicy
+        >>> from pes_rl.envs import make
+        >>> gru = GRUPolicy(8, (-1.0, -1.0), (1.0, 1.0), hidden_sizes=(4,))
+        >>> problem = RecurrentProblem(
+        ...     make("jax:swimmer"), gru.act, initial_carry=gru.initial_carry
+        ... )
+        >>> (simulation, carry), observation = problem.init(jax.random.key(0))
+        >>> carry.shape, observation.shape
+        ((4,), (8,))
     """
 
     initial_carry: InitialCarry = field(kw_only=True)
@@ -58,6 +69,14 @@ class CarryingEnvironment:
     Args:
         environment: The environment of the simulations.
         initial_carry: Returns the carry of one simulation at the start of an episode.
+
+    Example:
+        >>> from pes_rl.envs import make
+        >>> pendulum = make("inverted_pendulum", num_threads=1)
+        >>> environment = CarryingEnvironment(pendulum, lambda: np.zeros(5, np.float32))
+        >>> environment.allocate(2)
+        >>> environment.carry_of(None).shape
+        (2, 5)
     """
 
     on_device = False
@@ -123,6 +142,20 @@ class RecurrentHostRollout(HostRollout):
         environment: Holds the simulations and the carries.
         act: Maps (thetas [N, D], carries, observations [N, O]) to (carries, actions
             [N, A]), in NumPy.
+
+    Example:
+        >>> from pes_rl.agents import GRUPolicy
+        >>> from pes_rl.envs import make
+        >>> gru = GRUPolicy(4, (-3.0,), (3.0,), hidden_sizes=(5,))
+        >>> pendulum = make("inverted_pendulum", num_threads=1)
+        >>> environment = CarryingEnvironment(pendulum, gru.initial_carry)
+        >>> rollout = RecurrentHostRollout(environment, gru.act, horizon=1000)
+        >>> particles = rollout.reset(jax.random.key(0), num_pairs=1)
+        >>> thetas = np.full((2, gru.num_parameters), 0.1, np.float32)
+        >>> particles, segment = rollout.unroll(particles, thetas, length=3)
+        >>> simulations, carry = particles.state.simulation
+        >>> carry.shape
+        (2, 5)
     """
 
     environment: CarryingEnvironment

@@ -24,6 +24,26 @@ class UnrolledProblem:
 
     Attributes:
         horizon: Steps T of an episode; None for an episode that never ends.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class StepSize(UnrolledProblem):
+        ...     horizon: int = 10
+        ...     parameter_names = ("step size",)
+        ...     diverged_loss = 1e6
+        ...
+        ...     def init_theta(self, key):
+        ...         return jnp.zeros(1)
+        ...
+        ...     def init(self, key):
+        ...         return jnp.float32(1)
+        ...
+        ...     def step(self, theta, x):
+        ...         x = x - theta[0] * x
+        ...         return x, x**2, jnp.array(False)
+        >>> x, loss, ended = StepSize().step(jnp.array([0.5]), jnp.float32(1))
+        >>> float(x), float(loss)
+        (0.5, 0.25)
     """
 
     horizon: int | None = None
@@ -135,6 +155,17 @@ class FinalLoss:
 
     Attributes:
         problem: The other problem.
+
+    Example:
+        >>> from pes_rl.envs import make
+        >>> problem, theta = make("unrolled:toy-regression"), jnp.array([-4.0, -4.0])
+        >>> whole = FinalLoss(problem)
+        >>> state, total = whole.init(jax.random.key(0)), 0.0
+        >>> for _ in range(3):
+        ...     state, loss, ended = whole.step(theta, state)
+        ...     total += float(loss)
+        >>> round(total, 4) == round(float(state[1]), 4)  # the loss after three steps
+        True
     """
 
     problem: Problem

@@ -92,6 +92,12 @@ def load_policy(
     Raises:
         ValueError: If there is no policy of this format, the file is damaged, or it
             needs another `policy`.
+
+    Example:
+        >>> import pes_rl
+        >>> policy = pes_rl.load_policy("my_run")
+        >>> policy([0.0, 0.1, 0.0, 0.0]).shape  # the action
+        (1,)
     """
     path = Path(run)
     if path.suffix != ".npz":

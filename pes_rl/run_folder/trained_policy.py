@@ -25,6 +25,16 @@ class TrainedPolicy:
         std: What they are divided by then; 1 where it did not. # shape=(O,)
         spaces: The environment's own observations and actions, where they are no
             vectors.
+
+    Example:
+        >>> from pes_rl.agents import Policy
+        >>> linear = Policy(2, (-1.0,), (1.0,), bias=False)
+        >>> theta, mean, std = np.array([0.5, 0.25]), np.zeros(2), np.full(2, 2.0)
+        >>> policy = TrainedPolicy(linear, theta, mean, std)
+        >>> policy([2.0, 2.0]).tolist()  # in Gymnasium: env.step(policy(observation))
+        [0.75]
+        >>> policy([[2.0, 2.0], [9.0, 9.0]]).tolist()  # of a batch
+        [[0.75], [1.0]]
     """
 
     policy: Any

@@ -45,7 +45,7 @@ def waiting(
         silent: Print nothing.
 
     Example:
-        >>> with waiting("loading swimmer"):
+        >>> with waiting("loading swimmer"):  # doctest: +SKIP
         ...     environment = make_environment()
         loading swimmer ...
         loading swimmer: 2 s

@@ -83,11 +83,16 @@ def train(
         >>> import pes_rl
         >>> result = pes_rl.train(
         ...     "inverted_pendulum",
-        ...     total_timesteps=100_000,
+        ...     logdir="my_run",
+        ...     total_timesteps=10_000,
+        ...     num_pairs=8,
+        ...     final_eval_episodes=16,
         ...     learning_rate=lambda progress: 0.3 * (1 - progress) ** 2,
         ... )
-        >>> result.policy.predict(observation)[0]  # the action
-        array([0.1], dtype=float32)
+        >>> result.summary["final_return"] > 10
+        True
+        >>> result.policy([0.0, 0.1, 0.0, 0.0]).shape  # the action
+        (1,)
     """
     if isinstance(options.get("env_kwargs"), dict):
         options["env_kwargs"] = json.dumps(options["env_kwargs"])

@@ -27,10 +27,10 @@ class Result:
 
     Example:
         >>> import pes_rl
-        >>> result = pes_rl.train("inverted_pendulum")
-        >>> result.save("my_pendulum")
-        >>> pes_rl.Result.load("my_pendulum").summary["final_return"]
-        1000.0
+        >>> result = pes_rl.Result.load("my_run")  # or what pes_rl.train returns
+        >>> copy = result.save("my_pendulum")
+        >>> sorted(path.name for path in copy.iterdir())
+        ['config.json', 'policy', 'summary.json']
     """
 
     folder: Path

@@ -1,7 +1,5 @@
 """Spaces as plain data: the vectors are Gymnasium's, the actions are right by hand."""
 
-import doctest
-
 import gymnasium
 import numpy as np
 import pytest
@@ -10,10 +8,6 @@ from spaces_counting import ACTIONS, CHOSEN, FLATTENED, OBSERVATIONS
 
 from pes_rl.envs import spaces
 from pes_rl.envs.gymnasium.space_data import describe
-
-
-def test_the_examples_of_the_docstrings():
-    assert doctest.testmod(spaces).failed == 0
 
 
 @pytest.mark.parametrize("name", OBSERVATIONS)

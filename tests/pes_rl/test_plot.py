@@ -9,6 +9,7 @@ import pytest
 
 from pes_rl import plot
 from pes_rl.config.train_config import make_config
+from pes_rl.graphics.figures import draw_learning_curves
 from pes_rl.run_folder.reader import read_curve
 from pes_rl.run_folder.writer import RunFolder
 from pes_rl.training.metrics import COLUMNS
@@ -67,6 +68,21 @@ def test_seeds_are_a_band_and_other_settings_an_arm(tmp_path):
     assert seconds["swimmer, pes sigma=0.5"][0][0].tolist() == [0, 2]
     assert panels[0].threshold == 340.0
     assert list(panels[2].curves) == ["hopper, pes"]
+
+
+def test_the_legend_names_environment_and_agent(tmp_path):
+    folders = [
+        make_run(tmp_path / "0", [1, 2], seed=0),
+        make_run(tmp_path / "1", [3, 4], seed=1),
+        make_run(tmp_path / "2", [7, 8], env="hopper", agent="nres"),
+    ]
+    panels, _ = plot.make_panels(folders)
+    axes = draw_learning_curves(tmp_path / "figure.png", panels, columns=2)
+    figure = axes[0].get_figure(root=True)
+    assert figure is not None
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == ["swimmer, pes (2 seeds)", "threshold", "hopper, nres (1 seed)"]
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))

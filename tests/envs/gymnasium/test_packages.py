@@ -14,8 +14,8 @@ from pes_rl.envs import make
 PACKAGE = """
 import gymnasium
 
-gymnasium.register("InPackage-v0", "{name}.arm:Arm", max_episode_steps=20)
-gymnasium.register("InPackage-v1", "{name}.arm:Arm", max_episode_steps=20)
+gymnasium.register("InPackage-v0", "{name}.arm:make_arm", max_episode_steps=20)
+gymnasium.register("InPackage-v1", "{name}.arm:make_arm", max_episode_steps=20)
 gymnasium.register("Inner-v0", "{name}.arm:Inner", max_episode_steps=20)
 """
 
@@ -36,9 +36,8 @@ class Inner(gymnasium.Env):
         return self.np_random.random(3, np.float32), 1.0, False, False, {}
 
 
-class Arm(gymnasium.Wrapper):
-    def __init__(self):
-        super().__init__(gymnasium.make("Inner-v0"))  # needs the registration
+def make_arm():  # Gymnasium below 1.4 refuses the class of a wrapper
+    return gymnasium.Wrapper(gymnasium.make("Inner-v0"))  # needs the registration
 """
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -90,8 +91,9 @@ def finish(pair):
 
 def wait_for_steps(process, steps):
     for line in process.stdout:
-        shown = line.split("/")[0].split()[-1].replace(",", "")
-        if shown.isdecimal() and int(shown) >= steps:
+        # Other programs write lines too; JAX 0.10.0's collectives an empty one.
+        shown = re.search(r"([\d,]+)/[\d,]+ steps", line)
+        if shown and int(shown[1].replace(",", "")) >= steps:
             return
 
 
