@@ -1,3 +1,8 @@
+from .adaptive_sigma import (
+    ADAPTABLE as ADAPTABLE,
+    AdaptiveSigma as AdaptiveSigma,
+    AdaptiveSigmaState as AdaptiveSigmaState,
+)
 from .ars import ARS as ARS, ars_direction as ars_direction
 from .ask_tell import (
     AskTell as AskTell,

@@ -19,6 +19,10 @@ import jax
 import jax.numpy as jnp
 
 from pes_rl.agents.core.estimator import check_population, check_whole_episodes
+from pes_rl.agents.core.fitness_shaping import (
+    check_top_pairs,
+    pairs_by_better_member,
+)
 from pes_rl.agents.core.perturbations import perturb_antithetic
 from pes_rl.agents.core.report import Report, describe
 from pes_rl.agents.es import play_episodes
@@ -50,11 +54,7 @@ class ARS:
 
     def __post_init__(self) -> None:
         check_population(self.num_pairs, self.sigma)
-        if not 1 <= self.num_top_pairs <= self.num_pairs:
-            raise ValueError(
-                f"num_top_pairs={self.num_top_pairs} must be between 1 and "
-                f"num_pairs={self.num_pairs}; use {max(self.num_pairs // 2, 1)}"
-            )
+        check_top_pairs(self.num_top_pairs, self.num_pairs)
 
     def max_steps(self, horizon: int | None) -> int:
         assert horizon is not None  # init refuses a rollout without one
@@ -103,7 +103,7 @@ def ars_direction(
         [[1.0], [-3.0]]
     """
     pairs = loss.reshape(-1, 2)
-    top = jnp.argsort(pairs.min(1))[:num_top_pairs]
+    top = pairs_by_better_member(loss)[:num_top_pairs]
     kept = pairs[top]
     # Not std > 0: the std of equal numbers need not be 0, because their mean rounds.
     differ = kept.max() > kept.min()

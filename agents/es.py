@@ -1,7 +1,7 @@
 """Full-episode evolution strategies (Salimans et al. 2017, Algorithm 1), antithetic.
 
-The gradient of the smoothed loss by its score function, without the rank shaping and
-weight decay of the paper (arXiv 1703.03864):
+The gradient of the smoothed loss by its score function, without the rank shaping
+(`fitness_shaping`) and weight decay of the paper (arXiv 1703.03864):
 
     repeat:
         draw antithetic perturbations e_i ~ N(0, sigma^2 I)
@@ -10,12 +10,13 @@ weight decay of the paper (arXiv 1703.03864):
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
 from pes_rl.agents.core.chunks import chunk_size, in_chunks
 from pes_rl.agents.core.estimator import check_population, check_whole_episodes
+from pes_rl.agents.core.fitness_shaping import check_fitness_shaping, shaped_loss
 from pes_rl.agents.core.perturbations import perturb_antithetic
 from pes_rl.agents.core.report import Report, describe
 from pes_rl.envs.rollout.base import Particles, Rollout, Thetas
@@ -33,6 +34,9 @@ class ES:
             estimate's mean and lowers its variance; see `orthogonal_rows`.
         pairs_per_chunk: Pairs whose perturbations are in memory at once; None takes
             all, or as many as fit.
+        fitness_shaping: `none`, or `centered-ranks` of the episodes' losses, which
+            change what is estimated (docs/fitness_shaping.md) and need all pairs at
+            once. The best pairs of whole episodes are `ARS`.
 
     Example (an update is made as in the example of `PES`):
         >>> es = ES(num_pairs=4, sigma=0.1)
@@ -44,9 +48,16 @@ class ES:
     sigma: Any
     orthogonal: bool = False
     pairs_per_chunk: int | None = None
+    fitness_shaping: Literal["none", "centered-ranks"] = "none"
 
     def __post_init__(self) -> None:
         check_population(self.num_pairs, self.sigma)
+        if self.fitness_shaping == "top-pairs":
+            raise ValueError(
+                "fitness_shaping=top-pairs of whole episodes is what the agent ars "
+                "does; use ars"
+            )
+        check_fitness_shaping(self)
 
     def max_steps(self, horizon: int | None) -> int:
         assert horizon is not None  # init refuses a rollout without one
@@ -74,10 +85,15 @@ class ES:
                 count=len(before.loss) // 2,
             )
             after, segment = play_episodes(rollout, before, thetas)
-            contributions = es_gradient(segment.loss.sum(0), e, self.sigma)
-            independent = not self.orthogonal
+            loss, std = shaped_loss(self, segment)
+            contributions = es_gradient(loss, e, self.sigma)
             report = describe(
-                before, after, segment, contributions, independent_pairs=independent
+                before,
+                after,
+                segment,
+                contributions,
+                independent_pairs=not self.orthogonal,
+                loss_std=std,
             )
             return contributions, after, report
 
@@ -99,7 +115,8 @@ def es_gradient(loss: jax.Array, perturbation: jax.Array, sigma: Any) -> jax.Arr
     Args:
         loss: L of each particle. # shape=(N,)
         perturbation: e of each particle. # shape=(N, D)
-        sigma: Standard deviation of the perturbations, one for all or [N, 1].
+        sigma: Standard deviation of the perturbations, one for all, [N, 1] or
+            [1, D].
 
     Returns:
         The parts, whose sum is the gradient. # shape=(N, D)

@@ -23,6 +23,11 @@ from pes_rl.agents.core.estimator import (
     PartialUnrollEstimator,
     check_truncation_length,
 )
+from pes_rl.agents.core.fitness_shaping import (
+    FitnessShaping,
+    check_fitness_shaping,
+    shaped_loss,
+)
 from pes_rl.agents.core.perturbations import draw_in_blocks, draw_orthogonal, perturb
 from pes_rl.agents.core.random_normals import normal_rows
 from pes_rl.agents.core.report import Report, describe
@@ -40,8 +45,8 @@ class NRESState:
         particles: N particles.
         key: Key data; a perturbation is decided by it, the pair and the episode.
             # shape=(2,), dtype=uint32
-        sigma: Standard deviation of each running episode's perturbation.
-            # shape=(N,), dtype=float32
+        sigma: Standard deviation of each running episode's perturbation, one for all
+            parameters or one for each. # shape=(N,) or (N, D), dtype=float32
     """
 
     particles: Particles
@@ -74,6 +79,10 @@ class NRES(PartialUnrollEstimator):
             a decomposition of those of all, so an update costs N decompositions.
         pairs_per_chunk: Pairs whose perturbations are in memory at once; None takes
             all, or as many as fit.
+        fitness_shaping: `none`; or `centered-ranks` or `top-pairs` of the losses of
+            each unroll, which change what is estimated (docs/fitness_shaping.md) and
+            need all pairs at once.
+        num_top_pairs: Pairs b that are used with `top-pairs`.
 
     Example (an update is made as in the example of `PES`):
         >>> nres = NRES(num_pairs=4, truncation_length=20, sigma=0.1)
@@ -84,13 +93,20 @@ class NRES(PartialUnrollEstimator):
     stagger: bool = False
     orthogonal: bool = False
     pairs_per_chunk: int | None = None
+    fitness_shaping: FitnessShaping = "none"
+    num_top_pairs: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fitness_shaping(self)
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> NRESState:
         check_truncation_length(self.truncation_length, rollout.horizon)
         chunk_size(self, rollout, theta)  # Raises if the population cannot be cut.
         reset_key, key = jax.random.split(key)
         particles = rollout.reset(reset_key, self.num_pairs, stagger=self.stagger)
-        sigma = jnp.full(2 * self.num_pairs, self.sigma, jnp.float32)
+        own = jnp.asarray(self.sigma, jnp.float32)
+        sigma = jnp.broadcast_to(own, (2 * self.num_pairs, *own.shape[1:]))
         return NRESState(particles, jax.random.key_data(key), sigma)
 
     def estimate(
@@ -116,14 +132,21 @@ class NRES(PartialUnrollEstimator):
             after, segment = rollout.unroll(
                 before, thetas, self.truncation_length, single_episode=True
             )
-            contributions = es_gradient(segment.loss.sum(0), e, sigma[:, None])
-            independent = not self.orthogonal
+            loss, std = shaped_loss(self, segment)
+            contributions = es_gradient(loss, e, _columns(sigma))
             report = describe(
-                before, after, segment, contributions, independent_pairs=independent
+                before,
+                after,
+                segment,
+                contributions,
+                independent_pairs=not self.orthogonal,
+                loss_std=std,
             )
             return contributions, (after, sigma), report
 
         begins = state.particles.clock.elapsed == 0
+        if state.sigma.ndim == 2:
+            begins = begins[:, None]
         sigma = jnp.where(begins, self.sigma, state.sigma)
         gradient, (particles, sigma), report = in_chunks(
             self, rollout, theta, estimate_pairs, (state.particles, sigma)
@@ -137,7 +160,12 @@ def episode_perturbations(
     """The given rows of sigma_i `episode_noise(*which, **options)`, for `perturb`."""
     count = rows.stop - rows.start
     noise = episode_noise(*which, begin=rows.start, count=count, **options)
-    return sigma[rows, None] * noise
+    return _columns(sigma[rows]) * noise
+
+
+def _columns(sigma: jax.Array) -> jax.Array:
+    """Sigma beside the parameters of each particle. # shape=(N, 1) or (N, D)."""
+    return sigma[:, None] if sigma.ndim == 1 else sigma
 
 
 @partial(

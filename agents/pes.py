@@ -26,6 +26,11 @@ from pes_rl.agents.core.estimator import (
     check_trace_decay,
     check_truncation_length,
 )
+from pes_rl.agents.core.fitness_shaping import (
+    FitnessShaping,
+    check_fitness_shaping,
+    shaped_loss,
+)
 from pes_rl.agents.core.perturbations import perturb_antithetic
 from pes_rl.agents.core.report import Report, describe
 from pes_rl.envs.rollout.base import Particles, Rollout
@@ -43,7 +48,7 @@ class PESState:
             `past`, the number of these perturbations instead; see `Accumulators`.
             # shape=(N, D) or (N, 1), dtype=float32
         sigma: Standard deviation that the accumulator refers to.
-            # shape=(), dtype=float32
+            # shape=() or (1, D), dtype=float32
         past: Updates from which accumulators are recomputed; None if they are kept.
     """
 
@@ -85,6 +90,10 @@ class PES(PartialUnrollEstimator):
             accumulator before it adds its own perturbation. Below 1 the estimate is
             biased and has less variance; 0 is the single unroll, from each particle's
             own state. See "Trace decay" in docs/estimators.md.
+        fitness_shaping: `none`; or `centered-ranks` or `top-pairs` of the losses of
+            each unroll, which change what is estimated (docs/fitness_shaping.md) and
+            need all pairs at once, without `restart_at_once`.
+        num_top_pairs: Pairs b that are used with `top-pairs`.
 
     Example:
         >>> from pes_rl.envs import DeviceRollout, make
@@ -103,10 +112,13 @@ class PES(PartialUnrollEstimator):
     restart_at_once: bool = False
     pairs_per_chunk: int | None = None
     trace_decay: float = 1.0
+    fitness_shaping: FitnessShaping = "none"
+    num_top_pairs: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_trace_decay(self.trace_decay)
+        check_fitness_shaping(self)
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> PESState:
         check_truncation_length(self.truncation_length, rollout.horizon)
@@ -137,8 +149,11 @@ class PES(PartialUnrollEstimator):
                 single_episode=not self.restart_at_once,
             )
             xi = accumulators.load(stored, first)
-            contributions, xi = pes_gradient(segment, xi, e, self.sigma)
-            report = describe(before, after, segment, contributions, xi)
+            loss, std = shaped_loss(self, segment)
+            contributions, xi = pes_gradient(
+                segment, xi, e, self.sigma, None if std is None else loss
+            )
+            report = describe(before, after, segment, contributions, xi, loss_std=std)
             stored = accumulators.store(stored, segment, xi)
             return contributions, (after, stored), report
 
@@ -159,7 +174,11 @@ class PES(PartialUnrollEstimator):
 
 @jax.jit
 def pes_gradient(
-    segment: Segment, accumulator: jax.Array, perturbation: jax.Array, sigma: Any
+    segment: Segment,
+    accumulator: jax.Array,
+    perturbation: jax.Array,
+    sigma: Any,
+    shaped_loss: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Each particle's part of the PES gradient, and the accumulators after the unroll.
 
@@ -176,7 +195,9 @@ def pes_gradient(
         segment: An unroll of K steps by N particles.
         accumulator: xi before the unroll, decayed if it is. # shape=(N, D)
         perturbation: e of this unroll. # shape=(N, D)
-        sigma: Standard deviation of the perturbations.
+        sigma: Standard deviation of the perturbations, one for all or [1, D].
+        shaped_loss: What takes the place of L_old where losses are shaped, in an unroll
+            of single episodes; None for the segment's. # shape=(N,)
 
     Returns:
         (parts [N, D], accumulator after the unroll [N, D]).
@@ -191,6 +212,8 @@ def pes_gradient(
     """
     summed = accumulator + perturbation
     old, new = split_loss(segment)
+    if shaped_loss is not None:
+        old = shaped_loss  # Without restarts, nothing comes after the first end.
     weighted = summed * old[:, None] + perturbation * new[:, None]
     parts = weighted / (perturbation.shape[0] * sigma**2)
     return parts, accumulate(segment, accumulator, perturbation)

@@ -22,6 +22,11 @@ from pes_rl.agents.core.estimator import (
     PartialUnrollEstimator,
     check_truncation_length,
 )
+from pes_rl.agents.core.fitness_shaping import (
+    FitnessShaping,
+    check_fitness_shaping,
+    shaped_loss,
+)
 from pes_rl.agents.core.perturbations import perturb_antithetic
 from pes_rl.agents.core.report import Report, describe
 from pes_rl.agents.es import es_gradient
@@ -46,6 +51,10 @@ class TruncatedES(PartialUnrollEstimator):
         sigma: Standard deviation of the perturbations.
         pairs_per_chunk: Pairs whose perturbations are in memory at once; None takes
             all, or as many as fit.
+        fitness_shaping: `none`; or `centered-ranks` or `top-pairs` of the losses of
+            each unroll, which change what is estimated (docs/fitness_shaping.md) and
+            need all pairs at once.
+        num_top_pairs: Pairs b that are used with `top-pairs`.
 
     Example (an update is made as in the example of `PES`):
         >>> truncated = TruncatedES(num_pairs=4, truncation_length=20, sigma=0.1)
@@ -54,6 +63,12 @@ class TruncatedES(PartialUnrollEstimator):
     """
 
     pairs_per_chunk: int | None = None
+    fitness_shaping: FitnessShaping = "none"
+    num_top_pairs: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fitness_shaping(self)
 
     def max_steps(self, horizon: int | None) -> int:
         del horizon
@@ -83,8 +98,10 @@ class TruncatedES(PartialUnrollEstimator):
             end, segment = rollout.unroll(
                 start, thetas, self.truncation_length, single_episode=True
             )
-            contributions = es_gradient(segment.loss.sum(0), e, self.sigma)
-            return contributions, rows, describe(start, end, segment, contributions)
+            loss, std = shaped_loss(self, segment)
+            contributions = es_gradient(loss, e, self.sigma)
+            report = describe(start, end, segment, contributions, loss_std=std)
+            return contributions, rows, report
 
         gradient, _, report = in_chunks(self, rollout, theta, estimate_pairs, ())
         mean, mean_segment = rollout.unroll(

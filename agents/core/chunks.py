@@ -45,13 +45,21 @@ class ChunkedEstimator(Protocol):
 
 def chunk_size(estimator: ChunkedEstimator, rollout: Rollout, theta: jax.Array) -> int:
     """Pairs of a chunk of this estimator; errors as `pairs_at_once`."""
-    return pairs_at_once(
+    pairs = pairs_at_once(
         rollout,
         estimator.pairs_per_chunk,
         estimator.num_pairs,
         theta.size,
         getattr(estimator, "orthogonal", False),
     )
+    shaping = getattr(estimator, "fitness_shaping", "none")
+    if shaping != "none" and pairs < estimator.num_pairs:
+        raise ValueError(
+            f"fitness_shaping={shaping} needs the losses of all {estimator.num_pairs} "
+            f"pairs at once, here in chunks of {pairs}; drop it, or use "
+            f"pairs_per_chunk={estimator.num_pairs}"
+        )
+    return pairs
 
 
 def pairs_at_once(
@@ -97,6 +105,26 @@ def pairs_at_once(
             f"or use pairs_per_chunk={num_pairs}"
         )
     return pairs
+
+
+def without_chunks(estimator: Any) -> Any:
+    """The estimator without chunks of the population, for several devices.
+
+    Each device draws its share as a whole, which limits memory as chunks do. Chunks of
+    consecutive pairs would move states and accumulators between devices.
+
+    Raises:
+        ValueError: If the estimator is told to use chunks.
+    """
+    chunk = getattr(estimator, "pairs_per_chunk", 0)
+    if chunk == 0:  # The estimator has no such option.
+        return estimator
+    if chunk not in (None, estimator.num_pairs):
+        raise ValueError(
+            f"pairs_per_chunk={chunk} is for a single device; drop it, as each of "
+            "several draws only its share of the perturbations"
+        )
+    return replace(estimator, pairs_per_chunk=estimator.num_pairs)
 
 
 def in_chunks(

@@ -60,7 +60,7 @@ class PerturbingEstimator(Estimator, Protocol):
 
     @property
     def sigma(self) -> Any:
-        """Standard deviation of the perturbations.
+        """Standard deviation of the perturbations, one for all parameters.
 
         A schedule replaces it by `dataclasses.replace(estimator, sigma=...)` with a
         traced scalar.

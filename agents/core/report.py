@@ -33,20 +33,24 @@ class Report:
         env_steps: Simulated environment steps, all that the estimate needed.
         episodes: Episodes that ended in the unroll; of the mean parameters alone where
             the perturbed unrolls start from copies (truncated-es).
-        episode_loss: Sum of the whole losses of those episodes.
+        episode_loss: Sum of the whole losses of those episodes; without a reward shift
+            that changes between updates.
         episode_steps: Sum of the lengths of those episodes, in steps.
         diverged: Simulations that diverged, which ended their episode or their copy.
         gradient_norm: Euclidean norm of the estimate.
         signal_to_noise: Estimated squared norm of the true gradient over the variance
             of the estimate, from the two halves of the population; negative where the
             two halves' estimates have a negative inner product, NaN with a single pair
-            and where pairs are not independent.
+            and where pairs are not independent. Where losses are shaped it is
+            approximate, as each pair's part then depends a little on the others'.
         accumulator_norm: Mean Euclidean norm of the particles' accumulators; 0 for
             estimators that have none.
         arrived: Which particles were simulated; the others were lost with their worker
             and contribute nothing. # shape=(N,), dtype=bool
         observations: Moments of the observations that the particles acted on, where
             the rollout normalises them; else None.
+        loss_std: Standard deviation of the losses or ranks that the estimate was made
+            from, where losses are shaped (see `shaped_loss`); else None.
     """
 
     particle_loss: Array
@@ -60,6 +64,7 @@ class Report:
     accumulator_norm: Array
     arrived: Array
     observations: ObservationMoments | None = None
+    loss_std: Array | None = None
 
 
 def describe(
@@ -70,6 +75,7 @@ def describe(
     accumulator: jax.Array | None = None,
     *,
     independent_pairs: bool = True,
+    loss_std: jax.Array | None = None,
 ) -> Report:
     """Report of the estimate made from one unroll.
 
@@ -82,6 +88,7 @@ def describe(
         independent_pairs: False where the pairs' perturbations are orthogonal: then the
             difference of two halves does not measure the noise, and the report's
             signal-to-noise ratio is NaN.
+        loss_std: As in `Report`.
     """
     # Only these fields of particles are arrays on every driver, which jit needs.
     report = _describe(
@@ -93,6 +100,7 @@ def describe(
         contributions,
         accumulator,
     )
+    report = replace(report, loss_std=loss_std)
     if independent_pairs:
         return report
     return replace(
@@ -121,7 +129,12 @@ def _describe(
     def finished(_: None) -> tuple[jax.Array, ...]:
         # The ended episodes' losses and steps: those before the unroll and in it, less
         # those of the episodes that are running now. Lost episodes never end.
-        loss = jnp.where(arrived, loss_before + particle_loss - loss_after, 0.0)
+        unshifted = particle_loss
+        if segment.reward_shift is not None:
+            counted = (segment.simulated & ~segment.diverged).sum(0)
+            shifts = segment.reward_shift * counted.astype(particle_loss.dtype)
+            unshifted = particle_loss - shifts
+        loss = jnp.where(arrived, loss_before + unshifted - loss_after, 0.0)
         steps = jnp.where(arrived, elapsed_before + simulated - elapsed_after, 0)
         counts = (
             rows.sum(dtype=jnp.int32) for rows in (segment.ended, segment.diverged)

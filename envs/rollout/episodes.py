@@ -59,6 +59,9 @@ class Segment:
             in an unroll of single episodes. # shape=(K, N), dtype=bool
         observations: Sums over the observations that policies acted on; None in a
             rollout that does not normalise observations.
+        reward_shift: What was subtracted from the reward of each step that is simulated
+            and did not diverge, where that changes between updates (and the particles'
+            losses are without it); else None. # shape=(), dtype=float32
 
     Example:
         >>> loss, no = np.array([[3.0], [1.0]]), np.zeros((2, 1), bool)
@@ -72,6 +75,7 @@ class Segment:
     diverged: Array
     simulated: Array
     observations: ObservationSums | None = None
+    reward_shift: Array | None = None
 
 
 def start_clock(

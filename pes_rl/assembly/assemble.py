@@ -22,6 +22,7 @@ from pes_rl.assembly.factories import (
     spaces_of,
 )
 from pes_rl.assembly.ray import make_ray_rollout, worker_config
+from pes_rl.assembly.schedules import reward_shift_schedule, schedule_steps
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import (
     DeviceRollout,
@@ -116,8 +117,8 @@ def assemble(
         config: The settings.
         environments: None makes those that the settings name.
         network: The network of the policy; None takes what the settings name.
-        schedules: Functions that `learning_rate` or `sigma` follow, in place of what
-            the settings say of them.
+        schedules: Functions that `learning_rate`, `sigma` or `reward_shift` follow, in
+            place of what the settings say of them.
 
     Raises:
         ValueError: If the settings do not fit the environment.
@@ -158,17 +159,23 @@ def _assemble_policy(
         observations = ObservationMoments.empty(policy.observation_size)
     is_gymnasium = isinstance(environment, GymnasiumEnvironment)
     idle_steps = (lambda: environment.idle_steps) if is_gymnasium else None
+    shift = reward_shift_schedule(config, schedules)
+    unscheduled = config
+    if shift is not None:  # The learner subtracts it.
+        unscheduled = replace(config, reward_shift=0.0, final_reward_shift=None)
     if config.workers:
-        rollout = make_ray_rollout(config, policy, environment)
+        rollout = make_ray_rollout(unscheduled, policy, environment)
     else:
         varying = make_varying_horizon(config, episode_steps(config, environment))
         rollout = make_rollout(
-            config, environment, policy, config.reward_shift, varying
+            config, environment, policy, unscheduled.reward_shift, varying
         )
     return Assembly(
         init_theta=policy.init,
         describe=partial(_describe_policy, policy, spaces),
-        learner=_make_learner(config, rollout, schedules, observations, idle_steps),
+        learner=_make_learner(
+            config, rollout, schedules, observations, idle_steps, shift
+        ),
         evaluate=make_evaluator(evaluation, config.eval_episodes),
         evaluate_finally=make_evaluator(final, config.final_eval_episodes),
         horizon=evaluation.horizon,
@@ -220,7 +227,7 @@ def _assemble_problem(
     config: TrainConfig, problem: UnrolledProblem, schedules: Mapping[str, Schedule]
 ) -> Assembly:
     for name in _FOR_POLICIES:
-        if _is_set(config, name):
+        if _is_set(config, name) or name in schedules:
             raise ValueError(
                 f"{name}={getattr(config, name)!r} has no meaning for {config.env}, "
                 "which has no policy; drop it"
@@ -252,6 +259,7 @@ _FOR_POLICIES = (
     "squash_actions",
     "normalize_observations",
     "reward_shift",
+    "final_reward_shift",
     "final_eval_env",
 )
 
@@ -280,19 +288,13 @@ def _describe_parameters(
     return TrainedParameters(problem.parameter_names, np.asarray(theta))
 
 
-def _schedule_steps(config: TrainConfig, schedules: Mapping[str, Schedule]) -> int:
-    """Environment steps over which schedules go; functions go over the budget."""
-    if schedules:
-        return config.total_timesteps
-    return max(config.total_timesteps, config.min_schedule_timesteps)
-
-
 def _make_learner(
     config: TrainConfig,
     rollout: Rollout,
     schedules: Mapping[str, Schedule],
     observations: ObservationMoments | None = None,
     idle_steps: Callable[[], int] | None = None,
+    reward_shift: Schedule | None = None,
 ) -> Learner:
     step = OptimizerConfig(
         config.optimizer,
@@ -309,8 +311,9 @@ def _make_learner(
         shard(rollout, config.devices, name, getattr(config, name)),
         make_estimator(config),
         step,
-        _schedule_steps(config, schedules),
+        schedule_steps(config, schedules),
         schedules.get("sigma", config.final_sigma),
         observations,
         idle_steps,
+        reward_shift,
     )

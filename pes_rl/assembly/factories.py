@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from pes_rl.agents import AGENTS, Estimator, GRUPolicy, MaskedPolicy, Policy
+from pes_rl.agents import (
+    AGENTS,
+    AdaptiveSigma,
+    Estimator,
+    GRUPolicy,
+    MaskedPolicy,
+    Policy,
+)
 from pes_rl.agents.policy_names import import_network, is_own_network
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import (
@@ -225,4 +232,7 @@ def diverged_loss(config: TrainConfig, problem: UnrolledProblem) -> float:
 def make_estimator(config: TrainConfig) -> Estimator:
     """Make the gradient estimator; its fields are settings of the same names."""
     kind = AGENTS[config.agent]
-    return kind(**{field.name: getattr(config, field.name) for field in fields(kind)})
+    options = {field.name: getattr(config, field.name) for field in fields(kind)}
+    if config.sigma_learning_rate is None:
+        return kind(**options)
+    return AdaptiveSigma(kind(**options), config.sigma_learning_rate)

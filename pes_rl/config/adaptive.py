@@ -27,7 +27,10 @@ def fit_defaults(
       rounding: K = ceil(T / ceil(T / K_default)). Fewer steps than there are parts are
       then idle at the end of an episode.
     - `noise_period` is as many unrolls as it is by default.
-    - `num_top_pairs` is at most `num_pairs`.
+    - `num_top_pairs` is at most `num_pairs`, and half of them where `fitness_shaping`
+      needs one and the task has none.
+    - `restart_at_once` is off where losses are shaped or sigma adapts, which exclude
+      it, and `final_sigma` where sigma adapts.
     - `eval_interval` is at most a tenth of the budget, `checkpoint_interval` a quarter.
     - `log_interval` is at most an `eval_interval` of updates, because evaluations come
       with rows of the log.
@@ -51,6 +54,7 @@ def fit_defaults(
     if length is not None and period is not None and usual is not None:
         unrolls = max(period // usual, 1)
         settings["noise_period"] = given.get("noise_period", unrolls * length)
+    _fit_exclusions(settings, given)
     _limit(settings, given, "num_top_pairs", _whole(settings, "num_pairs"))
     budget = _whole(settings, "total_timesteps")
     if budget is not None:
@@ -60,6 +64,18 @@ def fit_defaults(
     if steps is not None and interval is not None:
         _limit(settings, given, "log_interval", max(interval // steps, 1))
     return settings
+
+
+def _fit_exclusions(settings: dict[str, Any], given: Mapping[str, Any]) -> None:
+    shaping = settings.get("fitness_shaping", "none")
+    pairs = _whole(settings, "num_pairs")
+    if shaping == "top-pairs" and settings.get("num_top_pairs") is None and pairs:
+        settings["num_top_pairs"] = max(pairs // 2, 1)
+    adapts = settings.get("sigma_learning_rate") is not None
+    if (shaping != "none" or adapts) and "restart_at_once" not in given:
+        settings["restart_at_once"] = False
+    if adapts and "final_sigma" not in given:
+        settings["final_sigma"] = None
 
 
 def known_horizon(env: str, settings: Mapping[str, Any]) -> int | None:
@@ -102,7 +118,9 @@ def budget_warning(config: "TrainConfig", steps_per_update: int) -> str | None:
             f"to {steps:,} environment steps; one update is taken"
         )
     is_scheduled = (
-        config.learning_rate_decay != "constant" or config.final_sigma is not None
+        config.learning_rate_decay != "constant"
+        or config.final_sigma is not None
+        or config.final_reward_shift is not None
     )
     if not is_scheduled:
         return None
@@ -110,14 +128,15 @@ def budget_warning(config: "TrainConfig", steps_per_update: int) -> str | None:
     if config.min_schedule_timesteps > budget:
         share = budget / config.min_schedule_timesteps
         return (
-            f"the budget ends at {share:.0%} of the schedules of learning rate and "
-            f"sigma, which are made for {config.min_schedule_timesteps:,} environment "
-            "steps or more (min_schedule_timesteps)"
+            f"the budget ends at {share:.0%} of the schedules of learning rate, sigma "
+            "and reward shift, which are made for "
+            f"{config.min_schedule_timesteps:,} environment steps or more "
+            "(min_schedule_timesteps)"
         )
     if updates < FEW_UPDATES:
         return (
             f"total_timesteps={budget:,} are some {updates} updates, in which the "
-            "schedules of learning rate and sigma end; give the run more, or set "
+            "schedules end; give the run more, or set "
             f"min_schedule_timesteps to {FEW_UPDATES * steps:,} or more"
         )
     return None

@@ -20,7 +20,7 @@ from typing import (
     get_type_hints,
 )
 
-from pes_rl.agents import AGENT_NAMES, AGENTS
+from pes_rl.agents import ADAPTABLE, AGENT_NAMES, AGENTS
 from pes_rl.agents.policy_names import check_policy_name, is_own_network
 from pes_rl.envs.names import PYTHON_PREFIX, check_name, is_in_jax, unknown_name
 
@@ -121,6 +121,11 @@ def _check_ranges(config: "TrainConfig") -> None:
             f"clipup_max_speed={config.clipup_max_speed} has no meaning for optimizer="
             f"{config.optimizer}; drop it, or use clipup"
         )
+    if config.sigma_learning_rate is not None and config.final_sigma is not None:
+        raise ValueError(
+            f"final_sigma={config.final_sigma} is a schedule, and with "
+            "sigma_learning_rate sigma adapts; drop one of them"
+        )
     for name in ("weight_decay", "min_schedule_timesteps"):
         if not getattr(config, name) >= 0:
             raise ValueError(f"{name}={getattr(config, name)} must be 0 or more")
@@ -209,6 +214,8 @@ def _agents_with_option() -> dict[str, list[str]]:
             options.append("final_sigma")
         if "sigma" in options and agent != "ars":  # which does it by itself
             options.append("normalize_returns")
+        if kind in ADAPTABLE:
+            options.append("sigma_learning_rate")
         for option in options:
             agents.setdefault(option, []).append(agent)
     return agents
@@ -227,6 +234,7 @@ _EXAMPLES = {
 _POSITIVE = (
     "total_timesteps",
     "learning_rate",
+    "sigma_learning_rate",
     "clipup_max_speed",
     "horizon",
     "shortest_horizon",

@@ -41,7 +41,13 @@ class TrainConfig:
     """Steps for which gpes keeps a perturbation; a multiple of the truncation
     length."""
     num_top_pairs: int | None = None
-    """Number of pairs that ars uses: those with the best returns."""
+    """Number of pairs that ars uses, or fitness_shaping=top-pairs: those with the best
+    returns."""
+    fitness_shaping: Literal["none", "centered-ranks", "top-pairs"] = "none"
+    """What takes the place of the losses of each unroll in pes, nres, es and
+    truncated-es: their ranks, from -1/2 to 1/2, or those of num_top_pairs pairs alone
+    (half of them, if not given). Biased: the sum of the losses of an episode's unrolls
+    is lost with ranks, and top pairs are chosen for their states too."""
     search_radius: float | None = None
     """Half-width of the range around the first parameters in which random-search
     samples."""
@@ -51,6 +57,10 @@ class TrainConfig:
     final_sigma: float | None = None
     """Standard deviation at the end of the budget, approached geometrically; None keeps
     sigma constant."""
+    sigma_learning_rate: float | None = None
+    """Rate at which pes, nres, es or truncated-es adapts a sigma for each parameter, as
+    PGPE (which has 0.1); None does not. The estimate is unbiased for the loss smoothed
+    by the sigmas in use, and is multiplied by their squares, divided by the mean."""
     stagger: bool = False
     """Spread the particles over the episode, where episodes are cut into unrolls."""
     restart_at_once: bool = False
@@ -82,8 +92,8 @@ class TrainConfig:
     """Keep the learning rate constant, or decrease it linearly to 0 over the
     budget."""
     min_schedule_timesteps: int = 0
-    """Environment steps over which the schedules of learning rate and sigma go where
-    the budget is shorter: they then end before their last value."""
+    """Environment steps over which the schedules of learning rate, sigma and reward
+    shift go where the budget is shorter: they then end before their last value."""
     weight_decay: float = 0.0
     """Weight decay as in AdamW: each step subtracts learning_rate * weight_decay *
     theta. The optimum moves towards 0."""
@@ -133,6 +143,10 @@ class TrainConfig:
     """Subtracted from the reward of every training step, such as a survival bonus of 1;
     reported returns are without it. It changes what is optimised where episodes end
     early."""
+    final_reward_shift: float | None = None
+    """Reward shift at the end of the budget, approached linearly; None keeps it
+    constant. From 1 to 0, a survival bonus of 1 grows from nothing to its value;
+    evaluations always have the true reward."""
     diverged_loss: float | None = None
     """Loss of the step at which a simulation diverges (NaN), which ends its episode.
     None takes 0 in an environment, and the value of an unrolled problem."""

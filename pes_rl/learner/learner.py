@@ -10,13 +10,16 @@ import numpy as np
 from jax import lax
 
 from pes_rl.agents import (
+    AdaptiveSigma,
     Estimator,
     PerturbingEstimator,
     Report,
     normalize_by_return_std,
 )
+from pes_rl.agents.core.chunks import without_chunks
 from pes_rl.envs import EngineLost, ObservationMoments, Rollout
 from pes_rl.envs.rollout.sharding import mesh_of, replicate, shard_particles
+from pes_rl.envs.rollout.shifted import ShiftedRollout
 from pes_rl.learner.optimizer import OptimizerConfig
 from pes_rl.learner.schedules import Schedule, value_at
 
@@ -69,10 +72,13 @@ class Learner:
             None leaves observations as they are.
         idle_steps: Returns the environment steps so far that were simulated although no
             segment holds them; None where there are none.
+        reward_shift: Subtracted from the rewards of each update, as a function of the
+            progress; None leaves the rollout's as they are.
 
     Raises:
         ValueError: If the optimiser or the schedule needs a sigma and the estimator has
-            none, or if chunks of the population are asked for on several devices.
+            none or adapts it, or if chunks of the population are asked for on several
+            devices.
     """
 
     def __init__(
@@ -84,17 +90,24 @@ class Learner:
         final_sigma: float | Schedule | None = None,
         observations: ObservationMoments | None = None,
         idle_steps: Callable[[], int] | None = None,
+        reward_shift: Schedule | None = None,
     ) -> None:
         if isinstance(final_sigma, float | int) and not final_sigma > 0:
             raise ValueError(f"final_sigma={final_sigma} must be above 0, or None")
         self._rollout = normalize_if_tracked(rollout, observations)
         self._mesh = mesh_of(rollout)
         if self._mesh is not None:
-            estimator = _without_chunks(estimator)
+            estimator = without_chunks(estimator)
         self._observations = observations
         self._estimator = estimator
         self._sigma = None
-        if isinstance(estimator, PerturbingEstimator):
+        self._adapts_sigma = isinstance(estimator, AdaptiveSigma)
+        if self._adapts_sigma:
+            if final_sigma is not None:
+                raise ValueError(
+                    "sigma adapts (sigma_learning_rate) and has a schedule; drop one"
+                )
+        elif isinstance(estimator, PerturbingEstimator):
             self._sigma = estimator.sigma
         elif final_sigma is not None or optimizer.normalize_returns:
             raise ValueError(
@@ -103,6 +116,7 @@ class Learner:
             )
         self._final_sigma = self._sigma if final_sigma is None else final_sigma
         self._optimizer = optimizer
+        self._reward_shift = reward_shift
         self._idle_steps, self._idle_before = idle_steps, 0
         self._total_timesteps = float(total_timesteps)  # May be above 2^31.
         self._transform = optimizer.transform()
@@ -151,13 +165,16 @@ class Learner:
     def resume(self, restored: TrainState) -> TrainState:
         """The state to continue with after a checkpoint.
 
-        Where simulations cannot be restored, the particles start new episodes.
+        Where simulations cannot be restored, the particles start new episodes. What
+        has adapted stays.
         """
         if self.saves_particles:
             return restored
         run_key = jax.random.wrap_key_data(restored.key)
         key = jax.random.fold_in(jax.random.fold_in(run_key, restored.updates), 1)
         particles = self._estimator.init(self._rollout, restored.theta, key)
+        if self._adapts_sigma:
+            particles = replace(particles, sigma=restored.estimator.sigma)
         return replace(restored, estimator=particles)
 
     def progress(self, state: TrainState) -> jax.Array:
@@ -170,13 +187,24 @@ class Learner:
         return self._optimizer.learning_rate_at(self.progress(state))
 
     def sigma(self, state: TrainState) -> jax.Array | None:
-        """Standard deviation of the next update's perturbations; None without any."""
+        """Standard deviation of the next update's perturbations; None without any.
+
+        Where each parameter has its own, the root of their mean square.
+        """
+        if self._adapts_sigma:
+            return state.estimator.mean_sigma()
         if self._sigma is None or self._final_sigma is None:
             return None
         if callable(self._final_sigma):
             return value_at(self._final_sigma, self.progress(state))
         progress = jnp.minimum(self.progress(state), 1.0)
         return self._sigma * (self._final_sigma / self._sigma) ** progress
+
+    def reward_shift(self, state: TrainState) -> jax.Array | None:
+        """What the next update subtracts from rewards; None where nothing changes."""
+        if self._reward_shift is None:
+            return None
+        return value_at(self._reward_shift, self.progress(state))
 
     def run(self, state: TrainState, num_updates: int) -> tuple[TrainState, Report]:
         """Take several updates.
@@ -213,9 +241,12 @@ class Learner:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.updates)
         estimator: Any = self._estimator
         sigma = self.sigma(state)
-        if sigma is not None:
+        if sigma is not None and not self._adapts_sigma:
             estimator = replace(estimator, sigma=sigma)
         rollout = normalize_if_tracked(self._rollout, state.observations)
+        shift = self.reward_shift(state)
+        if shift is not None:
+            rollout = ShiftedRollout(rollout, shift)
         gradient, estimator_state, report = estimator.estimate(
             rollout, state.theta, state.estimator, key
         )
@@ -261,7 +292,9 @@ class Learner:
         sigma: jax.Array | None,
     ) -> TrainState:
         if self._optimizer.normalize_returns:
-            gradient = normalize_by_return_std(gradient, report.particle_loss, sigma)
+            gradient = normalize_by_return_std(
+                gradient, report.particle_loss, sigma, report.loss_std
+            )
         rate = self.learning_rate(state)
         direction: Any
         direction, optimizer = self._transform.update(
@@ -289,23 +322,3 @@ def normalize_if_tracked(
 ) -> Rollout:
     """The rollout with observations normalised by these moments, if there are any."""
     return rollout if observations is None else rollout.normalized(observations)
-
-
-def _without_chunks(estimator: Any) -> Any:
-    """The estimator without chunks of the population, for several devices.
-
-    Each device draws its share as a whole, which limits memory as chunks do. Chunks of
-    consecutive pairs would move states and accumulators between devices.
-
-    Raises:
-        ValueError: If the estimator is told to use chunks.
-    """
-    chunk = getattr(estimator, "pairs_per_chunk", 0)
-    if chunk == 0:  # The estimator has no such option.
-        return estimator
-    if chunk not in (None, estimator.num_pairs):
-        raise ValueError(
-            f"pairs_per_chunk={chunk} is for a single device; drop it, as each of "
-            "several draws only its share of the perturbations"
-        )
-    return replace(estimator, pairs_per_chunk=estimator.num_pairs)

@@ -21,6 +21,15 @@ def value_at(schedule: Schedule, progress: jax.Array) -> jax.Array:
     return jnp.asarray(schedule(jnp.clip(progress, 0.0, 1.0)), jnp.float32)
 
 
+def linear(start: float, end: float) -> Schedule:
+    """The schedule from `start` to `end` in proportion to the progress.
+
+    >>> linear(1.0, 3.0)(0.5)
+    2.0
+    """
+    return lambda progress: start + (end - start) * progress
+
+
 def take_schedules(
     options: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Schedule]]:
@@ -50,6 +59,7 @@ def take_schedules(
 _OTHER_SCHEDULES = {
     "learning_rate": ("learning_rate_decay", "constant"),
     "sigma": ("final_sigma", None),
+    "reward_shift": ("final_reward_shift", None),
 }
 
 
@@ -58,8 +68,10 @@ def largest_value(name: str, schedule: Schedule) -> float:
 
     Raises:
         ValueError: If JAX cannot trace the function, or a value is no finite number
-            above 0 (a learning rate may be 0 for a while, but not always).
+            above 0 (a learning rate may be 0 for a while, but not always; a reward
+            shift may have either sign).
     """
+    has_sign = name != "reward_shift"
     progress = jnp.linspace(0.0, 1.0, _POINTS)
     example = f"{name}=lambda progress: 0.1 * (1 - progress)"
     try:
@@ -76,12 +88,13 @@ def largest_value(name: str, schedule: Schedule) -> float:
             f"return a single number, as {example}"
         )
     is_low = values < 0 if name == "learning_rate" else values <= 0
-    bad = ~np.isfinite(values) | is_low
-    if bad.any() or not values.max() > 0:
+    bad = ~np.isfinite(values) | (has_sign & is_low)
+    if bad.any() or (has_sign and not values.max() > 0):
         place = int(bad.argmax())
+        needed = "above 0" if has_sign else "finite"
         raise ValueError(
             f"{name} is a function whose value at a progress of "
-            f"{float(progress[place]):.2f} is {values[place]:g}; it must be above 0"
+            f"{float(progress[place]):.2f} is {values[place]:g}; it must be {needed}"
         )
     return float(values.max())
 

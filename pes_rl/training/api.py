@@ -62,11 +62,11 @@ def train(
             stop the run, evaluate, or request a checkpoint; see `pes_rl.Callback`.
         options: Any other setting, a field of
             `pes_rl.config.train_config.TrainConfig`; `env_kwargs` may be a dictionary.
-            `learning_rate` and `sigma` may be functions of the progress of the run: 0
-            at its beginning, 1 when `total_timesteps` are used. JAX traces them, so
-            write `jnp.where` in place of `if`. They are the whole schedule, in place
-            of `learning_rate_decay` and `final_sigma`. A function is not saved: a
-            resumed run needs it again.
+            `learning_rate`, `sigma` and `reward_shift` may be functions of the progress
+            of the run: 0 at its beginning, 1 when `total_timesteps` are used. JAX
+            traces them, so write `jnp.where` in place of `if`. They are the whole
+            schedule, in place of `learning_rate_decay`, `final_sigma` and
+            `final_reward_shift`. A function is not saved: a resumed run needs it again.
 
     The option `policy` also takes a network of your own: an instance of a flax (linen
     or nnx) or equinox module, functions (init, apply), or a class or function that

@@ -32,6 +32,8 @@ COLUMNS: dict[str, str] = {
     "train/learning_rate": "Learning rate of the last update.",
     "train/sigma": "Standard deviation of the perturbations in the last update.",
     "train/theta_norm": "Euclidean norm of the parameters.",
+    "train/reward_shift": "What the last update subtracted from each reward, where "
+    "that changes over the run.",
     "pes/gradient_norm": "Euclidean norm of the gradient estimate, mean over the "
     "updates of the row.",
     "pes/signal_to_noise": "Squared norm of the gradient over the variance of its "
@@ -73,7 +75,8 @@ def training_row(
         reports: NumPy arrays with a leading axis over the updates.
         counters: After the updates.
         learner: The run's learner.
-        reward_shift: What training subtracted from each reward; it is added back.
+        reward_shift: What training subtracted from each reward; it is added back. One
+            that changes over the run is in no report's episode losses.
     """
     episodes = reports.episodes.sum()
     row = {
@@ -89,6 +92,9 @@ def training_row(
     sigma = learner.sigma(state)
     if sigma is not None:
         row["train/sigma"] = float(sigma)
+    scheduled = learner.reward_shift(state)
+    if scheduled is not None:
+        row["train/reward_shift"], reward_shift = float(scheduled), 0.0
     if episodes > 0:
         length = float(reports.episode_steps.sum() / episodes)
         loss = float(reports.episode_loss.sum() / episodes)

@@ -39,6 +39,9 @@ ESTIMATORS: dict[str, Estimator] = {
     "gpes, staggered": GPES(NUM_PAIRS, 2, 4, SIGMA, stagger=True),
     "nres": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
     "nres, staggered": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger=True),
+    "nres, ranks": NRES(
+        NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, fitness_shaping="centered-ranks"
+    ),
     "nres, orthogonal": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, orthogonal=True),
     "es": ES(NUM_PAIRS, SIGMA),
     "truncated-es": TruncatedES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),
