@@ -7,6 +7,11 @@ from pathlib import Path
 
 import tyro
 
+from pes_rl.run_folder.provenance import (
+    describe_maker,
+    package_versions,
+    version_and_commit,
+)
 from pes_rl.runtime.command_line import finish, read_options, run_command
 from pes_rl.studies.report import versions_of, write_results
 from pes_rl.studies.runner import run_study
@@ -70,10 +75,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _verify(options: CompareOptions) -> int:
     study, out = _read_options(options)
+    maker = describe_maker([version_and_commit()], package_versions())
     verdicts = verify_study(study, out, options.jobs)
     print(describe(study, verdicts))
     if options.report:
-        write_report(out / "verified.json", study, verdicts)
+        write_report(out / "verified.json", study, verdicts, maker)
     return int(any(one.verdict == STALE for one in verdicts))
 
 

@@ -88,8 +88,7 @@ class Signal:
     reference: Literal["all", "pes", "nres", "es"] = "all"
     """Whose mean counts as the gradient; all takes the unbiased ones together."""
     min_cosine: float = 0.9
-    """Biased estimators whose cosine with the gradient is surely lower are not
-    recommended."""
+    """Least cosine with the gradient of a biased estimator that is recommended."""
     seed: int = 0
     """Seed of all randomness."""
     logdir: str | None = None
@@ -185,16 +184,13 @@ class Signal:
                     "copied; leave it out of --agent"
                 )
             agents.remove("truncated-es")
-        streams: list[Stream] = []
-        for agent in agents:
-            if agent == "es":
-                streams.append(NRESStream(horizon, sigma, "es"))
-            elif agent == "nres":
-                streams += [NRESStream(k, sigma) for k in lengths]
-            elif agent == "pes":
-                streams += [PESStream(k, sigma, decays) for k in lengths]
-            else:
-                streams += [TruncatedESStream(k, sigma) for k in lengths]
+        by_agent: dict[str, list[Stream]] = {
+            "es": [NRESStream(horizon, sigma, "es")],
+            "nres": [NRESStream(k, sigma) for k in lengths],
+            "pes": [PESStream(k, sigma, decays) for k in lengths],
+            "truncated-es": [TruncatedESStream(k, sigma) for k in lengths],
+        }
+        streams = [stream for agent in agents for stream in by_agent[agent]]
         settings = [s for stream in streams for s in stream.settings]
         if not any(is_reference(s, self.reference) for s in settings):
             raise ValueError(
@@ -214,9 +210,10 @@ class Signal:
 
 
 def _around(length: int, horizon: int) -> tuple[int, ...]:
-    """K, a quarter and four times of it, where episodes are as long."""
-    around = {max(length // 4, 1), length, 4 * length}
-    return tuple(sorted(k for k in around if k < horizon)) or (horizon,)
+    """K, a quarter and four times of it, where episodes are longer than those."""
+    length = min(length, horizon)
+    others = {k for k in (length // 4, 4 * length) if 0 < k < horizon}
+    return tuple(sorted({length, *others}))
 
 
 def _own_setting(config: TrainConfig, horizon: int) -> Setting | None:

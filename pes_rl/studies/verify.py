@@ -25,19 +25,15 @@ import json
 import math
 import multiprocessing
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import t as student_t
 
-from pes_rl.run_folder.provenance import (
-    describe_maker,
-    package_versions,
-    version_and_commit,
-)
 from pes_rl.studies.outcomes import Outcome, read_curves, read_outcome
 from pes_rl.studies.report import short
 from pes_rl.studies.runner import run_study
@@ -277,9 +273,17 @@ def describe(study: Study, verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def write_report(path: Path, study: Study, verdicts: Sequence[Verdict]) -> None:
-    """Write the verdicts, and the code and machine that they were found with."""
-    maker = describe_maker([version_and_commit()], package_versions())
+def write_report(
+    path: Path, study: Study, verdicts: Sequence[Verdict], maker: Mapping[str, Any]
+) -> None:
+    """Write the verdicts, and the code and machine that they were found with.
+
+    Args:
+        path: The JSON file.
+        study: The study.
+        verdicts: Those of `verify_study`.
+        maker: See `describe_maker`; from before the runs: code can change meanwhile.
+    """
     content = {
         "verified_at": maker["made_by"][0],
         **{key: maker[key] for key in ("versions", "date", "platform")},
