@@ -58,10 +58,7 @@ def main() -> None:
     pes_rl.train(
         PointMass,
         horizon=100,
-        num_pairs=16,
-        truncation_length=25,
-        sigma=0.3,
-        bias=False,
+        policy="linear",
         total_timesteps=options.total_timesteps,
         eval_interval=10_000,
         logdir=options.logdir,

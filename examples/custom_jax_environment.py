@@ -64,10 +64,7 @@ def main() -> None:
 
     pes_rl.train(
         WindyPointMass(),
-        num_pairs=16,
-        truncation_length=25,
-        sigma=0.3,
-        bias=False,
+        policy="linear",
         total_timesteps=options.total_timesteps,
         eval_interval=50_000,
         eval_episodes=100,
