@@ -19,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     options = {
         "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_compile_time_secs": 0.3,
     }
     for name, value in options.items():
         os.environ.setdefault(name.upper(), str(value))
