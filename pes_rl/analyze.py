@@ -15,7 +15,7 @@ from pes_rl.analysis.scaling import Scaling
 from pes_rl.analysis.signal_to_noise import Signal
 from pes_rl.analysis.surface import Surface
 from pes_rl.analysis.variance import Variance
-from pes_rl.run_folder.provenance import recording_maker
+from pes_rl.run_folder.provenance import FILE, recording_maker
 from pes_rl.runtime.command_line import finish, respell, run_command, wrap_help_texts
 
 _STUDIES = {
@@ -65,7 +65,7 @@ def _run(body: Callable[[], Any], folder: Path) -> None:
 
 def _files_since(start: float, folder: Path) -> str:
     """The line of an interrupted study: which files it has written."""
-    files = sorted(folder.glob("*.*"))
+    files = sorted(path for path in folder.glob("*.*") if path.name != FILE)
     written = [str(path) for path in files if path.stat().st_mtime >= start]
     return f"stopped; written so far: {', '.join(written) or 'nothing'}"
 

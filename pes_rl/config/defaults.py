@@ -120,6 +120,8 @@ _HOPPING: Settings = {
 }
 
 _ALL_UNTUNED = _all_agents(_UNTUNED, 100)
+_FAMILIES = ("gym:", "brax:", "gymnax:", "playground:", "jax:", "python:")
+"""Beginnings of the names of environments, whose parameters are those of a policy."""
 _ALL_GENERAL = _all_agents(_GENERAL, 100)
 for _agent in ("es", "nres", "gpes"):
     _ALL_GENERAL[_agent]["orthogonal"] = True
@@ -234,11 +236,11 @@ def default_agent(env: str | None, given: Collection[str] = ()) -> str:
         given: Names of the settings that are given; a `truncation_length` asks for an
             agent that has one, `pes`.
     """
-    own = env is None or env in DEFAULTS or env.startswith("unrolled:")
-    return "pes" if own or "truncation_length" in given else "es"
+    general = env is not None and env not in DEFAULTS and env.startswith(_FAMILIES)
+    return "es" if general and "truncation_length" not in given else "pes"
 
 
 def task_defaults(env: str, agent: str) -> Settings:
     """Settings that differ from `TrainConfig`'s own for this environment and agent."""
-    usual = _ALL_UNTUNED if env.startswith("unrolled:") else DEFAULTS[""]
+    usual = DEFAULTS[""] if env.startswith(_FAMILIES) else _ALL_UNTUNED
     return dict({**usual, **DEFAULTS.get(env, {})}.get(agent, {}))
