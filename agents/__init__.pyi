@@ -1,5 +1,4 @@
 from .adaptive_sigma import (
-    ADAPTABLE as ADAPTABLE,
     AdaptiveSigma as AdaptiveSigma,
     AdaptiveSigmaState as AdaptiveSigmaState,
 )

@@ -23,6 +23,8 @@ WITHOUT = {
     "pes_rl.agents.AGENTS": "a table",
     "pes_rl.agents.AGENT_NAMES": "a table",
     "pes_rl.agents.AskTellState": "made by AskTell, and opaque",
+    "pes_rl.agents.AdaptiveSigma": "wraps an estimator; docs/adaptive_sigma.md",
+    "pes_rl.agents.AdaptiveSigmaState": "made by AdaptiveSigma, and opaque",
     "pes_rl.agents.Estimator": "a protocol; examples/custom_estimator.py",
     "pes_rl.agents.PerturbingEstimator": "a protocol; examples/custom_estimator.py",
     "pes_rl.agents.Report": "made by estimators, whose examples read one",

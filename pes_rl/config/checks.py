@@ -20,7 +20,8 @@ from typing import (
     get_type_hints,
 )
 
-from pes_rl.agents import ADAPTABLE, AGENT_NAMES, AGENTS
+from pes_rl.agents import AGENT_NAMES, AGENTS
+from pes_rl.agents.adaptive_sigma import ADAPTABLE
 from pes_rl.agents.policy_names import check_policy_name, is_own_network
 from pes_rl.envs.names import PYTHON_PREFIX, check_name, is_in_jax, unknown_name
 
