@@ -25,12 +25,12 @@ class Verdict:
     notes: tuple[str, ...]
 
 
-def _may_be_used(estimate: Estimate, min_cosine: float) -> bool:
+def _is_candidate(estimate: Estimate, min_cosine: float) -> bool:
     """Whether the cosine is `min_cosine` or more, as far as its interval says."""
     return estimate.setting.is_unbiased or estimate.cosine.high >= min_cosine
 
 
-def _can_be_used(estimate: Estimate, min_cosine: float) -> bool:
+def _is_recommendable(estimate: Estimate, min_cosine: float) -> bool:
     """Whether the cosine is surely `min_cosine` or more."""
     return estimate.setting.is_unbiased or estimate.cosine.low >= min_cosine
 
@@ -64,8 +64,8 @@ def decide(
             tuple("run" if s == own else "" for s in made.settings),
         )
     value = made.amplitude[0]
-    allowed = [j for j, e in enumerate(known) if _may_be_used(e, min_cosine)]
-    usable = [j for j in allowed if _can_be_used(known[j], min_cosine)]
+    allowed = [j for j, e in enumerate(known) if _is_candidate(e, min_cosine)]
+    usable = [j for j in allowed if _is_recommendable(known[j], min_cosine)]
     leader = max(usable, key=lambda j: value[j])
     difference = made.amplitude[:, leader, None] - made.amplitude
     is_less = difference[0] > made.half_width(difference)
