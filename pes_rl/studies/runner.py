@@ -1,14 +1,8 @@
 """Training of a study's runs in several processes."""
 
 import contextlib
-import multiprocessing
-import multiprocessing.connection
-import os
 import shutil
-import signal
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +16,7 @@ from pes_rl.run_folder.reader import read_config, read_summary
 from pes_rl.runtime.progress import Progress
 from pes_rl.studies.report import short
 from pes_rl.studies.study import Study, StudyRun, settings_that_matter
+from pes_rl.studies.worker_pool import block_ctrl_c, worker_pool
 from pes_rl.training.callbacks import Callback, Run
 from pes_rl.training.lockstep import run_together
 from pes_rl.training.result import Result
@@ -45,10 +40,9 @@ def run_study(
     """
     missing = [run for run in study.runs if not _is_complete(run, runs_folder)]
     done = len(study.runs) - len(missing)
-    context = multiprocessing.get_context("spawn")
     with (
         Progress(study.title, len(study.runs), "runs") as progress,
-        ProcessPoolExecutor(jobs, context, prepare_process, (jobs,)) as pool,
+        worker_pool(jobs) as pool,
     ):
         progress.update(done, "")
         with block_ctrl_c():
@@ -56,17 +50,10 @@ def run_study(
                 pool.submit(_train, group, runs_folder, evaluations): group
                 for group in _in_groups(missing, jobs)
             }
-        try:
-            for future in as_completed(futures):
-                for run, value in zip(futures[future], future.result(), strict=True):
-                    done += 1
-                    note = f"{run.folder_name}: return {short(value)}"
-                    progress.update(done, note)
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(error, KeyboardInterrupt):
-                end_processes()
-            raise
+        for future in as_completed(futures):
+            for run, value in zip(futures[future], future.result(), strict=True):
+                done += 1
+                progress.update(done, f"{run.folder_name}: return {short(value)}")
 
 
 def _in_groups(runs: list[StudyRun], jobs: int) -> list[list[StudyRun]]:
@@ -91,53 +78,6 @@ def _is_complete(run: StudyRun, runs_folder: Path) -> bool:
         return False
     made_with = read_config(folder)
     return settings_that_matter(made_with) == settings_that_matter(run.config)
-
-
-def prepare_process(jobs: int) -> None:
-    """Initialise a worker process: its end with the parent, its share of the CPUs.
-
-    XLA reads NPROC at its start; it would otherwise use all CPUs in each process and
-    split arrays of a few hundred particles between them, which is slower.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
-    os.environ["NPROC"] = str(max(1, (os.cpu_count() or 1) // jobs))
-
-
-def _end_with_parent() -> None:
-    """End this worker process as soon as its parent has ended, however it ended."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # This is a worker process.
-
-    def wait() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-@contextlib.contextmanager
-def block_ctrl_c() -> Iterator[None]:
-    """Block Ctrl-C for a moment, and permanently in processes started meanwhile.
-
-    On Ctrl-C a worker process would print a traceback, or end one run and start the
-    next; `end_processes` terminates them instead. Windows cannot block it;
-    `prepare_process` makes its workers ignore it.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def end_processes() -> None:
-    """Terminate the worker processes."""
-    for process in multiprocessing.active_children():
-        process.terminate()
 
 
 class _StopAfter(Callback):

@@ -2,9 +2,8 @@
 
 import contextlib
 import dataclasses
-import multiprocessing
 import shutil
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,9 @@ from pes_rl.config.train_config import TrainConfig
 from pes_rl.learner.evaluation import Evaluation
 from pes_rl.runtime.progress import Progress
 from pes_rl.studies.report import short
-from pes_rl.studies.runner import (
-    assemble_once,
-    block_ctrl_c,
-    end_processes,
-    final_return,
-    prepare_process,
-)
+from pes_rl.studies.runner import assemble_once, final_return
 from pes_rl.studies.sweep_space import Space
+from pes_rl.studies.worker_pool import block_ctrl_c, worker_pool
 from pes_rl.training.callbacks import Callback, Run
 from pes_rl.training.trainer import Trainer
 
@@ -66,36 +60,27 @@ def open_study(space: Space, out: Path) -> Any:
 
 def run_trials(space: Space, study: Any, out: Path, trials: int, jobs: int) -> None:
     """Run trials until `trials` are complete, pruned or refused, several at a time."""
-    context = multiprocessing.get_context("spawn")
     done = count_done(study)
     with (
         Progress(space.title, trials, "trials") as progress,
-        ProcessPoolExecutor(jobs, context, prepare_process, (jobs,)) as pool,
+        worker_pool(jobs) as pool,
     ):
         progress.update(min(done, trials), _best(study))
         running: dict[Future[str], int] = {}
-        try:
-            while done < trials:
-                while len(running) < min(jobs, trials - done):
-                    trial = study.ask()
-                    settings = space.suggest(trial)
-                    with block_ctrl_c():
-                        future = pool.submit(
-                            _try, space, out, trial._trial_id, settings
-                        )
-                    running[future] = trial.number
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    number = running.pop(future)
-                    done += 1
-                    progress.update(
-                        done, f"{_best(study)}; last: {number} {future.result()}"
-                    )
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(error, KeyboardInterrupt):
-                end_processes()
-            raise
+        while done < trials:
+            while len(running) < min(jobs, trials - done):
+                trial = study.ask()
+                settings = space.suggest(trial)
+                with block_ctrl_c():
+                    future = pool.submit(_try, space, out, trial._trial_id, settings)
+                running[future] = trial.number
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                number = running.pop(future)
+                done += 1
+                progress.update(
+                    done, f"{_best(study)}; last: {number} {future.result()}"
+                )
 
 
 def count_done(study: Any) -> int:

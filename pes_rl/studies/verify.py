@@ -98,6 +98,7 @@ def verify_study(study: Study, folder: Path, jobs: int) -> list[Verdict]:
                 f"{folder} has no results of {run.arm!r} on {run.config.env} with seed "
                 f"{run.config.seed}; run the study without --verify first"
             )
+    others = multiprocessing.active_children()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         try:
             run_study(part, Path(temporary), jobs, study.verify.evaluations)
@@ -107,7 +108,8 @@ def verify_study(study: Study, folder: Path, jobs: int) -> list[Verdict]:
             }
         finally:
             for process in multiprocessing.active_children():
-                process.join()  # They write there.
+                if process not in others:
+                    process.join()  # It writes there.
     arms = dict.fromkeys(key[:2] for key in again)
     whole = study.verify.evaluations is None
     return [judge(env, arm, again, recorded, whole) for env, arm in arms]

@@ -169,12 +169,17 @@ def test_an_interrupted_verification_leaves_nothing(folder, monkeypatch, capsys)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(verify, "run_study", interrupted)
-    before = files(folder)
+    before, others = files(folder), multiprocessing.active_children()
     assert verified(folder, "--report") == 130
     assert "stopped; nothing was written" in capsys.readouterr().out
     assert files(folder) == before
     assert not where[0].exists()
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) == set(others)
+
+
+def test_processes_of_somebody_else_are_not_waited_for(folder, other_process):
+    assert verified(folder) == 0
+    assert other_process.is_alive()
 
 
 @pytest.mark.slow
