@@ -155,8 +155,7 @@ def test_seeds_of_a_study_leave_in_lock_step_what_they_leave_alone(
 ):
     """Each to its own end: seeds reach the threshold at different times, or never."""
     # In this process, which compiles once.
-    pool = "ProcessPoolExecutor"
-    monkeypatch.setattr(runner, pool, lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(runner, "worker_pool", ThreadPoolExecutor)
     study = tmp_path / "study.toml"
     study.write_text(STUDY)
     runs = tmp_path / "runs"
