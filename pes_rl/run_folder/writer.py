@@ -107,6 +107,23 @@ class RunFolder:
         for tag, values in (distributions or {}).items():
             self._tensorboard.add_histogram(tag, values, timesteps)
 
+    def take_back_row(self, timesteps: int) -> dict[str, float]:
+        """Remove the last row of `progress.csv` if it is of these environment steps.
+
+        Returns:
+            Its values by column; empty if there is no such row.
+
+        Raises:
+            ValueError: If it holds something else than numbers.
+            OSError: If the file cannot be written.
+        """
+        row = self._log.take_back(timesteps)
+        return {
+            name: int(text) if text.isdecimal() else float(text)
+            for name, text in row.items()
+            if text
+        }
+
     def log_video(
         self, tag: str, pictures: Sequence[np.ndarray], fps: float, timesteps: int
     ) -> None:
@@ -185,6 +202,10 @@ class _UnwrittenFolder(RunFolder):
         self.path = path
 
     def log(self, *row: Any) -> None: ...
+
+    def take_back_row(self, timesteps: int) -> dict[str, float]:
+        del timesteps
+        return {}
 
     def log_video(self, *video: Any) -> None: ...
 

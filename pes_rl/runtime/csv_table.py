@@ -57,7 +57,7 @@ class CsvLog:
     def __init__(
         self, path: Path, columns: Sequence[str], keep_until: int | None = None
     ) -> None:
-        self._columns = columns
+        self._path, self._columns = path, columns
         if keep_until is not None and path.exists():
             _keep_rows(path, columns, keep_until)
         self._file = path.open("ab", buffering=0)
@@ -72,6 +72,25 @@ class CsvLog:
             OSError: If it cannot be written; the next one may be.
         """
         self._write_line(_cells(row, self._columns))
+
+    def take_back(self, value: int) -> dict[str, str]:
+        """Remove the last row if the first column holds this value.
+
+        Returns:
+            Its cells by column; empty if there is no such row.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        rows = list(csv.DictReader(whole_lines(self._path)))
+        if not rows or rows[-1][self._columns[0]] != str(value):
+            return {}
+        self._file.close()
+        try:
+            _keep_rows(self._path, self._columns, value - 1)
+        finally:
+            self._file = self._path.open("ab", buffering=0)
+        return rows[-1]
 
     def _write_line(self, cells: Sequence[Any]) -> None:
         line = io.StringIO()

@@ -65,6 +65,11 @@ class Counters:
             self.timesteps_to_threshold = self.timesteps
         return mean
 
+    @property
+    def is_evaluation_due(self) -> bool:
+        """Whether the steps of the next evaluation are reached."""
+        return self.timesteps >= self.next_evaluation
+
     def schedule_evaluation(self, interval: int) -> None:
         """Set the next evaluation to the next multiple of `interval`."""
         self.next_evaluation = _next_multiple(self.timesteps, interval)

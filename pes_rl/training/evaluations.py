@@ -36,7 +36,7 @@ class Evaluations:
         An evaluation on the host ends between two steps, one on a device after it.
 
         Raises:
-            EvaluationStopped: If there is one, to be handled by `attempt`.
+            EvaluationStopped: If there is one; `attempt` passes it on.
         """
         if self._is_evaluating:
             self._is_evaluating = False
@@ -52,6 +52,10 @@ class Evaluations:
             state: State of the training.
             progress: Says what is waited for, and a failure.
             episodes: Such as "10 episodes".
+
+        Raises:
+            EvaluationStopped: If a signal stopped it. It does not count as one, so the
+                next one is the same.
         """
         self._counters.evaluations += 1
         key = jax.random.fold_in(self._key, self._counters.evaluations)
@@ -62,7 +66,8 @@ class Evaluations:
                 evaluation = yield _call(evaluate, state, key)
             return jax.tree.map(np.asarray, evaluation)
         except EvaluationStopped:
-            return None
+            self._counters.evaluations -= 1
+            raise
         except Exception as error:
             progress.say(f"evaluation failed, training continues: {error!r}")
             return None

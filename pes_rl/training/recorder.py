@@ -141,6 +141,21 @@ class Recorder:
         self._tracker.log(tracked, distributions, self.counters.timesteps)
         return whole
 
+    def take_back_row(self) -> dict[str, float]:
+        """Remove the row of the steps so far from the log, to be logged anew.
+
+        Returns:
+            Its values, but for the time; empty if there is none.
+        """
+        counters = self.counters
+        try:
+            row = self._folder.take_back_row(counters.timesteps)
+        except _FAILURES as error:
+            self.report(f"row of the log not read, training continues: {error}")
+            return {}
+        clock = clock_row(counters)
+        return {name: value for name, value in row.items() if name not in clock}
+
     def log_video(self, tag: str, pictures: Sequence[np.ndarray], fps: float) -> None:
         """Show an animated picture in TensorBoard, at the steps so far.
 

@@ -1,5 +1,6 @@
 """A training run from its first update to its summary."""
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,7 +26,7 @@ from pes_rl.run_folder.trained_policy import (
 from pes_rl.runtime.multihost import is_first, on_host, run_on_all_or_raise
 from pes_rl.runtime.progress import Progress
 from pes_rl.training.callbacks import Callback
-from pes_rl.training.evaluations import Evaluations
+from pes_rl.training.evaluations import Evaluations, EvaluationStopped
 from pes_rl.training.lockstep import Steps, run_alone
 from pes_rl.training.metrics import (
     distributions,
@@ -178,8 +179,10 @@ class Trainer:
             steps = self._parts.learner.max_steps_per_update()
             if warning := budget_warning(config, steps):
                 progress.say(f"warning: {warning}")
-            if self._counters.evaluations == 0:
-                yield from self._evaluate_and_log({}, progress)
+            if self._counters.is_evaluation_due:
+                # The first one, or one that a signal stopped.
+                row = self._recorder.take_back_row()
+                yield from self._evaluate_and_log(row, progress)
             while not self._is_over():
                 try:
                     yield from self._advance(progress)
@@ -219,7 +222,7 @@ class Trainer:
         self._count_lost_workers()
         self._particle_returns = return_from_loss(reports.particle_loss[-1])
         row = training_row(self._state, reports, counters, learner, config.reward_shift)
-        if counters.timesteps >= counters.next_evaluation:
+        if counters.is_evaluation_due:
             yield from self._evaluate_and_log(row, progress)
         else:
             self._log(row, progress)
@@ -244,13 +247,17 @@ class Trainer:
     def _evaluate_and_log(
         self, row: dict[str, float], progress: Progress
     ) -> Steps[None]:
+        try:
+            evaluation = yield from self._evaluations.attempt(
+                self._parts.evaluate,
+                self._state,
+                progress,
+                f"{self._config.eval_episodes} episodes",
+            )
+        except EvaluationStopped:  # It stays due, for the resumed run.
+            self._log(row, progress)
+            return
         self._counters.schedule_evaluation(self._config.eval_interval)
-        evaluation = yield from self._evaluations.attempt(
-            self._parts.evaluate,
-            self._state,
-            progress,
-            f"{self._config.eval_episodes} episodes",
-        )
         if evaluation is None:
             self._log(row, progress)
             return
@@ -293,12 +300,13 @@ class Trainer:
         self._save_checkpoint()
         self._is_over()  # Requests that came during the save count.
         if not self._stop_requests.is_interruption:
-            final = yield from self._evaluations.attempt(
-                self._parts.evaluate_finally,
-                self._state,
-                progress,
-                f"the final {self._config.final_eval_episodes} episodes",
-            )
+            with contextlib.suppress(EvaluationStopped):
+                final = yield from self._evaluations.attempt(
+                    self._parts.evaluate_finally,
+                    self._state,
+                    progress,
+                    f"the final {self._config.final_eval_episodes} episodes",
+                )
             self._is_over()
         if final is not None and not self._record_evaluation(final, progress):
             final = None
