@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from pes_rl.assembly.assemble import Assembly, assemble
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs.names import is_in_jax
@@ -144,4 +146,6 @@ def final_return(trainer: Trainer, result: Result) -> float:
 @lru_cache(maxsize=1)
 def assemble_once(config: TrainConfig) -> Assembly:
     """The assembly of a run, kept with its compiled programs for the next seed."""
+    # Those of the one before: with all of them a process runs out of memory maps.
+    jax.clear_caches()
     return assemble(config)
