@@ -19,7 +19,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     options = {
         "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),
-        "jax_persistent_cache_min_compile_time_secs": 0.3,
+        # All programs: the many small ones of a run take as long as the large ones.
+        "jax_persistent_cache_min_compile_time_secs": 0,
     }
     for name, value in options.items():
         os.environ.setdefault(name.upper(), str(value))

@@ -5,6 +5,7 @@ the copy of theta that unroll v runs under.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -64,9 +65,10 @@ def test_an_estimate_is_the_sum_of_those_of_the_derivatives_by_each_copy():
     """On a fixed draw: that of unroll u is sum_{v <= u} of ES with e_v and L_u."""
     rollout, theta = DeviceRollout(SYSTEMS["cubic"], UNROLLS * K), float32(THETA)
     estimator, perturbations = PES(3, K, SIGMA), []
+    estimate = jax.jit(partial(estimator.estimate, rollout))
     state = estimator.init(rollout, theta, jax.random.key(0))
     for key in jax.random.split(jax.random.key(1), UNROLLS):
-        gradient, state, report = estimator.estimate(rollout, theta, state, key)
+        gradient, state, report = estimate(theta, state, key)
         perturbations.append(antithetic_perturbations(key, 3, theta.size, SIGMA))
         terms = [es_gradient(report.particle_loss, e, SIGMA) for e in perturbations]
         np.testing.assert_allclose(gradient, sum(t.sum(0) for t in terms), rtol=1e-5)

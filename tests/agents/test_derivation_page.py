@@ -1,7 +1,7 @@
 """`docs/estimators.md`: the tests that it names exist, and its code is correct."""
 
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,11 @@ def test_the_thirty_lines_are_the_package_s_pes():
     pairs, horizon, theta = names["P"], 10, jnp.array([0.3])
     estimator = PES(pairs, names["K"], names["sigma"])
     rollout = DeviceRollout(Problem(), horizon)
+    estimate = jax.jit(partial(estimator.estimate, rollout))
     state = estimator.init(rollout, theta, jax.random.key(0))
     s, xi = jnp.ones((2 * pairs, 2)), jnp.zeros((2 * pairs, 1))
     for update in range(horizon):
         key = jax.random.key(update)
         gradient, s, xi = names["pes"](theta, s, xi, key)
-        expected, state, _ = estimator.estimate(rollout, theta, state, key)
+        expected, state, _ = estimate(theta, state, key)
         np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)

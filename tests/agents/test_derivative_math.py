@@ -118,12 +118,13 @@ def test_pes_analytic_has_no_noise_where_unrolls_forget_and_losses_are_linear():
     estimator = PESAnalytic(3, 2, SIGMA)
 
     @jax.jit
-    def gradients(keys: jax.Array) -> list[jax.Array]:
-        state, all_of_them = estimator.init(rollout, theta, keys[0]), []
-        for key in keys[1:]:
+    def gradients(keys: jax.Array) -> jax.Array:
+        def update(state: Any, key: jax.Array) -> Any:
             gradient, state, _ = estimator.estimate(rollout, theta, state, key)
-            all_of_them.append(gradient)
-        return all_of_them
+            return state, gradient
+
+        state = estimator.init(rollout, theta, keys[0])
+        return jax.lax.scan(update, state, keys[1:])[1]
 
     for gradient in gradients(jax.random.split(jax.random.key(0), 5)):
         np.testing.assert_allclose(gradient, [2.0, -4.0, 1.0], rtol=1e-5)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import reference
 import reference_derivatives
+from jax import lax
 from recurrent import SIGMA, START, THETA, A, B, Ending, W, float32
 from reference_derivatives import Slopes
 
@@ -78,18 +79,17 @@ def run(estimator: Any) -> tuple[np.ndarray, int]:
 
     @jax.jit
     def updates() -> Any:
-        state = estimator.init(rollout, float32(THETA), START_KEY)
-        gradients, steps = [], jnp.int32(0)
-        for key in UPDATE_KEYS:
+        def update(state: Any, key: jax.Array) -> Any:
             gradient, state, report = estimator.estimate(
                 rollout, float32(THETA), state, key
             )
-            gradients.append(gradient)
-            steps = steps + report.env_steps
-        return jnp.stack(gradients), steps
+            return state, (gradient, report.env_steps)
+
+        state = estimator.init(rollout, float32(THETA), START_KEY)
+        return lax.scan(update, state, jnp.stack(UPDATE_KEYS))[1]
 
     gradients, steps = updates()
-    return np.asarray(gradients), int(steps)
+    return np.asarray(gradients), int(steps.sum())
 
 
 def assert_same(estimator: Any, expected: Any, particles: Any) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -60,12 +61,18 @@ def folder(tmp_path, monkeypatch):
     return study.parent
 
 
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Studies train without the seconds that processes take to start."""
+    monkeypatch.setattr(runner, "worker_pool", ThreadPoolExecutor)
+
+
 def read(path):
     with path.open() as file:
         return list(csv.DictReader(file))
 
 
-def test_a_study_leaves_its_results_and_is_not_run_twice(folder, capsys):
+def test_a_study_leaves_its_results_and_is_not_run_twice(folder, capsys, monkeypatch):
     assert compare.main([str(folder / "study.toml"), "--jobs", "2"]) == 0
     runs = read(folder / "runs.csv")
     assert [(run["arm"], run["seed"]) for run in runs] == [
@@ -96,6 +103,8 @@ def test_a_study_leaves_its_results_and_is_not_run_twice(folder, capsys):
     cut_off.write_text(json.dumps({**content, "interrupted": True}))
     older = next(path.parent for path in summaries if path != cut_off) / "config.json"
     older.write_text(older.read_text().replace(version_and_commit(), "pes-rl 0.0.9"))
+    # The one run that is made again: in this process.
+    monkeypatch.setattr(runner, "worker_pool", ThreadPoolExecutor)
     assert compare.main([str(folder / "study.toml"), "--jobs", "1"]) == 0
     warning = capsys.readouterr().err
     assert "warning: runs made by pes-rl" in warning
@@ -108,6 +117,7 @@ def test_a_study_leaves_its_results_and_is_not_run_twice(folder, capsys):
     ]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_changed_setting_makes_a_run_again(folder):
     study = folder / "study.toml"
     runs = folder.parent / "runs"
@@ -255,6 +265,7 @@ def test_each_environment_has_its_table_and_panel(tmp_path):
     ] == 2 * [("swimmer", "4.0")] + 2 * [("hopper", "")]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_losses_of_an_unrolled_problem_are_drawn_over_updates_too(folder):
     study = folder / "study.toml"
     study.write_text(

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -47,13 +48,17 @@ def run(path, trials):
     return sweep.main([str(path), "--trials", str(trials), "--jobs", "1"])
 
 
-def test_a_sweep_goes_on_where_it_was_cut_off_and_reports(space_file, capsys):
+def test_a_sweep_goes_on_where_it_was_cut_off_and_reports(
+    space_file, capsys, monkeypatch
+):
     out = space_file.parent / "runs" / "sweep" / "space"
     assert run(space_file, 2) == 0
     space = read_space(space_file)
     study = sweep_trials.open_study(space, out)
     cut_off = study.ask()
     settings = space.suggest(cut_off)  # and then the process is killed
+    # The first trials were in a process of their own; these are in this one.
+    monkeypatch.setattr(sweep_trials, "worker_pool", ThreadPoolExecutor)
     assert run(space_file, 4) == 0
     with (out / "trials.csv").open() as file:
         trials = list(csv.DictReader(file))

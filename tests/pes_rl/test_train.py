@@ -56,6 +56,20 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folders of runs that are only read, by their further options."""
+    made = {}
+
+    def train_once(*more):
+        if more not in made:
+            made[more] = tmp_path_factory.mktemp("trained") / "run"
+            assert run(made[more], *more) == 0
+        return made[more]
+
+    return train_once
+
+
 @pytest.mark.parametrize("env", [*DEFAULTS, "hopper"])
 def test_every_agent_has_defaults_that_make_it(env):
     for agent, kind in AGENTS.items():
@@ -67,9 +81,8 @@ def test_every_agent_has_defaults_that_make_it(env):
     "agent",
     [a if a != "rtrl" else pytest.param(a, marks=pytest.mark.slow) for a in OPTIONS],
 )
-def test_a_run_leaves_a_whole_folder(tmp_path, agent):
-    folder = tmp_path / "run"
-    assert run(folder, "--agent", agent) == 0
+def test_a_run_leaves_a_whole_folder(trained, agent):
+    folder = trained("--agent", agent)
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary) >= {
         "env",
@@ -96,8 +109,8 @@ def test_a_run_leaves_a_whole_folder(tmp_path, agent):
     assert steps == sorted(steps)
     assert steps[-1] == summary["total_timesteps"]
     assert all(np.isfinite(float(row["pes/gradient_norm"])) for row in log[1:])
-    trained = load_policy(folder, "last")
-    assert trained.theta.shape == (trained.policy.num_parameters,)
+    last = load_policy(folder, "last")
+    assert last.theta.shape == (last.policy.num_parameters,)
 
 
 def test_the_final_evaluation_can_be_in_another_environment(tmp_path, capsys):
@@ -116,13 +129,11 @@ def test_the_final_evaluation_can_be_in_another_environment(tmp_path, capsys):
     assert "has other observations or actions" in capsys.readouterr().err
 
 
-def test_a_reward_shift_changes_the_training_and_not_what_is_reported(tmp_path):
+def test_a_reward_shift_changes_the_training_and_not_what_is_reported(trained):
     """An episode of Swimmer is as long as ever, so nothing changes but rounding."""
-    for name, shift in (("plain", "0"), ("shifted", "2")):
-        assert run(tmp_path / name, "--reward-shift", shift) == 0
     plain, shifted = (
-        [float(row["rollout/ep_rew_mean"] or "nan") for row in rows(tmp_path / name)]
-        for name in ("plain", "shifted")
+        [float(row["rollout/ep_rew_mean"] or "nan") for row in rows(trained(*options))]
+        for options in (("--agent", "pes"), ("--reward-shift", "2"))
     )
     assert np.isfinite(plain).any()
     np.testing.assert_allclose(plain, shifted, atol=1e-3)
@@ -142,34 +153,32 @@ def test_any_gymnasium_environment_trains_and_goes_on(tmp_path, capsys):
     assert "wrappers.TransformAction" in capsys.readouterr().err
 
 
-def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(tmp_path):
+def test_the_same_seed_gives_the_same_run_at_any_number_of_threads(trained):
     outcomes = []
-    for name, threads in (("a", "1"), ("b", "2"), ("c", "8")):
-        options = ["--num-threads", threads, "--normalize-observations"]
-        assert run(tmp_path / name, *options) == 0
-        theta = load_policy(tmp_path / name, "last").theta
-        log = rows(tmp_path / name)
+    for threads in ("1", "2", "8"):
+        folder = trained("--normalize-observations", "--num-threads", threads)
+        theta = load_policy(folder, "last").theta
+        log = rows(folder)
         for row in log:
             del row["time/time_elapsed"], row["time/fps"]
         outcomes.append((theta.tolist(), log))
     assert outcomes[0] == outcomes[1] == outcomes[2]
-    assert run(tmp_path / "d", "--seed", "1") == 0
-    other = load_policy(tmp_path / "d", "last")
+    options = ("--normalize-observations", "--num-threads", "1", "--seed", "1")
+    other = load_policy(trained(*options), "last")
     assert other.theta.tolist() != outcomes[0][0]
 
 
-def test_the_saved_policy_is_the_one_that_training_evaluated(tmp_path):
+def test_the_saved_policy_is_the_one_that_training_evaluated(trained):
     """Its normaliser included: it plays the very episodes of the final evaluation."""
-    folder = tmp_path / "run"
-    assert run(folder, "--normalize-observations") == 0
-    trained = load_policy(folder, "last")
-    assert (trained.std != 1).all()
+    folder = trained("--normalize-observations", "--num-threads", "1")
+    last = load_policy(folder, "last")
+    assert (last.std != 1).all()
     *_, key = jax.random.split(jax.random.key(0), 3)
     evaluations = sum(row["eval/mean_reward"] != "" for row in rows(folder)) + 1
     key = jax.random.fold_in(key, evaluations)
-    rollout = HostRollout(MujocoEnvironment("swimmer"), trained.act, 40)
+    rollout = HostRollout(MujocoEnvironment("swimmer"), last.act, 40)
     start = rollout.reset(key, 3, members=1)
-    _, segment = rollout.unroll(start, jnp.tile(trained.theta, (3, 1)), 40)
+    _, segment = rollout.unroll(start, jnp.tile(last.theta, (3, 1)), 40)
     returns = -np.asarray(segment.loss.sum(0))
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["final_return"] == float(returns.mean())
@@ -206,10 +215,8 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path, agent):
     assert logs[0][-1] == logs[1][-1]
 
 
-def test_the_budget_counts_every_simulated_step(tmp_path):
-    folder = tmp_path / "run"
-    assert run(folder, "--agent", "truncated-es") == 0
-    for row in rows(folder):
+def test_the_budget_counts_every_simulated_step(trained):
+    for row in rows(trained("--agent", "truncated-es")):
         # Four particles and the mean unroll, ten steps each.
         assert int(row["time/total_timesteps"]) == 50 * int(row["time/iterations"])
 
@@ -276,9 +283,8 @@ def test_a_log_folder_that_cannot_be_written_is_named(capsys, tmp_path):
     assert "cannot be written (Is a directory)" in capsys.readouterr().err
 
 
-def test_a_folder_with_another_run_is_not_overwritten(capsys, tmp_path):
-    assert run(tmp_path / "run") == 0
-    assert run(tmp_path / "run") == 2
+def test_a_folder_with_another_run_is_not_overwritten(capsys, trained):
+    assert run(trained("--agent", "pes")) == 2
     assert "already holds a run" in capsys.readouterr().err
 
 

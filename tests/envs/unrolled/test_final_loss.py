@@ -99,16 +99,15 @@ def draw_both(keys: jax.Array, memory: jax.Array) -> Any:
     rollout = DeviceRollout(FinalLoss(Leaky(memory)), NUM_UNROLLS)
     estimator, theta = PES(NUM_PAIRS, 1, SIGMA), float32(THETA)
 
+    def update(state: Any, key: jax.Array) -> Any:
+        gradient, state, report = estimator.estimate(rollout, theta, state, key)
+        e = antithetic_perturbations(key, NUM_PAIRS, 3, SIGMA)
+        return state, (gradient, report.particle_loss, e)
+
     def draw(keys: jax.Array) -> Any:
         state = estimator.init(rollout, theta, keys[0])
-        total, loss = jnp.zeros(3), jnp.zeros(2 * NUM_PAIRS)
-        accumulator = jnp.zeros((2 * NUM_PAIRS, 3))
-        for key in keys[1:]:
-            gradient, state, report = estimator.estimate(rollout, theta, state, key)
-            total, loss = total + gradient, loss + report.particle_loss
-            accumulator = accumulator + antithetic_perturbations(
-                key, NUM_PAIRS, 3, SIGMA
-            )
+        _, history = jax.lax.scan(update, state, keys[1:])
+        total, loss, accumulator = (each.sum(0) for each in history)
         # sum_t (L_t xi_t - L_{t-1} xi_{t-1}) telescopes too.
         return total, loss @ accumulator / (2 * NUM_PAIRS * SIGMA**2)
 

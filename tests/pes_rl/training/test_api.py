@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from functools import partial
@@ -16,6 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium_counting import GymnasiumCounting
 
 import pes_rl
+from pes_rl import check
 from pes_rl.run_folder.policy_files import (
     load_policy,
 )
@@ -140,21 +142,29 @@ def code_of(title: str, page: str = "own_environment.md") -> str:
     return found[1]
 
 
-def test_the_manual_s_environment_trains_from_the_command_line_and_python(tmp_path):
+def test_the_manual_s_environment_trains_from_the_command_line_and_python(
+    tmp_path, monkeypatch
+):
+    """The first training is a process of its own; the rest is done in this one."""
     (tmp_path / "my_module.py").write_text(code_of("own environment"))
     assert len(code_of("own environment").splitlines()) <= 33
     (tmp_path / "use.py").write_text(code_of("own environment, Python"))
-    commands = code_of("own environment, command line").splitlines()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for command in [*commands, "python use.py"]:
-        shown = subprocess.run(
-            [sys.executable, *command.split()[1:]],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert shown.returncode == 0, shown.stderr
+    checking, training = code_of("own environment, command line").splitlines()
+    shown = subprocess.run(
+        [sys.executable, *training.split()[1:]],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 0, shown.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    program = "python -m pes_rl.check "
+    assert checking.startswith(program)
+    assert check.main(checking.removeprefix(program).split()) == 0
+    runpy.run_path("use.py")
+    del gymnasium.registry["MyEnv-v0"], sys.modules["my_module"]
     summaries = [
         json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/summary.json")
     ]
