@@ -1,6 +1,7 @@
 """Training of a study's runs in several processes."""
 
 import contextlib
+import multiprocessing
 import shutil
 from concurrent.futures import as_completed
 from dataclasses import replace
@@ -146,6 +147,7 @@ def final_return(trainer: Trainer, result: Result) -> float:
 @lru_cache(maxsize=1)
 def assemble_once(config: TrainConfig) -> Assembly:
     """The assembly of a run, kept with its compiled programs for the next seed."""
-    # Those of the one before: with all of them a process runs out of memory maps.
-    jax.clear_caches()
+    if multiprocessing.parent_process() is not None:
+        # A worker that kept all programs of a study would run out of memory maps.
+        jax.clear_caches()
     return assemble(config)

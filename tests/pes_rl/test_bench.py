@@ -57,13 +57,13 @@ def test_several_native_tasks_share_a_table(tmp_path, capsys) -> None:
         assert cells[4:] == ["-", "-"]
 
 
-@pytest.mark.filterwarnings("default")  # of the packages that Brax imports
-def test_a_brax_environment_is_measured_against_its_physics_in_a_scan(tmp_path) -> None:
-    rows = measure(tmp_path / "rows.json", "--env", "brax:fast")
+def test_a_closed_form_is_measured_against_its_physics_in_a_scan(tmp_path) -> None:
+    rows = measure(tmp_path / "rows.json", "--env", "jax:swimmer", "--no-peers")
     assert [row["engine"] for row in rows] == ["pes_rl", "bare physics scan"]
     assert all(row["threads"] is None for row in rows)
 
 
+@pytest.mark.filterwarnings("default")  # of the packages that Brax imports
 def test_sizes_are_drawn_and_written_as_they_are_measured(
     tmp_path, monkeypatch, capsys
 ) -> None:
@@ -76,11 +76,12 @@ def test_sizes_are_drawn_and_written_as_they_are_measured(
 
     monkeypatch.setattr(bench, "_measure", measure_and_look)
     sizes = ["--num-particles", "2", "4", "--figure", str(tmp_path / "speeds.png")]
-    rows = measure(tmp_path / "rows.json", "--env", "jax:swimmer", "--no-peers", *sizes)
+    rows = measure(tmp_path / "rows.json", "--env", "brax:fast", *sizes)
     engines = ["pes_rl", "bare physics scan"]
     expected = [(engine, n) for n in (2, 4) for engine in engines]
     assert [(row["engine"], row["particles"]) for row in rows] == expected
     assert seen == [[], [2, 2]]
+    assert all(row["threads"] is None for row in rows)
     assert (tmp_path / "speeds.png").read_bytes().startswith(b"\x89PNG")
     assert "Gymnasium" not in capsys.readouterr().out
 

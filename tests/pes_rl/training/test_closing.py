@@ -34,7 +34,7 @@ def test_the_workers_of_a_run_end_with_it(tmp_path):
             seen.append(children() - before)
 
     look = [Look()]
-    for k in range(3):
+    for k in range(2):
         folder = tmp_path / str(k)
         pes_rl.train(GymnasiumCounting, logdir=folder, callbacks=look, **OPTIONS)
         assert children() == before
@@ -75,7 +75,7 @@ def test_the_processes_of_a_study_end_with_it(tmp_path, number):
     with subprocess.Popen(command, cwd=tmp_path, **streams) as process:
         while len(list(tmp_path.rglob("progress.csv"))) < 2:
             assert process.poll() is None
-            time.sleep(0.2)
+            time.sleep(0.05)
         started = descendants(process.pid)
         assert len(started) >= 2
         process.send_signal(number)
@@ -86,5 +86,5 @@ def test_the_processes_of_a_study_end_with_it(tmp_path, number):
         assert "the same command continues with the runs" in shown.splitlines()[-1]
     deadline = time.monotonic() + 20
     while any(map(is_running, started)) and time.monotonic() < deadline:
-        time.sleep(0.2)
+        time.sleep(0.05)
     assert not any(map(is_running, started))
