@@ -17,6 +17,10 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
+from pes_rl.envs.mujoco.contact_forces import (
+    can_compute_in_step,
+    load_with_contact_forces,
+)
 from pes_rl.envs.mujoco.messages import warnings_logged
 from pes_rl.envs.mujoco.tasks import TASKS, Fields, load_model
 
@@ -90,7 +94,11 @@ class MujocoEnvironment:
                 f"num_threads={num_threads} must be 0 (every CPU) or more; use 0"
             )
         self.task = TASKS[name]
-        self.model = load_model(self.task)
+        needs_contact_forces = "cfrc_ext" in self.task.fields
+        in_step = needs_contact_forces and can_compute_in_step()
+        load = load_with_contact_forces if in_step else load_model
+        self.model = load(self.task)
+        self._one_by_one = needs_contact_forces and not in_step
         if not _can_collide(self.model):
             # The search for contacts would take a tenth of Swimmer's step.
             self.model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
@@ -111,22 +119,21 @@ class MujocoEnvironment:
         self.observation_size = first.shape[1]
 
     def allocate(self, num_simulations: int) -> None:
-        needs_contact_forces = "cfrc_ext" in self.task.fields
         if num_simulations not in self._batches:
             batch = Batch(
                 self.model,
                 num_simulations,
                 nthread=self._num_threads,
-                persistent=needs_contact_forces,
+                persistent=self._one_by_one,
             )
             batch.reset()
             self._first_row = batch.state[0].copy()
             self._batches[num_simulations] = batch
         self._batch = self._batches[num_simulations]
         self._ctrl = self._batch.bind("ctrl")
-        names = {"qpos", "qvel", *self.task.fields} - {"cfrc_ext"}
+        names = {"qpos", "qvel", *self.task.fields}
         self._fields: Fields = {name: self._batch.bind(name) for name in names}
-        if needs_contact_forces:
+        if self._one_by_one:
             shape = (num_simulations, self.model.nbody, 6)
             self._fields["cfrc_ext"] = np.zeros(shape)
         self._before = {
@@ -153,10 +160,11 @@ class MujocoEnvironment:
         # As in Gymnasium's set_state; it also sets the constraint solver's first guess.
         with warnings_logged():
             self._batch.forward(ids)
-        if "cfrc_ext" in self._fields:
-            self._fields["cfrc_ext"][ids] = 0  # Only a step computes contact forces.
         self._store_previous(ids)
-        return self.task.observe(self.model, _at(self._fields, ids))
+        now = _at(self._fields, ids)
+        if "cfrc_ext" in now:  # Only a step computes contact forces.
+            now["cfrc_ext"] = np.zeros_like(now["cfrc_ext"])
+        return self.task.observe(self.model, now)
 
     def step(
         self, actions: np.ndarray, ids: np.ndarray | None
@@ -164,7 +172,7 @@ class MujocoEnvironment:
         rows = slice(None) if ids is None else ids
         self._ctrl[rows] = actions
         failed = self._step_physics(ids)
-        if "cfrc_ext" in self._fields:
+        if self._one_by_one:
             self._compute_contact_forces(ids)
         before, now = _at(self._before, ids), _at(self._fields, ids)
         reward, terminated = self.task.evaluate(
@@ -181,10 +189,9 @@ class MujocoEnvironment:
             field[rows] = self._fields[name][rows]
 
     def _compute_contact_forces(self, ids: np.ndarray | None) -> None:
-        """Compute `cfrc_ext` as Gymnasium does; MuJoCo's step does not set it.
+        """Compute `cfrc_ext` where MuJoCo cannot have the plugin that does it.
 
-        The batch has no call for it, so each simulation is copied out of the batch,
-        which takes a seventh of the step of an ant on one thread.
+        Each simulation is copied out of the batch, one after another.
         """
         for i in range(self._batch.nsim) if ids is None else ids:
             self._batch.get_data(int(i), self._scratch)

@@ -54,8 +54,7 @@ class Task:
         evaluate: (model, fields before the step, fields after it, actions, duration of
             a step in seconds) -> (rewards, terminated).
         horizon: Time limit of an episode, in environment steps.
-        fields: Fields that the task reads besides qpos and qvel. `cfrc_ext`, the
-            contact forces, must be computed for one simulation after another.
+        fields: Fields that the task reads besides qpos and qvel.
         previous_fields: Fields whose values before a step `evaluate` reads.
     """
 
