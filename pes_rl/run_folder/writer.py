@@ -107,22 +107,27 @@ class RunFolder:
         for tag, values in (distributions or {}).items():
             self._tensorboard.add_histogram(tag, values, timesteps)
 
-    def take_back_row(self, timesteps: int) -> dict[str, float]:
-        """Remove the last row of `progress.csv` if it is of these environment steps.
-
-        Returns:
-            Its values by column; empty if there is no such row.
+    def read_row(self, timesteps: int) -> dict[str, float]:
+        """Values of the last row of `progress.csv` if it is of these environment steps.
 
         Raises:
             ValueError: If it holds something else than numbers.
-            OSError: If the file cannot be written.
+            OSError: If the file cannot be read.
         """
-        row = self._log.take_back(timesteps)
+        row = self._log.last(timesteps)
         return {
             name: int(text) if text.isdecimal() else float(text)
             for name, text in row.items()
             if text
         }
+
+    def drop_row(self, timesteps: int) -> None:
+        """Remove the row of these environment steps from `progress.csv`.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        self._log.drop_from(timesteps)
 
     def log_video(
         self, tag: str, pictures: Sequence[np.ndarray], fps: float, timesteps: int
@@ -203,9 +208,11 @@ class _UnwrittenFolder(RunFolder):
 
     def log(self, *row: Any) -> None: ...
 
-    def take_back_row(self, timesteps: int) -> dict[str, float]:
+    def read_row(self, timesteps: int) -> dict[str, float]:
         del timesteps
         return {}
+
+    def drop_row(self, timesteps: int) -> None: ...
 
     def log_video(self, *video: Any) -> None: ...
 

@@ -73,24 +73,26 @@ class CsvLog:
         """
         self._write_line(_cells(row, self._columns))
 
-    def take_back(self, value: int) -> dict[str, str]:
-        """Remove the last row if the first column holds this value.
+    def last(self, value: int) -> dict[str, str]:
+        """Cells of the last row if its first column holds this value; else empty.
 
-        Returns:
-            Its cells by column; empty if there is no such row.
+        Raises:
+            OSError: If the file cannot be read.
+        """
+        rows = list(csv.DictReader(whole_lines(self._path)))
+        return rows[-1] if rows and rows[-1][self._columns[0]] == str(value) else {}
+
+    def drop_from(self, value: int) -> None:
+        """Remove the rows whose first column holds this value or a larger one.
 
         Raises:
             OSError: If the file cannot be written.
         """
-        rows = list(csv.DictReader(whole_lines(self._path)))
-        if not rows or rows[-1][self._columns[0]] != str(value):
-            return {}
         self._file.close()
         try:
             _keep_rows(self._path, self._columns, value - 1)
         finally:
             self._file = self._path.open("ab", buffering=0)
-        return rows[-1]
 
     def _write_line(self, cells: Sequence[Any]) -> None:
         line = io.StringIO()

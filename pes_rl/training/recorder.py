@@ -72,6 +72,7 @@ class Recorder:
         self.restored: TrainState | None = None
         self.counters = Counters()
         self.has_saved = False
+        self._replaces_row = False
         self._lock = run_on_all_or_raise(
             lambda: FolderLock(folder) if is_first() else None
         )
@@ -134,6 +135,9 @@ class Recorder:
         """
         whole = {**clock_row(self.counters), **row}
         try:
+            if self._replaces_row:
+                self._replaces_row = False
+                self._folder.drop_row(self.counters.timesteps)
             self._folder.log(whole, distributions)
         except _FAILURES as error:
             self.report(f"row of the log not written, training continues: {error}")
@@ -141,18 +145,19 @@ class Recorder:
         self._tracker.log(tracked, distributions, self.counters.timesteps)
         return whole
 
-    def take_back_row(self) -> dict[str, float]:
-        """Remove the row of the steps so far from the log, to be logged anew.
+    def row_to_complete(self) -> dict[str, float]:
+        """The logged row of the steps so far, which the next one to be logged replaces.
 
         Returns:
             Its values, but for the time; empty if there is none.
         """
         counters = self.counters
         try:
-            row = self._folder.take_back_row(counters.timesteps)
+            row = self._folder.read_row(counters.timesteps)
         except _FAILURES as error:
             self.report(f"row of the log not read, training continues: {error}")
             return {}
+        self._replaces_row = bool(row)
         clock = clock_row(counters)
         return {name: value for name, value in row.items() if name not in clock}
 

@@ -181,7 +181,7 @@ class Trainer:
                 progress.say(f"warning: {warning}")
             if self._counters.is_evaluation_due:
                 # The first one, or one that a signal stopped.
-                row = self._recorder.take_back_row()
+                row = self._recorder.row_to_complete()
                 yield from self._evaluate_and_log(row, progress)
             while not self._is_over():
                 try:

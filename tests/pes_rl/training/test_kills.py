@@ -5,7 +5,6 @@ and a delay after the line that shows it, both drawn from a stated seed. The del
 longer than a row of the log takes, so that kills hit updates, evaluations and saves.
 """
 
-import csv
 import gc
 import importlib.util
 import json
@@ -17,11 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_outcome import outcome
 
-from pes_rl.run_folder.policy_files import (
-    load_parameters,
-    load_policy,
-)
 from pes_rl.training import command as train
 
 ROOT = Path(__file__).parents[3]
@@ -45,7 +41,6 @@ RUNS = {
 if importlib.util.find_spec("ray") is not None:
     RUNS["native pes on two workers"] = f"{RUNS['native pes']} --workers 2"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-TIMED = ("time/time_elapsed", "time/fps", "wall_seconds", "steps_per_second")
 
 
 @pytest.fixture(scope="module")
@@ -108,26 +103,6 @@ def has_ended(folder):
     """Whether the run in the folder came to its end by itself."""
     summary = folder / "summary.json"
     return summary.exists() and not json.loads(summary.read_text())["interrupted"]
-
-
-def outcome(folder):
-    """All that a run leaves but the time it took."""
-    load = load_policy
-    if "unrolled:" in (folder / "config.json").read_text():
-        load = load_parameters
-    trained = [vars(load(folder, which)) for which in ("best", "last")]
-    with (folder / "progress.csv").open(newline="") as file:
-        log = list(csv.DictReader(file))
-    summary = json.loads((folder / "summary.json").read_text())
-    for row in (*log, summary):
-        for column in TIMED:
-            row.pop(column, None)
-    arrays = {
-        (number, key): value.tobytes() if isinstance(value, np.ndarray) else value
-        for number, parts in enumerate(trained)
-        for key, value in parts.items()
-    }
-    return log, summary, arrays
 
 
 def check(name, folder, uninterrupted):
