@@ -70,6 +70,8 @@ def scan_while(
     Returns:
         The last carry and the outputs, stacked; those of steps not taken are zero.
     """
+    # Traced once for the shapes of its outputs and for the loop.
+    step = jax.jit(step, inline=True)
     output = jax.eval_shape(step, carry, jnp.int32(0))[1]
     zeros = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), output)
 
