@@ -9,6 +9,7 @@ members of antithetic pair p.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +79,9 @@ class Segment:
     reward_shift: Array | None = None
 
 
+@partial(
+    jax.jit, static_argnames=("num_pairs", "horizon", "members", "stagger", "varying")
+)
 def start_clock(
     key: jax.Array,
     num_pairs: int,
