@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import jit
 from recurrent import SIGMA, SYSTEMS, THETA, expected, float32
 from sampling import MAX_SIGMAS, assert_mean, draw_estimates, standard_error
 
@@ -117,7 +118,7 @@ def test_pes_analytic_has_no_noise_where_unrolls_forget_and_losses_are_linear():
     rollout, theta = DeviceRollout(Forgetful(), horizon=6), float32(THETA)
     estimator = PESAnalytic(3, 2, SIGMA)
 
-    @jax.jit
+    @jit
     def gradients(keys: jax.Array) -> jax.Array:
         def update(state: Any, key: jax.Array) -> Any:
             gradient, state, _ = estimator.estimate(rollout, theta, state, key)
@@ -149,7 +150,6 @@ def test_the_bias_of_pes_analytic_does_not_vanish_with_sigma_where_ends_depend(s
     rollout, theta = DeviceRollout(Hazard(), horizon=2), jnp.array([0.3])
     estimators: list[Any] = [PESAnalytic(500, 2, sigma), PES(500, 2, sigma)]
 
-    @jax.jit
     def draw(key: jax.Array) -> list[jax.Array]:
         keys = jax.random.split(key)
         states = [e.init(rollout, theta, keys[0]) for e in estimators]
@@ -158,7 +158,8 @@ def test_the_bias_of_pes_analytic_does_not_vanish_with_sigma_where_ends_depend(s
             for e, state in zip(estimators, states, strict=True)
         ]
 
-    analytic, pes = jax.lax.map(draw, jax.random.split(jax.random.key(3), 300))
+    keys = jax.random.split(jax.random.key(3), 300)
+    analytic, pes = jit(lambda keys: jax.lax.map(draw, keys))(keys)
     assert not analytic.any()
     s = 1 / (1 + np.exp(-0.3 - sigma * np.array([-np.sqrt(3), 0, np.sqrt(3)])))
     mean = -(s * (1 - s)) @ np.array([1 / 6, 2 / 3, 1 / 6])  # Gauss-Hermite
@@ -204,7 +205,7 @@ def test_diverged_simulations_are_left_out_of_the_gradient(estimator):
         gradient, state, report = estimator.estimate(rollout, theta, state, key)
         return state, (gradient, report)
 
-    @jax.jit
+    @jit
     def run(key: jax.Array) -> Any:
         state = estimator.init(rollout, theta, key)
         return jax.lax.scan(update, state, jax.random.split(key, 6))

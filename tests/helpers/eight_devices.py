@@ -76,8 +76,13 @@ def losses_of_one_row(devices: int) -> jax.Array:
     """Of all particles under one row of parameters."""
     learner = make_learner("es", devices)
     rollout, theta = learner._rollout, estimator_table.theta_of("es")
-    start = rollout.reset(jax.random.key(7), NUM_PAIRS)
-    return rollout.unroll(start, theta[None], 10)[1].loss
+
+    @jax.jit
+    def losses(key: jax.Array) -> jax.Array:
+        start = rollout.reset(key, NUM_PAIRS)
+        return rollout.unroll(start, theta[None], 10)[1].loss
+
+    return losses(jax.random.key(7))
 
 
 def main(out: str, names: list[str]) -> None:
@@ -86,7 +91,7 @@ def main(out: str, names: list[str]) -> None:
         for count, devices in (("one", 1), ("eight", DEVICES)):
             learner = make_learner(name, devices)
             theta = estimator_table.theta_of(name.split(", normalized")[0])
-            state = learner.init(theta, jax.random.key(7))
+            state = jax.jit(learner.init)(theta, jax.random.key(7))
             if devices > 1:
                 results[f"{name} collectives"] = collectives(learner, state)
             state, report = learner.run(state, UPDATES)

@@ -1,11 +1,12 @@
 """Independent draws of an estimator's estimates, and z-scores of their mean."""
 
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
 import numpy as np
+from compiling import jit
 from jax import lax
 from recurrent import SIGMA, THETA, Recurrent, float32
 
@@ -14,14 +15,12 @@ from pes_rl.envs import DeviceRollout
 
 NUM_DRAWS = 500
 MAX_SIGMAS = 5.0
+DEFAULT_SIGMAS = (SIGMA,) * 9
 
 
 @cache
 def compiled_draws(estimator: Any, horizon: int) -> Any:
-    """The function (keys [M, U + 1], sigmas [U], curvature, cubic) -> draws [M, U, D].
-
-    Compiled without the slowest optimisations, which take longer than they save.
-    """
+    """The function (keys [M, U + 1], sigmas [U], coefficients) -> draws [M, U, D]."""
     theta = float32(THETA)
 
     def draw(keys: jax.Array, sigmas: jax.Array, system: Recurrent) -> jax.Array:
@@ -38,11 +37,19 @@ def compiled_draws(estimator: Any, horizon: int) -> Any:
         state = estimator.init(rollout, theta, keys[0])
         return lax.scan(update, state, (keys[1:], sigmas))[1]
 
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
+    @jit
     def draws(keys: jax.Array, sigmas: jax.Array, *coefficients: Any) -> jax.Array:
+        keys = jax.random.wrap_key_data(keys)
         return lax.map(lambda k: draw(k, sigmas, Recurrent(*coefficients)), keys)
 
     return draws
+
+
+@cache
+def all_keys() -> np.ndarray:
+    """Key data of up to four blocks of draws and nine unrolls."""
+    shape = (4, NUM_DRAWS, len(DEFAULT_SIGMAS) + 1)
+    return np.asarray(jax.random.key_data(jax.random.split(jax.random.key(17), shape)))
 
 
 def draw_estimates(
@@ -51,7 +58,7 @@ def draw_estimates(
     horizon: int,
     num_unrolls: int,
     num_blocks: int = 1,
-    sigmas: tuple[float, ...] = (SIGMA,) * 9,
+    sigmas: tuple[float, ...] = DEFAULT_SIGMAS,
 ) -> np.ndarray:
     """Independent draws of the estimates of consecutive unrolls.
 
@@ -59,8 +66,7 @@ def draw_estimates(
         # shape=(NUM_DRAWS * num_blocks, num_unrolls, D), dtype=float64
     """
     draws = compiled_draws(estimator, horizon)
-    shape = (num_blocks, NUM_DRAWS, num_unrolls + 1)
-    keys = jax.random.split(jax.random.key(17), shape)
+    keys = all_keys()[:num_blocks, :, : num_unrolls + 1]
     numbers = sigmas[:num_unrolls], system.curvature, system.cubic
     blocks = [np.asarray(draws(block, *map(float32, numbers))) for block in keys]
     return np.concatenate(blocks).astype(np.float64)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import jit
 
 from pes_rl.agents import ES, NRES, PES, TruncatedES
 from pes_rl.agents.core import chunks
@@ -36,7 +37,7 @@ def run(rollout: Any, estimator: Any) -> list[Any]:
         theta, key = THETA + 0.1 * number, jax.random.key(number)
         return now.estimate(rollout, theta, state, key)
 
-    estimate = jax.jit(update) if rollout.on_device else update
+    estimate = jit(update) if rollout.on_device else update
     state, history = estimator.init(rollout, THETA, jax.random.key(3)), []
     for number in range(6):
         history.append(estimate(state, number, jnp.float32(SIGMA + 0.1 * number)))
