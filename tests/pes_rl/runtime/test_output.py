@@ -64,13 +64,13 @@ def test_a_lost_terminal_saves_the_run(tmp_path):
 
 
 def test_ctrl_c_stops_a_long_evaluation_between_two_steps(tmp_path):
-    """50,000 episodes on one thread of the host would take minutes."""
-    options = ["--eval-episodes=50000", "--horizon=1000", "--num-threads=1"]
+    """100,000 episodes on the host would take minutes."""
+    options = ["--eval-episodes=100000", "--horizon=1000"]
     streams = {"stdout": subprocess.PIPE, "text": True}
     with train(tmp_path / "run", *options, **streams) as process:
         while not (tmp_path / "run" / "progress.csv").exists():
             time.sleep(0.1)
-        time.sleep(1.5)
+        time.sleep(3.0)
         process.send_signal(signal.SIGINT)
         start = time.monotonic()
         heard = "SIGINT: the run stops and is saved"

@@ -5,7 +5,6 @@ import doctest
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,12 @@ from scipy.stats import norm
 
 from pes_rl import compare
 from pes_rl.run_folder import provenance
-from pes_rl.run_folder.provenance import version_and_commit
+from pes_rl.run_folder.provenance import (
+    describe_maker,
+    read_makers,
+    record_maker,
+    version_and_commit,
+)
 from pes_rl.studies import runner, verify
 from pes_rl.studies.outcomes import Outcome
 from pes_rl.studies.study import read_study
@@ -57,27 +61,11 @@ def made(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def train_once(tmp_path_factory):
-    """`run_study` of verifications: what is to be run again for several, runs once."""
-    kept = {}
-
-    def run_study(study, runs_folder, jobs, evaluations=None):
-        for run in study.runs:
-            settings = repr((run, evaluations))
-            if settings not in kept:
-                kept[settings] = tmp_path_factory.mktemp("again")
-                runner._train([run], kept[settings], evaluations)
-            shutil.copytree(kept[settings], runs_folder, dirs_exist_ok=True)
-
-    return run_study
-
-
 @pytest.fixture
-def folder(made, train_once, tmp_path, monkeypatch):
+def folder(made, tmp_path, monkeypatch):
     """A copy of it in which the study has a short part to verify."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(verify, "run_study", train_once)
+    monkeypatch.setattr(verify, "run_study", in_this_process)
     for file in made.glob("*.*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "study.toml").write_text(PART + STUDY)
@@ -320,3 +308,20 @@ def test_older_files_of_three_decimals_are_compared_in_these():
 @pytest.mark.parametrize("module", [provenance, verify])
 def test_the_examples_are_true(module):
     assert doctest.testmod(module).failed == 0
+
+
+def test_what_made_each_file_is_kept(tmp_path):
+    older = describe_maker(["pes-rl 0.0.9 at 1234567"], {"jax": "0.1"})
+    record_maker(tmp_path, ["a.csv", "b.csv"], older)
+    record_maker(tmp_path, ["b.csv", "c.csv"], describe_maker(["newer"], {}))
+    record_maker(tmp_path, [], describe_maker(["none"], {}))
+    entries = read_makers(tmp_path)
+    assert [(e["files"], e["made_by"]) for e in entries] == [
+        (["a.csv"], ["pes-rl 0.0.9 at 1234567"]),
+        (["b.csv", "c.csv"], ["newer"]),
+    ]
+    assert entries[0]["versions"] == {"jax": "0.1"}
+    assert {"date", "platform", "recorded"} <= entries[0].keys()
+    (tmp_path / "made.json").write_text("[3]")
+    with pytest.raises(ValueError, match=r"made\.json does not say what made"):
+        read_makers(tmp_path)
