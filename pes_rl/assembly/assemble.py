@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -170,14 +170,15 @@ def _assemble_policy(
         rollout = make_rollout(
             config, environment, policy, unscheduled.reward_shift, varying
         )
+    evaluate, evaluate_finally = _evaluators(config, evaluation, final)
     return Assembly(
         init_theta=policy.init,
         describe=partial(_describe_policy, policy, spaces),
         learner=_make_learner(
             config, rollout, schedules, observations, idle_steps, shift
         ),
-        evaluate=make_evaluator(evaluation, config.eval_episodes),
-        evaluate_finally=make_evaluator(final, config.final_eval_episodes),
+        evaluate=evaluate,
+        evaluate_finally=evaluate_finally,
         horizon=evaluation.horizon,
         vectorization=environment.vectorization if is_gymnasium else None,
         pool=getattr(rollout, "pool", None),
@@ -223,6 +224,19 @@ def _evaluation_rollouts(
     return during, make_rollout(config, other, policy)
 
 
+def _evaluators(
+    config: TrainConfig,
+    during: Rollout,
+    final: Rollout,
+    meta_loss: Literal["sum", "last"] = "sum",
+) -> tuple[Evaluator, Evaluator]:
+    """Evaluators during training and at its end; equal ones are compiled once."""
+    evaluate = make_evaluator(during, config.eval_episodes, meta_loss)
+    if final is during and config.final_eval_episodes == config.eval_episodes:
+        return evaluate, evaluate
+    return evaluate, make_evaluator(final, config.final_eval_episodes, meta_loss)
+
+
 def _assemble_problem(
     config: TrainConfig, problem: UnrolledProblem, schedules: Mapping[str, Schedule]
 ) -> Assembly:
@@ -238,13 +252,15 @@ def _assemble_problem(
         problem.system, problem.horizon, loss, varying_horizon=varying
     )
     evaluation = make_evaluation_rollout(config, problem)
-    evaluator = partial(make_evaluator, evaluation, meta_loss=problem.meta_loss)
+    evaluate, evaluate_finally = _evaluators(
+        config, evaluation, evaluation, problem.meta_loss
+    )
     return Assembly(
         init_theta=problem.init_theta,
         describe=partial(_describe_parameters, problem),
         learner=_make_learner(config, rollout, schedules),
-        evaluate=evaluator(config.eval_episodes),
-        evaluate_finally=evaluator(config.final_eval_episodes),
+        evaluate=evaluate,
+        evaluate_finally=evaluate_finally,
         horizon=evaluation.horizon,
     )
 
