@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +25,7 @@ from pes_rl.run_folder.policy_files import (
 )
 from pes_rl.training import command as train
 
+ROOT = Path(__file__).parents[2]
 QUICK = (
     "--total-timesteps 480 --horizon 40 "
     "--eval-episodes 2 --final-eval-episodes 3 --eval-interval 160 --log-interval 2 "
@@ -298,3 +303,18 @@ def test_wall_time_is_the_run_s_own(tmp_path):
     assert run(tmp_path / "run") == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert 0 < summary["wall_seconds"] < time.perf_counter() - begun
+
+
+def test_the_module_runs_as_a_command(tmp_path):
+    options = f"{QUICK} --agent es {OPTIONS['es']}"
+    command = [sys.executable, "-m", "pes_rl.train", *options.split()]
+    shown = subprocess.run(
+        [*command, "--logdir", str(tmp_path / "run")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert "return" in shown.stdout
+    assert "480/480" in shown.stdout

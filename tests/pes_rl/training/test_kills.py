@@ -130,10 +130,7 @@ def test_the_same_seed_in_another_process_is_the_same_run(
 ):
     arguments = f"{RUNS[name]} {COMMON} --logdir {tmp_path / 'again'}"
     command = [sys.executable, "-m", "pes_rl.train", *arguments.split()]
-    shown = subprocess.run(
-        command, cwd=ROOT, check=True, capture_output=True, env=ENVIRONMENT, text=True
-    )
-    assert "/1,600 steps  return" in shown.stdout
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=ENVIRONMENT)
     assert outcome(tmp_path / "again") == outcome(uninterrupted(name))
 
 
