@@ -3,17 +3,22 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
+from jax._src import compiler
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
-# One module of machine code a program instead of up to 32: the same code, compiled with
-# a tenth less work. XLA reads this when it first computes; programs that tests start
-# read it too.
-_FLAG = "--xla_cpu_parallel_codegen_split_count=1"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+# XLA compiles in two thirds of the time with its older code for fused operations, and
+# with one module of machine code for each program. It reads this when it first
+# computes; programs that tests start read it too. Tests for which it matters how XLA
+# fuses and rounds are marked `user_compilation`.
+_QUICK = "xla_cpu_use_fusion_emitters=false", "xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), *(f"--{flag}" for flag in _QUICK)]
+)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -31,6 +36,26 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, value in options.items():
         os.environ.setdefault(name.upper(), str(value))
         jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilation(request: pytest.FixtureRequest):
+    """Compile the programs of a module as users do, where it is so marked."""
+    if request.node.get_closest_marker("user_compilation") is None:
+        yield
+        return
+    quick_options = compiler.get_compile_options
+
+    def user_options(*args: Any, **kwargs: Any) -> Any:
+        options = quick_options(*args, **kwargs)
+        options.env_option_overrides += [("xla_cpu_use_fusion_emitters", True)]
+        return options
+
+    jax.clear_caches()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "get_compile_options", user_options)
+        yield
+    jax.clear_caches()
 
 
 @pytest.fixture

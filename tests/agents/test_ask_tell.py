@@ -22,6 +22,8 @@ from pes_rl.agents import (
     UnrollRequest,
 )
 
+pytestmark = pytest.mark.user_compilation
+
 HORIZON, DIVERGED_LOSS, SEED, UPDATES = 6, 2.5, 4, 5
 THETA = np.array([0.25, -0.5], np.float32)
 ESTIMATORS: dict[str, Any] = {

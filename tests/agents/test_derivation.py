@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import jit
 from recurrent import SIGMA, SYSTEMS, THETA, Recurrent, float32
 from sampling import assert_mean
 
@@ -55,8 +54,8 @@ def test_the_derivatives_by_the_copies_add_up_to_the_total_derivative(name):
         return unroll_losses(system, jnp.tile(theta, (UNROLLS, 1))).sum()
 
     copies = jnp.tile(theta, (UNROLLS, 1))
-    by_copy = jit(jax.jacrev(lambda c: unroll_losses(system, c)))(copies)
-    total = jit(jax.grad(one_theta))(theta)
+    by_copy = jax.jit(jax.jacrev(lambda c: unroll_losses(system, c)))(copies)
+    total = jax.jit(jax.grad(one_theta))(theta)
     np.testing.assert_allclose(by_copy.sum((0, 1)), total, rtol=1e-5)
     for u, v in product(range(UNROLLS), repeat=2):
         assert by_copy[u, v].any() == (v <= u)
@@ -66,7 +65,7 @@ def test_an_estimate_is_the_sum_of_those_of_the_derivatives_by_each_copy():
     """On a fixed draw: that of unroll u is sum_{v <= u} of ES with e_v and L_u."""
     rollout, theta = DeviceRollout(SYSTEMS["cubic"], UNROLLS * K), float32(THETA)
     estimator, perturbations = PES(3, K, SIGMA), []
-    estimate = jit(partial(estimator.estimate, rollout))
+    estimate = jax.jit(partial(estimator.estimate, rollout))
     state = estimator.init(rollout, theta, jax.random.key(0))
     for key in jax.random.split(jax.random.key(1), UNROLLS):
         gradient, state, report = estimate(theta, state, key)
@@ -92,7 +91,7 @@ def test_the_expectation_of_pes_is_the_sum_of_the_smoothed_derivatives(name):
     def losses(copies: jax.Array) -> jax.Array:
         return unroll_losses(SYSTEMS[name], copies)
 
-    @jit
+    @jax.jit
     def values(e: jax.Array) -> tuple[jax.Array, jax.Array]:
         copies = float32(THETA)[None, None] + e
         return jax.vmap(losses)(copies), jax.vmap(jax.jacrev(losses))(copies)
@@ -146,7 +145,7 @@ def squared_errors(estimator: Any, slope: jax.Array, num_draws: int) -> np.ndarr
         return jax.lax.scan(update, state, keys[1:])[1].sum(0)
 
     keys = jax.random.split(jax.random.key(5), (num_draws, num_unrolls + 1))
-    draws = np.asarray(jit(jax.vmap(draw))(keys), np.float64)
+    draws = np.asarray(jax.jit(jax.vmap(draw))(keys), np.float64)
     gradient = np.asarray(slope.sum(0), np.float64)
     return np.sum((draws - gradient) ** 2, axis=1) / np.sum(gradient**2)
 

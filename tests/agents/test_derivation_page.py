@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from compiling import jit
 
 from pes_rl.agents import PES
 from pes_rl.envs import DeviceRollout
@@ -56,7 +55,7 @@ def test_the_thirty_lines_are_the_package_s_pes():
     pairs, horizon, theta = names["P"], 10, jnp.array([0.3])
     estimator = PES(pairs, names["K"], names["sigma"])
     rollout = DeviceRollout(Problem(), horizon)
-    estimate = jit(partial(estimator.estimate, rollout))
+    estimate = jax.jit(partial(estimator.estimate, rollout))
     state = estimator.init(rollout, theta, jax.random.key(0))
     s, xi = jnp.ones((2 * pairs, 2)), jnp.zeros((2 * pairs, 1))
     for update in range(horizon):

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import jit
 from recurrent import SIGMA, SYSTEMS, THETA, expected, float32
 from sampling import MAX_SIGMAS, assert_mean, draw_estimates, standard_error
 
@@ -118,7 +117,7 @@ def test_pes_analytic_has_no_noise_where_unrolls_forget_and_losses_are_linear():
     rollout, theta = DeviceRollout(Forgetful(), horizon=6), float32(THETA)
     estimator = PESAnalytic(3, 2, SIGMA)
 
-    @jit
+    @jax.jit
     def gradients(keys: jax.Array) -> jax.Array:
         def update(state: Any, key: jax.Array) -> Any:
             gradient, state, _ = estimator.estimate(rollout, theta, state, key)
@@ -159,7 +158,7 @@ def test_the_bias_of_pes_analytic_does_not_vanish_with_sigma_where_ends_depend(s
         ]
 
     keys = jax.random.split(jax.random.key(3), 300)
-    analytic, pes = jit(lambda keys: jax.lax.map(draw, keys))(keys)
+    analytic, pes = jax.jit(lambda keys: jax.lax.map(draw, keys))(keys)
     assert not analytic.any()
     s = 1 / (1 + np.exp(-0.3 - sigma * np.array([-np.sqrt(3), 0, np.sqrt(3)])))
     mean = -(s * (1 - s)) @ np.array([1 / 6, 2 / 3, 1 / 6])  # Gauss-Hermite
@@ -205,7 +204,7 @@ def test_diverged_simulations_are_left_out_of_the_gradient(estimator):
         gradient, state, report = estimator.estimate(rollout, theta, state, key)
         return state, (gradient, report)
 
-    @jit
+    @jax.jit
     def run(key: jax.Array) -> Any:
         state = estimator.init(rollout, theta, key)
         return jax.lax.scan(update, state, jax.random.split(key, 6))

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import reference
 import reference_derivatives
-from compiling import jit
 from jax import lax
 from recurrent import SIGMA, START, THETA, A, B, Ending, W, float32
 from reference_derivatives import Slopes
@@ -78,7 +77,7 @@ def run(estimator: Any) -> tuple[np.ndarray, int]:
     """Gradients of all updates, and the steps simulated for them."""
     rollout = DeviceRollout(CUBIC, HORIZON)
 
-    @jit
+    @jax.jit
     def updates() -> Any:
         def update(state: Any, key: jax.Array) -> Any:
             gradient, state, report = estimator.estimate(

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import jit
 from jax import lax
 from recurrent import (
     SIGMA,
@@ -56,7 +55,7 @@ def test_restarting_at_once_is_biased_where_ends_depend_on_theta():
         return first, estimator.estimate(rollout, theta, state, keys[2])[0]
 
     keys = jax.random.split(jax.random.key(1), (NUM_DRAWS, 3))
-    first, second = jit(lambda keys: lax.map(draw, keys))(keys)
+    first, second = jax.jit(lambda keys: lax.map(draw, keys))(keys)
     np.testing.assert_allclose(first, 0, atol=1e-5)
     density = np.exp(-((0.1 / SIGMA) ** 2) / 2) / np.sqrt(2 * np.pi)
     mean = -(1 + ndtr(0.1 / SIGMA)) * density / SIGMA
@@ -88,7 +87,7 @@ def test_pes_is_unbiased_where_ends_depend_on_theta_only_if_it_waits(estimator, 
         return total
 
     keys = jax.random.split(jax.random.key(1), (NUM_DRAWS, 3))
-    draws = np.asarray(jit(lambda keys: lax.map(draw, keys))(keys), np.float64)
+    draws = np.asarray(jax.jit(lambda keys: lax.map(draw, keys))(keys), np.float64)
     density = np.exp(-((0.1 / SIGMA) ** 2) / 2) / np.sqrt(2 * np.pi)
     if factor == 0:
         np.testing.assert_allclose(draws, 0, atol=1e-5)

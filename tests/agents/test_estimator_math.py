@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import jit
 from recurrent import (
     NUM_STEPS,
     SIGMA,
@@ -45,7 +44,7 @@ def test_the_closed_form_is_the_gradient_by_autodiff(name):
         return total
 
     (closed_form,) = expected(SYSTEMS[name], NUM_STEPS, 1, NUM_STEPS)
-    gradient = jit(jax.grad(whole_loss))(float32(THETA))
+    gradient = jax.jit(jax.grad(whole_loss))(float32(THETA))
     np.testing.assert_allclose(gradient, closed_form, rtol=1e-4)
 
 

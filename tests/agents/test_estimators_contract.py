@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import jit
 from estimator_table import (
     ESTIMATORS,
     HORIZON,
@@ -104,7 +103,7 @@ def test_jitted_estimates_are_the_eager_ones_from_one_compilation(name, caplog):
     estimator, rollout = ESTIMATORS[name], make_rollout("device", name)
     theta = theta_of(name)
 
-    @jit
+    @jax.jit
     def whole_estimate(theta, state, key):
         return estimator.estimate(rollout, theta, state, key)
 

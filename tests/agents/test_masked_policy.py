@@ -7,6 +7,8 @@ import pytest
 
 from pes_rl.agents import MaskedPolicy, Policy
 
+pytestmark = pytest.mark.user_compilation
+
 LOW, HIGH = (-30.0, -2.0), (30.0, 2.0)
 
 

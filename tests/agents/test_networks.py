@@ -14,6 +14,8 @@ from pes_rl.agents.networks.policy import (
     make_network_policy,
 )
 
+pytestmark = pytest.mark.user_compilation
+
 LOW, HIGH, OBSERVATION_SIZE, UNITS = (-0.5, -2.0), (0.5, 1.0), 3, 4
 NUM_PARAMETERS = UNITS * (OBSERVATION_SIZE + 1) + 2 * (UNITS + 1)
 

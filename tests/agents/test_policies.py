@@ -8,6 +8,8 @@ import pytest
 from pes_rl.agents import Policy
 from pes_rl.agents.activations import ACTIVATIONS
 
+pytestmark = pytest.mark.user_compilation
+
 LOW, HIGH = (-0.5, -0.25), (0.5, 1.0)
 OBSERVATION_SIZE = 3
 HIDDEN_SIZES = [(), (4,), (4, 5)]

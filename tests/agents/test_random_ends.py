@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import jit
 from gymnasium import spaces
 from scipy.special import ndtr
 
@@ -181,7 +180,7 @@ def draw(estimator: Any, rollout: Any) -> np.ndarray:
 
     keys = jax.random.split(jax.random.key(5), (NUM_DRAWS, UPDATES + 1))
     if rollout.on_device:
-        return np.asarray(jit(lambda keys: jax.lax.map(one, keys))(keys))
+        return np.asarray(jax.jit(lambda keys: jax.lax.map(one, keys))(keys))
     return np.array([one(row) for row in keys])
 
 
@@ -224,7 +223,7 @@ def test_the_mean_of_an_update_is_the_gradient_over_the_unrolls_of_an_episode(re
         return jax.lax.scan(update, state, keys)[1][10:].mean()
 
     keys = jax.random.split(jax.random.key(7), NUM_DRAWS)
-    draws = np.asarray(jit(lambda keys: jax.lax.map(one, keys))(keys))
+    draws = np.asarray(jax.jit(lambda keys: jax.lax.map(one, keys))(keys))
     error = draws.std(ddof=1) / np.sqrt(len(draws))
     mean = sum(parts) / unrolls
     assert error < 0.04 * abs(mean)

@@ -15,6 +15,8 @@ from pes_rl.envs import DeviceRollout, PolicyProblem, make
 from pes_rl.envs.names import check_name, is_in_jax
 from pes_rl.envs.own import adapt, is_own
 
+pytestmark = pytest.mark.user_compilation
+
 HORIZON = 20
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from compiling import jit
 from jax import lax
 from recurrent import SIGMA, THETA, Recurrent, float32
 
@@ -37,7 +36,7 @@ def compiled_draws(estimator: Any, horizon: int) -> Any:
         state = estimator.init(rollout, theta, keys[0])
         return lax.scan(update, state, (keys[1:], sigmas))[1]
 
-    @jit
+    @jax.jit
     def draws(keys: jax.Array, sigmas: jax.Array, *coefficients: Any) -> jax.Array:
         keys = jax.random.wrap_key_data(keys)
         return lax.map(lambda k: draw(k, sigmas, Recurrent(*coefficients)), keys)

@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from compiling import jit
 from jax import lax
 
 
@@ -18,7 +17,7 @@ def unroll(problem: Any, theta: Any, length: int, seed: int = 0) -> tuple[Any, A
         state, loss, ended = problem.step(theta, state)
         return state, (loss, ended)
 
-    @jit
+    @jax.jit
     def run() -> Any:
         first = problem.init(key)
         return first, lax.scan(step, first, length=length)[1]

@@ -19,6 +19,8 @@ from pes_rl.agents import (
 )
 from pes_rl.envs import DeviceRollout, Segment
 
+pytestmark = pytest.mark.user_compilation
+
 
 def run_updates(estimator: Estimator, rollout: Any, theta: jax.Array) -> list[Any]:
     """Gradient, theta and particles of four steps of gradient descent."""

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import jit
 
 from pes_rl.agents import ES, NRES, PES, TruncatedES
 from pes_rl.agents.core import chunks
 from pes_rl.agents.core.chunks import pairs_at_once
 from pes_rl.envs import ObservationMoments
+
+pytestmark = pytest.mark.user_compilation
 
 NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, HORIZON = 6, 2, 0.7, 6
 THETA = jnp.array([0.25, -0.5])
@@ -37,7 +38,7 @@ def run(rollout: Any, estimator: Any) -> list[Any]:
         theta, key = THETA + 0.1 * number, jax.random.key(number)
         return now.estimate(rollout, theta, state, key)
 
-    estimate = jit(update) if rollout.on_device else update
+    estimate = jax.jit(update) if rollout.on_device else update
     state, history = estimator.init(rollout, THETA, jax.random.key(3)), []
     for number in range(6):
         history.append(estimate(state, number, jnp.float32(SIGMA + 0.1 * number)))

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import jit
 from jax import lax
 from sampling import assert_mean
 
@@ -152,7 +151,7 @@ def draw(estimator: Any, system: Slopes, num_draws: int) -> np.ndarray:
         return lax.scan(update, state, jnp.stack(keys))[1]
 
     keys = jax.random.split(jax.random.key(5), num_draws)
-    return np.asarray(jit(jax.vmap(one))(keys), np.float64)
+    return np.asarray(jax.jit(jax.vmap(one))(keys), np.float64)
 
 
 def mean_rank_slope(num_pairs: int, sigma: float) -> float:

@@ -16,6 +16,8 @@ from pes_rl.agents.core.report import MATMUL_THRESHOLD, signal_to_noise
 from pes_rl.agents.nres import episode_perturbations
 from pes_rl.agents.random_search import _draw
 
+pytestmark = pytest.mark.user_compilation
+
 
 def test_perturbations_come_in_adjacent_antithetic_pairs():
     perturbation = antithetic_perturbations(jax.random.key(0), 5000, 3, 0.2)

@@ -26,6 +26,8 @@ from pes_rl.envs.gymnasium import choice
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 from pes_rl.envs.gymnasium.simulations import Simulations
 
+pytestmark = pytest.mark.user_compilation
+
 NUM_PAIRS = 4
 N = 2 * NUM_PAIRS
 TIME_LIMIT = 7

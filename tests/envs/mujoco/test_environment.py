@@ -15,6 +15,8 @@ from pes_rl.envs import HostRollout, Particles
 from pes_rl.envs.mujoco import environment as native_mujoco
 from pes_rl.envs.mujoco.environment import MujocoEnvironment
 
+pytestmark = pytest.mark.user_compilation
+
 NUM_PAIRS = 3
 NUM_PARTICLES = 2 * NUM_PAIRS
 NUM_PARAMETERS = 16

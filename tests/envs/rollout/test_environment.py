@@ -10,6 +10,8 @@ import pytest
 
 from pes_rl.envs.rollout.environment import loss_from_reward, return_from_loss
 
+pytestmark = pytest.mark.user_compilation
+
 NUM_STEPS = 4
 
 

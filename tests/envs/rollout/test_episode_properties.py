@@ -17,6 +17,8 @@ from properties import bounded
 
 from pes_rl.envs import Particles, Segment
 
+pytestmark = pytest.mark.user_compilation
+
 NUM_PAIRS = 3
 NUM_UNROLLS = 3
 DIVERGED_LOSS = 2.5

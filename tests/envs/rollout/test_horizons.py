@@ -13,6 +13,8 @@ from pes_rl.envs import DeviceRollout
 from pes_rl.envs.rollout.episodes import next_limits, start_clock
 from pes_rl.envs.rollout.horizons import VaryingHorizon
 
+pytestmark = pytest.mark.user_compilation
+
 SHORTEST, LONGEST = 2, 12
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from pes_rl.envs import DeviceRollout, Particles, Rollout, Segment
 
+pytestmark = pytest.mark.user_compilation
+
 NUM_PAIRS = 4
 NUM_PARTICLES = 2 * NUM_PAIRS
 

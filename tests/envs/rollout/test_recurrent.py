@@ -17,6 +17,8 @@ from pes_rl.envs.ray.rollout import RayRollout
 from pes_rl.envs.ray.worker_rollout import WorkerRollout
 from pes_rl.envs.rollout.host import HostState
 
+pytestmark = pytest.mark.user_compilation
+
 NUM_PAIRS, HORIZON, LENGTH, UNROLLS = 4, 6, 5, 4
 KEY = jax.random.key(3)
 

@@ -22,10 +22,7 @@ FOR_THE_LOG = ["all-gather f32 6,32", "all-gather pred 6,32"]
 
 def run_on_eight(out: Path, names) -> dict[str, np.ndarray]:
     path = os.pathsep.join([str(TESTS), *sys.path])
-    flags = (
-        "--xla_force_host_platform_device_count=8"
-        " --xla_backend_optimization_level=0"  # compiles sooner
-    )
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     done = subprocess.run(
         [sys.executable, str(TESTS / "eight_devices.py"), str(out), *names],
         env={**os.environ, "PYTHONPATH": path, "XLA_FLAGS": flags},

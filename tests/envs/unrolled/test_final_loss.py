@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import jit
 from recurrent import SIGMA, float32
 from sampling import assert_mean
 
@@ -30,7 +29,7 @@ def test_an_episode_sums_to_its_last_loss():
     rollout = DeviceRollout(FinalLoss(inside.problem), 8)
     key, thetas = jax.random.key(0), jnp.linspace(-1.0, 1.0, 12).reshape(6, 2)
 
-    @partial(jit, static_argnums=0)
+    @partial(jax.jit, static_argnums=0)
     def unroll(rollout: DeviceRollout) -> Any:
         return rollout.unroll(rollout.reset(key, 3), thetas, 20)[1]
 
@@ -68,7 +67,7 @@ def test_problems_are_judged_by_their_last_loss(name, options):
     rollout = make_evaluation_rollout(make_config("unrolled:lstm", "pes"), problem)
     particles = rollout.reset(key, 1, members=1)
     (state, _) = jax.tree.map(lambda leaf: leaf[0], particles.state)
-    _, losses = jit(lambda s: jax.lax.scan(step, s, length=6))(state)
+    _, losses = jax.jit(lambda s: jax.lax.scan(step, s, length=6))(state)
     _, segment = rollout.unroll(particles, theta[None], 6)
     np.testing.assert_allclose(segment.loss.sum(), losses[-1], rtol=1e-5)
     assert problem.meta_loss == "sum"
@@ -94,7 +93,7 @@ class Leaky:
         return state, float32(G) @ state, jnp.array(False)
 
 
-@jit
+@jax.jit
 def draw_both(keys: jax.Array, memory: jax.Array) -> Any:
     """Sums over an episode of PES on `FinalLoss`, and by the released weights."""
     rollout = DeviceRollout(FinalLoss(Leaky(memory)), NUM_UNROLLS)

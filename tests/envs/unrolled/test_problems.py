@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import jit
 from jax import lax
 from unrolling import unroll
 
@@ -51,7 +50,7 @@ def test_theta_is_named_and_losses_and_gradients_are_finite(name):
 
         return lax.scan(step, problem.init(jax.random.key(2)), length=3)[1].sum()
 
-    loss, gradient = jit(jax.value_and_grad(total))(theta)
+    loss, gradient = jax.jit(jax.value_and_grad(total))(theta)
     assert loss.dtype == jnp.float32
     assert np.isfinite(loss)
     assert np.isfinite(gradient).all()
@@ -122,7 +121,7 @@ def test_toy_regression_has_the_published_meta_losses():
 
         return lax.scan(step, problem.init(jax.random.key(0)), length=100)[1].sum()
 
-    start, *around = jit(jax.vmap(meta_loss))(jnp.asarray(thetas))
+    start, *around = jax.jit(jax.vmap(meta_loss))(jnp.asarray(thetas))
     assert start == pytest.approx(2487.8, abs=0.05)
     assert min(around) == pytest.approx(553.85, abs=1.0)
 

@@ -14,6 +14,8 @@ from pes_rl.envs import DeviceRollout, HostRollout, PolicyProblem, make
 from pes_rl.learner import evaluation
 from pes_rl.learner.evaluation import make_evaluator
 
+pytestmark = pytest.mark.user_compilation
+
 EPISODES = 70
 KEY = jax.random.key(2)
 

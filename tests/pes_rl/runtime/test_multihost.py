@@ -99,7 +99,7 @@ def wait_for_steps(process, steps):
 
 def run_on_two_devices(*commands):
     """One process with two simulated devices."""
-    flags = "--xla_force_host_platform_device_count=2"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL, *commands],
         env={**os.environ, "XLA_FLAGS": flags},

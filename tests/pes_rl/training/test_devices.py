@@ -39,7 +39,7 @@ def test_eight_devices_and_a_resume_on_two_end_as_one_device_does(tmp_path):
         f"{COMMON} --devices 0 --num-pairs 12 --logdir {tmp_path / 'uneven'}",
         f"{COMMON} --devices 2 --pairs-per-chunk 4 --logdir {tmp_path / 'chunks'}",
     ]
-    flags = "--xla_force_host_platform_device_count=8"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL, str(eight), str(moved), *commands],
         env={**os.environ, "XLA_FLAGS": flags},

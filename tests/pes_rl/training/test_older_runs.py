@@ -17,6 +17,8 @@ from pes_rl import evaluate
 from pes_rl.studies.study import read_study
 from pes_rl.training import command
 
+pytestmark = pytest.mark.user_compilation
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 RESULTS = Path(__file__).parents[3] / "results"
 CHECKPOINTS = {"native": 2520, "device": 1600}

@@ -139,7 +139,8 @@ def test_two_devices_end_as_one_does(run, tmp_path):
         [*command, "--env-kwargs", KWARGS, "--devices=2", f"--logdir={tmp_path / 'r'}"],
         env={
             **os.environ,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
+            "--xla_force_host_platform_device_count=2",
             "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{helpers}",
         },
         capture_output=True,
