@@ -11,11 +11,19 @@ from jax._src import compiler
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
-# XLA compiles in two thirds of the time with its older code for fused operations, and
-# with one module of machine code for each program. It reads this when it first
-# computes; programs that tests start read it too. Tests for which it matters how XLA
-# fuses and rounds are marked `user_compilation`.
-_QUICK = "xla_cpu_use_fusion_emitters=false", "xla_cpu_parallel_codegen_split_count=1"
+# XLA compiles in half the time without optimisation, with its older code for fused
+# operations, and with one module of machine code for each program. It reads this when
+# it first computes; programs that tests start read it too. Tests for which it matters
+# how XLA fuses and rounds are marked `user_compilation`.
+_QUICK = (
+    "xla_backend_optimization_level=0",
+    "xla_cpu_use_fusion_emitters=false",
+    "xla_cpu_parallel_codegen_split_count=1",
+)
+_DEFAULTS = [
+    ("xla_backend_optimization_level", 3),
+    ("xla_cpu_use_fusion_emitters", True),
+]
 os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), *(f"--{flag}" for flag in _QUICK)]
 )
@@ -48,7 +56,7 @@ def compilation(request: pytest.FixtureRequest):
 
     def user_options(*args: Any, **kwargs: Any) -> Any:
         options = quick_options(*args, **kwargs)
-        options.env_option_overrides += [("xla_cpu_use_fusion_emitters", True)]
+        options.env_option_overrides += _DEFAULTS
         return options
 
     jax.clear_caches()

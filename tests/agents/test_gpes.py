@@ -12,8 +12,6 @@ import pytest
 from pes_rl.agents import GPES, NRES, PES, Estimator, episode_noise
 from pes_rl.agents.core import perturbations as perturbations_module
 
-pytestmark = pytest.mark.user_compilation
-
 NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, HORIZON, NUM_UPDATES = 4, 2, 0.7, 6, 8
 THETA = jnp.array([0.25, -0.5])
 START = jax.random.key(3)

@@ -19,8 +19,6 @@ from pes_rl.agents.random_search import draw_uniformly
 from pes_rl.learner.learner import Learner
 from pes_rl.learner.optimizer import OptimizerConfig
 
-pytestmark = pytest.mark.user_compilation
-
 NUM_PAIRS, SIGMA, HORIZON, DIVERGED_LOSS, RADIUS = 4, 0.7, 6, -100.0, 2.0
 THETA = jnp.array([0.25, -0.5])
 START_KEY = jax.random.key(8)
