@@ -25,6 +25,8 @@ from pes_rl.envs.ray.worker_rollout import WorkerRollout
 from pes_rl.learner.learner import Learner
 from pes_rl.learner.optimizer import OptimizerConfig
 
+pytestmark = pytest.mark.user_compilation
+
 NUM_PAIRS = 6
 THETA = jnp.array([0.3, -0.2])
 STEP = OptimizerConfig("sgd", 0.01)
