@@ -20,7 +20,7 @@ from pes_rl.training.counters import Counters
 from pes_rl.training.trainer import Trainer
 
 
-@pytest.mark.parametrize("env", ["swimmer", "jax:own_jax:Walk"])
+@pytest.mark.parametrize("env", ["swimmer", "jax:swimmer"])
 def test_a_run_ends_with_its_last_finite_parameters(tmp_path, env, capsys):
     """A weight decay of 1e30 overflows in the second update."""
     options = {**QUICK, "weight_decay": 1e30}

@@ -8,7 +8,6 @@ longer than a row of the log takes, so that kills hit updates, evaluations and s
 import gc
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -31,8 +30,6 @@ RUNS = {
     "--total-timesteps 1600 --normalize-observations",
     "native gpes": "--env swimmer --agent gpes --num-pairs 2 --truncation-length 10 "
     "--noise-period 20 --horizon 45 --total-timesteps 1600",
-    "own nres": "--env jax:own_jax:Walk --agent nres --num-pairs 2 "
-    "--truncation-length 10 --horizon 45 --total-timesteps 1600",
     "device nres": "--env jax:swimmer --agent nres --num-pairs 2 "
     "--truncation-length 10 --horizon 45 --total-timesteps 1600",
     "uoro": "--env unrolled:influence-balancing --agent uoro --num-particles 4 "
@@ -43,12 +40,6 @@ RUNS = {
 # Where Ray is installed: its workers go with the driver, and come again with it.
 if importlib.util.find_spec("ray") is not None:
     RUNS["native pes on two workers"] = f"{RUNS['native pes']} --workers 2"
-# With the tests' own environments, and lines that are not cut.
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")]),
-    "COLUMNS": "200",
-}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
@@ -77,7 +68,6 @@ def kill(name, number, share, delay, folder):
     process = subprocess.Popen(
         [*command, *COMMON.split(), "--logdir", str(folder)],
         cwd=ROOT,
-        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -124,13 +114,13 @@ def check(name, folder, uninterrupted):
     assert arrays == whole_arrays
 
 
-@pytest.mark.parametrize("name", ["native pes", "own nres"])
+@pytest.mark.parametrize("name", ["native pes", "device nres"])
 def test_the_same_seed_in_another_process_is_the_same_run(
     tmp_path, uninterrupted, name
 ):
     arguments = f"{RUNS[name]} {COMMON} --logdir {tmp_path / 'again'}"
     command = [sys.executable, "-m", "pes_rl.train", *arguments.split()]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=ENVIRONMENT)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert outcome(tmp_path / "again") == outcome(uninterrupted(name))
 
 

@@ -23,7 +23,7 @@ from pes_rl.run_folder.policy_files import (
 from pes_rl.training import command as train_command
 
 TOY = "--env unrolled:toy-regression --horizon 20 --num-pairs 2 --total-timesteps 240"
-TOY += " --eval-interval 80 --log-interval 2 --eval-episodes 2 --final-eval-episodes 2"
+TOY += " --eval-interval 80 --log-interval 2"
 
 
 def test_the_registry_names_the_problems():
