@@ -32,7 +32,8 @@ def run_study(
     """Train those runs of a study that are not complete yet, several at a time.
 
     Each run has its folder in `runs_folder`. A run that was interrupted, or that was
-    made with other settings, is trained again from its start.
+    made with other settings, is trained again from its start. Where a run fails, because
+    of its settings for example, the others are trained all the same.
 
     Args:
         study: The study.
@@ -40,9 +41,13 @@ def run_study(
         jobs: Processes that train at the same time.
         evaluations: Stop each run after that many evaluations behind its start, with
             the schedules of its whole budget; None trains to the end.
+
+    Raises:
+        ValueError: At the end, if runs failed.
     """
     missing = [run for run in study.runs if not _is_complete(run, runs_folder)]
     done = len(study.runs) - len(missing)
+    failures: list[str] = []
     with (
         Progress(study.title, len(study.runs), "runs") as progress,
         worker_pool(jobs) as pool,
@@ -54,9 +59,21 @@ def run_study(
                 for group in _in_groups(missing, jobs)
             }
         for future in as_completed(futures):
-            for run, value in zip(futures[future], future.result(), strict=True):
+            runs = futures[future]
+            try:
+                values = future.result()
+            except (ValueError, OSError) as error:
+                failures += [f"{run.folder_name}: {error}" for run in runs]
+                progress.say(f"{failures[-1]} (this run failed; the others go on)")
+                continue
+            for run, value in zip(runs, values, strict=True):
                 done += 1
                 progress.update(done, f"{run.folder_name}: return {short(value)}")
+    if failures:
+        raise ValueError(
+            f"{len(failures)} of {len(missing)} runs failed, the first is "
+            f"{failures[0]}; the same command trains only what is missing"
+        )
 
 
 def _in_groups(runs: list[StudyRun], jobs: int) -> list[list[StudyRun]]:

@@ -128,6 +128,29 @@ def test_a_changed_setting_makes_a_run_again(folder):
     assert complete == [False, False, True]
 
 
+@pytest.mark.usefixtures("in_this_process")
+def test_a_run_that_fails_does_not_stop_the_others(folder, capsys):
+    failing = """
+[[arm]]
+name = "another environment"
+env = "gym:NoSuchTask-v0"
+agent = "es"
+seeds = [0]
+total_timesteps = 1000
+"""
+    study = folder / "study.toml"
+    title, arms = STUDY.split("[[arm]]", 1)
+    study.write_text(f"{title}{failing}\n[[arm]]{arms}")
+    assert compare.main([str(study), "--jobs", "1"]) == 2
+    captured = capsys.readouterr()
+    assert "(this run failed; the others go on)" in captured.out
+    assert "error: 1 of 4 runs failed, the first is another-environment" in captured.err
+    assert "NoSuchTask" in captured.err
+    assert not (folder / "runs.csv").exists()
+    made = list((folder.parent / "runs").rglob("summary.json"))
+    assert len(made) == 3
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
