@@ -1,5 +1,6 @@
 """All commands under one name: `pes-rl COMMAND`, or `python -m pes_rl COMMAND`."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -48,7 +49,9 @@ def _refuse(name: str) -> None:
 
 
 def run() -> None:
-    """The console script `pes-rl`."""
+    """The console script `pes-rl`; as with `python -m`, it imports from this folder."""
+    if not sys.flags.safe_path:
+        sys.path.insert(0, os.getcwd())
     finish(main())
 
 

@@ -32,8 +32,8 @@ def run_study(
     """Train those runs of a study that are not complete yet, several at a time.
 
     Each run has its folder in `runs_folder`. A run that was interrupted, or that was
-    made with other settings, is trained again from its start. Where a run fails, because
-    of its settings for example, the others are trained all the same.
+    made with other settings, is trained again from its start. Where a run fails, for
+    its settings for example, the others are trained all the same.
 
     Args:
         study: The study.

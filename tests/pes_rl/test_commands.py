@@ -1,10 +1,12 @@
 """All commands under one name, and one word for one thing in their options."""
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 
-from pes_rl.__main__ import COMMANDS, main
+from pes_rl.__main__ import COMMANDS, main, run
 
 OLDER = ("--out ", "--agents", "--seeds", "--unroll", "--truncation-lengths")
 STUDIES = ("surface", "bias", "variance", "cost", "memory", "scaling")
@@ -46,3 +48,15 @@ def test_a_misspelt_command_is_told_the_nearest(capsys):
     assert main(["evalute"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: unknown command 'evalute'; use one of: evaluate,")
+
+
+def test_the_console_script_finds_modules_of_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "module_of_this_folder.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pes-rl", "--help"])
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert find_spec("module_of_this_folder") is None
+    with pytest.raises(SystemExit) as end:
+        run()
+    assert end.value.code == 0
+    assert find_spec("module_of_this_folder") is not None
