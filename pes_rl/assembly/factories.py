@@ -210,7 +210,9 @@ def episode_steps(config: TrainConfig, environment: Any) -> int:
     """
     horizon = config.horizon or environment.horizon
     if horizon is None:
-        raise ValueError(f"{config.env} has no time limit; set horizon, to 1000 say")
+        raise ValueError(
+            f"{config.env} has no time limit; set horizon (--horizon 1000, for example)"
+        )
     return horizon
 
 
