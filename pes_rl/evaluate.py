@@ -46,6 +46,9 @@ class EvaluateOptions:
     env: str | None = None
     """Another environment with the same observations and actions, such as swimmer
     for a run on jax:swimmer; None takes that of the run. Not for unrolled problems."""
+    env_kwargs: str | None = None
+    """Arguments of the environment's constructor, a JSON object; None takes those of
+    the run."""
     seed: int = 0
     """Seed of the episodes; training draws its own from its seed in another way."""
 
@@ -90,6 +93,8 @@ def evaluate(options: EvaluateOptions) -> tuple[TrainConfig, Evaluation]:
         config = dataclasses.replace(
             config, env=options.env, devices=1, workers=0, ray_address=None
         )
+    if options.env_kwargs is not None:
+        config = dataclasses.replace(config, env_kwargs=options.env_kwargs)
     environment = make_environment(config, config.env)
     if isinstance(environment, UnrolledProblem):
         theta = load_parameters(options.run, options.which).theta

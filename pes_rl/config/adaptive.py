@@ -4,7 +4,6 @@ A setting that was given is never changed. What is found here is an ordinary set
 the run, so `config.json` holds the number that was used.
 """
 
-import importlib
 import json
 import math
 from collections.abc import Mapping
@@ -96,12 +95,9 @@ def known_horizon(env: str, settings: Mapping[str, Any]) -> int | None:
 
 
 def _registered_limit(name: str) -> int | None:
-    import gymnasium
+    from pes_rl.envs.gymnasium.making import find_spec
 
-    package, _, task = name.rpartition(":")
-    if package:
-        importlib.import_module(package)
-    return gymnasium.spec(task).max_episode_steps
+    return find_spec(name)[0].max_episode_steps
 
 
 def budget_warning(config: "TrainConfig", steps_per_update: int) -> str | None:

@@ -155,6 +155,17 @@ def test_another_environment_needs_nothing_that_training_was_shared_by(
     assert "has other observations or actions" in capsys.readouterr().err
 
 
+def test_the_environment_is_made_with_the_arguments_given(run):
+    def lengths(**changes):
+        options = evaluate.EvaluateOptions(str(run), episodes=2, **changes)
+        return evaluate.evaluate(options)[1].lengths
+
+    assert list(lengths()) == [200, 200]
+    assert list(lengths(env_kwargs='{"max_episode_steps": 7}')) == [7, 7]
+    with pytest.raises(ValueError, match="env_kwargs='7' is no JSON object"):
+        lengths(env_kwargs="7")
+
+
 def test_a_folder_without_a_run_ends_in_one_line(tmp_path, capsys):
     assert evaluate.main([str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err

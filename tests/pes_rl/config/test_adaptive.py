@@ -45,6 +45,8 @@ def test_the_horizon_of_a_registered_environment_is_known_without_making_it():
         known_horizon("gym:Hopper-v5", {"env_kwargs": '{"max_episode_steps": 9}'}) == 9
     )
     assert known_horizon("gym:Hopper-v5", {"horizon": 20}) == 20
+    # Gymnasium makes the highest version of a name that has none.
+    assert known_horizon("gym:Pendulum", {}) == 200
 
 
 @pytest.mark.parametrize("env", ["gym:No-v0", "gym:no_package:No-v0", "jax:swimmer"])
