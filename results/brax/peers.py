@@ -18,10 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from brax import envs
+from brax import envs, fluid
 from brax.training.agents.ars import train as ars
 from brax.training.agents.es import networks as es_networks, train as es
 
+from pes_rl.envs.brax import repair_fluid
 from pes_rl.run_folder.provenance import recording_maker
 
 TASKS = (
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     options = parser.parse_args()
+    repair_fluid(fluid)  # Else Brax's swimmer does not run with a current JAX.
     out = Path(__file__).parent
     with recording_maker(out), (out / "peers.csv").open("w", newline="") as file:
         writer = csv.writer(file)
