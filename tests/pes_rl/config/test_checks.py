@@ -1,6 +1,7 @@
 """Settings that are refused, each with what to write instead."""
 
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -49,6 +50,21 @@ def test_types_and_ranges(options: dict[str, Any], message: str):
 def test_numbers_of_numpy_must_be_finite_too():
     with pytest.raises(ValueError, match="sigma=inf must be a finite number"):
         make_config("swimmer", "pes", sigma=np.float32(np.inf))
+
+
+def test_numbers_of_numpy_and_lists_are_settings_that_json_can_hold():
+    """`for seed in np.arange(3)` gives such a seed."""
+    given: dict[str, Any] = {
+        "seed": np.int64(3),
+        "sigma": np.float32(0.5),
+        "bias": np.bool_(False),
+        "hidden_sizes": [np.int64(8), 4],
+    }
+    config = make_config("swimmer", "pes", policy="mlp", **given)
+    plain = {"seed": 3, "sigma": 0.5, "bias": False, "hidden_sizes": (8, 4)}
+    assert config == make_config("swimmer", "pes", policy="mlp", **plain)
+    written = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert {name: written[name] for name in given} == {**plain, "hidden_sizes": [8, 4]}
 
 
 @pytest.mark.parametrize(("env", "agent"), [(3, "pes"), ("swimmer", ["pes"])])
