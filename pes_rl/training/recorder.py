@@ -14,6 +14,7 @@ from pes_rl.run_folder.lock import FolderLock
 from pes_rl.run_folder.policy_files import (
     TrainedParameters,
 )
+from pes_rl.run_folder.reader import read_config, read_curve
 from pes_rl.run_folder.trained_policy import (
     TrainedPolicy,
 )
@@ -115,6 +116,8 @@ class Recorder:
         """
         settings = asdict(config)
         try:
+            if self.restored is not None:
+                run_on_all_or_raise(lambda: self._change_threshold(config.threshold))
             run_on_all_or_raise(
                 lambda: self._folder.write_config(settings, vectorization, functions)
             )
@@ -122,6 +125,19 @@ class Recorder:
             self.close()
             raise
         self._tracker.start(self._folder.path, asdict(config))
+
+    def _change_threshold(self, threshold: float | None) -> None:
+        """Where a resumed run gets another threshold: when its log first reached it."""
+        folder = self._folder.path
+        if read_config(folder).threshold == threshold:
+            return
+        columns = "time/total_timesteps", "eval/mean_reward", "eval/diverged_episodes"
+        steps, returns, diverged = read_curve(folder, columns).values()
+        reached = []
+        if threshold is not None:
+            reached = steps[(returns >= threshold) & (diverged == 0)]
+        first = int(reached[0]) if len(reached) else None
+        self.counters.timesteps_to_threshold = first
 
     def log(
         self,

@@ -101,6 +101,18 @@ def test_a_run_that_has_ended_continues_with_a_larger_budget(tmp_path):
     assert rate[480] == pytest.approx(0.0, abs=1e-8)
 
 
+def test_another_threshold_counts_from_the_start_of_the_run(tmp_path, whole):
+    """What the old one said of the run does not stay, nor end the resumed run."""
+    folder = shutil.copytree(whole.folder, tmp_path / "run")
+    low = pes_rl.train(resume=folder, threshold=-1000.0, **SCHEDULES)
+    assert low.summary["timesteps_to_threshold"] == 0
+    more: dict[str, Any] = {"total_timesteps": 320, "stop_at_threshold": True}
+    high = pes_rl.train(resume=folder, threshold=1e6, **more, **SCHEDULES)
+    assert high.summary["timesteps_to_threshold"] is None
+    assert high.summary["ended_by"] == "the budget"
+    assert high.summary["total_timesteps"] == 320
+
+
 def test_a_run_on_a_constructor_is_resumed_with_it(tmp_path):
     folder = tmp_path / "run"
     pes_rl.train(GymnasiumCounting, logdir=folder, **QUICK)
