@@ -9,6 +9,7 @@ import math
 from dataclasses import MISSING, fields
 from functools import cache
 from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
     TYPE_CHECKING,
@@ -42,6 +43,29 @@ def check_config(config: "TrainConfig") -> None:
         raise ValueError(
             f"stop_at_threshold needs a threshold, and {config.env} has none of its "
             "own; set threshold"
+        )
+
+
+def check_resumed(
+    run: Path, before: "TrainConfig", after: "TrainConfig", logdir: str | None
+) -> None:
+    """Raise `ValueError` for a setting that a resumed run cannot change.
+
+    Args:
+        run: Folder of the run.
+        before: Its settings so far.
+        after: Those to continue with.
+        logdir: The folder that was asked for, if any was.
+    """
+    if logdir is not None and Path(logdir).resolve() != run.resolve():
+        raise ValueError(
+            f"logdir={logdir!r} has no meaning with resume, which continues in the "
+            "run's own folder; drop it"
+        )
+    if after.seed != before.seed:
+        raise ValueError(
+            f"seed={after.seed} has no meaning with resume: the random numbers of "
+            f"{run} continue from seed {before.seed}; drop it, or start another run"
         )
 
 

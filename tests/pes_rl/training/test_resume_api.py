@@ -1,6 +1,7 @@
 """Runs resumed, saved and loaded from Python; schedules that are functions."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from typing import Any
@@ -12,6 +13,7 @@ from gymnasium_counting import GymnasiumCounting
 from quick_run import QUICK
 
 import pes_rl
+from pes_rl.config.train_config import make_config
 from pes_rl.training import command
 
 SCHEDULES: dict[str, Any] = {
@@ -152,11 +154,6 @@ def test_a_result_is_saved_and_loaded(tmp_path, whole):
         (None, {}, "env is missing; give a name such as 'swimmer'"),
         ("swimmer", {"resume": "RUN"}, "RUN is not a run folder"),
         (
-            None,
-            {"resume": "RUN", "logdir": "x"},
-            "logdir='x' has no meaning with resume",
-        ),
-        (
             gymnasium.make("Pendulum-v1"),
             {},
             "write 'gym:Pendulum-v1', or a function: lambda: gymnasium.make('Pend",
@@ -168,6 +165,25 @@ def test_what_cannot_be_trained_is_refused_with_what_helps(env, options, message
     with pytest.raises(ValueError) as refused:
         pes_rl.train(env, **options)
     assert message in str(refused.value)
+
+
+def test_what_a_resumed_run_cannot_change_is_refused(tmp_path, capsys):
+    """In both interfaces; the run's own folder and seed may be named."""
+    run = tmp_path / "run"
+    run.mkdir()
+    settings = dataclasses.asdict(make_config("swimmer", "pes", seed=4))
+    (run / "config.json").write_text(json.dumps({"settings": settings}))
+    same: dict[str, Any] = {"logdir": str(run), "seed": 4}
+    changes = {"logdir": "x", "seed": 5}
+    for name, value in changes.items():
+        message = f"{name}={value!r} has no meaning with resume"
+        with pytest.raises(ValueError, match=message):
+            pes_rl.train(resume=run, **{name: value})
+        options = ["--resume", str(run), f"--{name}={value}"]
+        assert command.main(options) == 2
+        assert message in capsys.readouterr().err
+    options = [f"--{name}={value}" for name, value in same.items()]
+    assert command.parse(["--resume", str(run), *options])[1] == str(run)
 
 
 def test_unknown_options_of_a_resumed_run_are_refused(whole):
