@@ -12,6 +12,7 @@ import numpy as np
 import tyro
 
 from pes_rl.assembly.factories import (
+    family_options,
     fits,
     make_environment,
     make_evaluation_rollout,
@@ -88,7 +89,12 @@ def evaluate(options: EvaluateOptions) -> tuple[TrainConfig, Evaluation]:
     if options.env is not None:
         # What training was shared by may not go with that environment.
         config = dataclasses.replace(
-            config, env=options.env, devices=1, workers=0, ray_address=None
+            config,
+            env=options.env,
+            devices=1,
+            workers=0,
+            ray_address=None,
+            **family_options(config, options.env),
         )
     environment = make_environment(config, config.env)
     if isinstance(environment, UnrolledProblem):
