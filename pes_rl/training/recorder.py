@@ -201,21 +201,25 @@ class Recorder:
             self.has_saved = True
 
     def save_checkpoint(self, state: TrainState, policy: Trained) -> None:
-        """Save a checkpoint and the policy as the last one.
+        """Save a checkpoint and the policy as the last one, each if the other fails.
 
         Raises:
             OSError: If it fails in one of several processes; the others are in the
                 middle of their save, so this process cannot continue.
         """
-        try:
-            self._checkpoints.save(state, self.counters)
-            self._folder.save_policy("last", policy)
-            self.has_saved = True
-        except Exception as error:  # Orbax and TensorStore raise many types.
-            if jax.process_count() > 1:
-                raise OSError(f"checkpoint not saved: {error}") from error
-            reason = str(error).strip().split("\n")[0]
-            self.report(f"checkpoint not saved, training continues: {reason}")
+        saves: dict[str, Callable[[], None]] = {
+            "checkpoint": lambda: self._checkpoints.save(state, self.counters),
+            "last policy": lambda: self._folder.save_policy("last", policy),
+        }
+        for what, save in saves.items():
+            try:
+                save()
+                self.has_saved = True
+            except Exception as error:  # Orbax and TensorStore raise many types.
+                if jax.process_count() > 1:
+                    raise OSError(f"{what} not saved: {error}") from error
+                reason = str(error).strip().split("\n")[0]
+                self.report(f"{what} not saved, training continues: {reason}")
 
     def finish(self, summary: dict[str, Any], policy: Trained) -> Result:
         """Write the summary and close the folder."""
