@@ -15,6 +15,7 @@ from quick_run import QUICK
 import pes_rl
 from pes_rl.config.train_config import make_config
 from pes_rl.training import command
+from pes_rl.training.metrics import COLUMNS
 
 SCHEDULES: dict[str, Any] = {
     "learning_rate": lambda progress: 0.1 * (1 - progress) ** 2,
@@ -46,6 +47,9 @@ def whole(tmp_path_factory):
 def test_the_log_has_the_values_of_the_functions(whole):
     log = [row for row in rows(whole.folder) if row["train/sigma"]]
     assert len(log) == 6
+    # Of the steps that are used after the row's updates.
+    for name in ("learning_rate", "sigma", "reward_shift"):
+        assert "next update" in COLUMNS[f"train/{name}"]
     for row in log:
         progress = int(row["time/total_timesteps"]) / QUICK["total_timesteps"]
         rate, sigma = (SCHEDULES[name](progress) for name in ("learning_rate", "sigma"))
