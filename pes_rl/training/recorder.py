@@ -14,7 +14,7 @@ from pes_rl.run_folder.lock import FolderLock
 from pes_rl.run_folder.policy_files import (
     TrainedParameters,
 )
-from pes_rl.run_folder.reader import read_config, read_curve
+from pes_rl.run_folder.reader import read_config, read_curve, read_summary
 from pes_rl.run_folder.trained_policy import (
     TrainedPolicy,
 )
@@ -97,11 +97,30 @@ class Recorder:
             self.restored, self.counters = run_on_all_or_raise(
                 lambda: self._checkpoints.restore(at, state)
             )
+            run_on_all_or_raise(lambda: self._take_final_evaluation(folder))
         # Only now: a checkpoint that cannot be read leaves the log as it is.
         keep_until = -1 if at is None else at
         self._folder = run_on_all_or_raise(
             lambda: open_folder(folder, COLUMNS, keep_until)
         )
+
+    def _take_final_evaluation(self, folder: Path) -> None:
+        """Take what the final evaluation found, where the run ended at its checkpoint.
+
+        It comes after the last checkpoint, so the summary alone has it.
+        """
+        try:
+            summary = read_summary(folder)
+        except ValueError:  # The run has not ended yet.
+            return
+        counters = self.counters
+        if summary.get("total_timesteps") != counters.timesteps:
+            return
+        best, known = summary.get("best_return"), counters.best_return
+        if best is not None and (known is None or best > known):
+            counters.best_return = best
+        if counters.timesteps_to_threshold is None:
+            counters.timesteps_to_threshold = summary.get("timesteps_to_threshold")
 
     def write_config(
         self,

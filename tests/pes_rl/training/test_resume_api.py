@@ -107,6 +107,19 @@ def test_a_run_that_has_ended_continues_with_a_larger_budget(tmp_path):
     assert rate[480] == pytest.approx(0.0, abs=1e-8)
 
 
+def test_a_best_final_evaluation_stays_the_best(tmp_path, whole):
+    """It comes after the last checkpoint, and the best policy is its."""
+    folder = shutil.copytree(whole.folder, tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary |= {"best_return": 1e6, "timesteps_to_threshold": 240}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    before = (folder / "policy" / "best.npz").read_bytes()
+    more = pes_rl.train(resume=folder, total_timesteps=280, **SCHEDULES).summary
+    assert (more["best_return"], more["timesteps_to_threshold"]) == (1e6, 240)
+    assert more["total_timesteps"] == 280
+    assert (folder / "policy" / "best.npz").read_bytes() == before
+
+
 def test_another_threshold_counts_from_the_start_of_the_run(tmp_path, whole):
     """What the old one said of the run does not stay, nor end the resumed run."""
     folder = shutil.copytree(whole.folder, tmp_path / "run")
