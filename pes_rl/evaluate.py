@@ -19,6 +19,7 @@ from pes_rl.assembly.factories import (
     make_rollout,
     own_network,
 )
+from pes_rl.config.checks import check_seed
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import Rollout, UnrolledProblem
 from pes_rl.learner.evaluation import Evaluation, make_evaluator
@@ -85,6 +86,7 @@ def evaluate(options: EvaluateOptions) -> tuple[TrainConfig, Evaluation]:
     """
     if options.episodes < 2:
         raise ValueError(f"episodes={options.episodes} must be at least 2; use 100")
+    check_seed(options.seed)
     config = read_config(Path(options.run))
     if options.env is not None:
         # What training was shared by may not go with that environment.

@@ -34,6 +34,7 @@ def check_config(config: "TrainConfig") -> None:
     """Raise `ValueError` at the first setting that is wrong."""
     _check_types(config)
     _check_names(config)
+    check_seed(config.seed)
     _check_ranges(config)
     _check_json_object(config.env_kwargs)
     _check_agent_options(config)
@@ -43,6 +44,15 @@ def check_config(config: "TrainConfig") -> None:
         raise ValueError(
             f"stop_at_threshold needs a threshold, and {config.env} has none of its "
             "own; set threshold"
+        )
+
+
+def check_seed(seed: int, least: int = -(2**63)) -> None:
+    """Raise `ValueError` for a seed that JAX, or from 0 on Gymnasium, does not take."""
+    if not least <= seed < 2**63:
+        raise ValueError(
+            f"seed={seed} must be a whole number of 64 bits"
+            f"{'' if least < 0 else f' from {least}'}; use one from 0 to {2**32 - 1}"
         )
 
 

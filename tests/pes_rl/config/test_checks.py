@@ -34,6 +34,7 @@ def test_every_number_must_be_finite(name, value):
         ({"sigma": "0.1"}, "sigma='0.1' must be a number or None"),
         ({"sigma": [0.1]}, r"sigma=\[0.1\] must be a number or None"),
         ({"seed": None}, "seed=None must be a whole number"),
+        ({"seed": 2**63}, f"seed={2**63} must be a whole number of 64 bits; use one"),
         ({"bias": "yes"}, "bias='yes' must be true or false"),
         ({"bias": 1}, "bias=1 must be true or false"),
         ({"env_kwargs": {"a": 1}}, "env_kwargs={'a': 1} must be a text"),
