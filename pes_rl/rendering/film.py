@@ -18,7 +18,7 @@ import numpy as np
 
 from pes_rl.assembly.factories import episode_steps, make_environment
 from pes_rl.config.train_config import TrainConfig
-from pes_rl.envs.gymnasium.results import describe
+from pes_rl.envs.gymnasium.results import describe, raise_broken
 from pes_rl.envs.gymnasium.space_data import describe_spaces
 from pes_rl.envs.names import PYTHON_PREFIX
 from pes_rl.rendering.gl_backend import choose_gl_backend
@@ -114,8 +114,12 @@ def _film_gymnasium(name: str, kwargs: dict[str, Any], horizon: int | None) -> F
         act.reset()
         observation, _ = env.reset(seed=seed)
         for step in itertools.count(1):
-            observation, reward, terminated, truncated, _ = env.step(act(observation))
-            picture: Any = env.render() if (step - 1) % stride == 0 else None
+            action = act(observation)
+            try:
+                observation, reward, terminated, truncated, _ = env.step(action)
+                picture: Any = env.render() if (step - 1) % stride == 0 else None
+            except Exception as error:  # Whatever the user's code raises.
+                raise_broken(f"{name}: step {step} of the film", error)
             yield float(reward), picture
             if terminated or truncated or step == horizon:
                 return
