@@ -99,6 +99,7 @@ def train(
         options["env_kwargs"] = json.dumps(options["env_kwargs"])
     for given in (env, eval_env):
         _refuse_environment(given)
+    _check_callbacks(callbacks)
     network = None
     if not isinstance(options.get("policy", ""), str):
         network = options["policy"]
@@ -181,6 +182,15 @@ def _resumed_config(
     resumed = replace(config, **given, **options)
     check_resumed(run, config, resumed, None if logdir is None else str(logdir))
     return resumed, at
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    """Raise `ValueError` if these are not objects in a list."""
+    are_many = isinstance(callbacks, Sequence) and not isinstance(callbacks, str)
+    if not are_many or any(isinstance(each, type) for each in callbacks):
+        raise ValueError(
+            f"callbacks={callbacks!r} must be a list of objects, such as [MyCallback()]"
+        )
 
 
 def _refuse_environment(env: Any) -> None:

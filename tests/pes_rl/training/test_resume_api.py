@@ -176,6 +176,8 @@ def test_a_result_is_saved_and_loaded(tmp_path, whole):
             "write 'gym:Pendulum-v1', or a function: lambda: gymnasium.make('Pend",
         ),
         (GymnasiumCounting(), {}, "give the class GymnasiumCounting, or a function"),
+        ("swimmer", {"callbacks": StopAt(3)}, "must be a list of objects, such as [My"),
+        ("swimmer", {"callbacks": [StopAt]}, "must be a list of objects, such as [MyC"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_what_helps(env, options, message):
