@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -167,7 +168,7 @@ def test_another_family_gets_none_of_the_options_of_the_training_s(run, tmp_path
     spring = make_config("brax:inverted_pendulum", "pes", backend="spring")
     assert family_options(spring, "brax:ant")["backend"] == "spring"
     assert not make_environment(spring, "inverted_pendulum").on_device
-    gravity = {"env_kwargs": '{"g": 1.0}', "vectorization": "sync"}
+    gravity: dict[str, Any] = {"env_kwargs": '{"g": 1.0}', "vectorization": "sync"}
     config = make_config("gym:Pendulum-v1", "es", **gravity)
     options = family_options(config, "gym:package:Other-v0")
     assert options == {**gravity, "backend": None}

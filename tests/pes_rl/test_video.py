@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import os
+from typing import Any
 
 import gymnasium
 import imageio.v2 as imageio
@@ -152,7 +153,8 @@ class Burning(gymnasium.Env):
 
 
 def test_an_environment_that_breaks_in_a_film_is_named():
-    gymnasium.register("Burning-v0", Burning)
+    kind: Any = Burning
+    gymnasium.register("Burning-v0", kind)
     try:
         config = make_config("gym:Burning-v0", "es", horizon=9)
         film = rendering.make_film(config, 64)

@@ -101,10 +101,10 @@ def test_a_lack_of_memory_is_a_line(error, capsys):
 def test_arrays_that_no_device_can_hold_are_a_line(capsys):
     """Such as those of too many pairs; in training it is the cause of an error."""
 
-    def allocate():
-        return jnp.zeros(10**13)
+    def allocate() -> None:
+        jnp.zeros(10**13)
 
-    def train():
+    def train() -> None:
         try:
             allocate()
         except Exception as error:
