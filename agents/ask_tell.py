@@ -22,7 +22,7 @@ import numpy as np
 from pes_rl.agents.core.estimator import Estimator
 from pes_rl.agents.core.report import Report
 from pes_rl.envs.rollout.base import Rollout
-from pes_rl.envs.rollout.episodes import episode_keys, episode_seeds
+from pes_rl.envs.rollout.episodes import check_horizon, episode_keys, episode_seeds
 from pes_rl.envs.rollout.external import ExternalRollout
 
 
@@ -123,6 +123,9 @@ class AskTell:
                 "restart_at_once begins episodes within an unroll, which ask and tell "
                 "cannot; use restart_at_once=False"
             )
+        check_horizon(horizon)
+        if not np.size(theta):
+            raise ValueError("theta has no numbers; it must be a flat vector of some")
         self._estimator = estimator
         self._horizon, self._diverged_loss = horizon, diverged_loss
         self._compiled_ask = jax.jit(self._ask)

@@ -25,7 +25,8 @@ def import_network(name: str) -> Any:
     """The object that `package:Name` names; importing the package executes its code.
 
     Raises:
-        ValueError: If there is no such package, or nothing of that name in it.
+        ValueError: If there is no such package, its import raises anything, or it has
+            nothing of that name.
 
     >>> import_network("math:sin")
     <built-in function sin>
@@ -42,6 +43,12 @@ def import_network(name: str) -> Any:
         raise ValueError(
             f"policy={name!r}: {error}; install the package, or start Python in the "
             "folder that holds it"
+        ) from error
+    except (Exception, SystemExit) as error:
+        from pes_rl.envs.gymnasium.results import describe
+
+        raise ValueError(
+            f"policy={name!r}: the import of {package!r} raised {describe(error)}"
         ) from error
     if not hasattr(module, attribute):
         raise ValueError(f"policy={name!r}: {package} has no {attribute}")

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from pes_rl.assembly.factories import make_environment, make_policy, make_rollout
 from pes_rl.benchmarks.agreement import measure_agreement
-from pes_rl.config.train_config import make_config
+from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs import DeviceRollout, Particles, PolicyProblem, Rollout, Segment
 from pes_rl.envs.gymnasium.making import make_env
 from pes_rl.envs.gymnasium.results import BrokenEnvironment, describe
@@ -70,8 +70,18 @@ def main(arguments: list[str] | None = None) -> int:
 def _check(options: CheckOptions) -> int:
     if options.num_pairs < 1:
         raise ValueError(f"num_pairs={options.num_pairs} must be at least 1; use 4")
+    config = make_config(
+        options.env,
+        "pes",
+        policy="linear",
+        horizon=options.horizon,
+        backend=options.backend,
+        num_threads=options.num_threads,
+        vectorization=options.vectorization,
+        env_kwargs=options.env_kwargs,
+    )
     with waiting(f"trying {options.env}", output=sys.stderr):
-        findings = [*_of_gymnasium(options), *_found(options)]
+        findings = [*_of_gymnasium(options), *_found(options, config)]
         if options.env in NATIVE_NAMES:
             findings.append(_agreement(options.env))
     table = Table("question", "answer", "", title=options.env)
@@ -83,10 +93,10 @@ def _check(options: CheckOptions) -> int:
     return int(any(verdict == "no" for _, verdict, _ in findings))
 
 
-def _found(options: CheckOptions) -> Iterator[Finding]:
+def _found(options: CheckOptions, config: TrainConfig) -> Iterator[Finding]:
     """The findings of `check`; an environment that breaks ends them with one more."""
     question = "every reset and step returns what Gymnasium's API says"
-    rollout, num_parameters = _parts(options)
+    rollout, num_parameters = _parts(config)
     try:
         yield from check(rollout, num_parameters, options.num_pairs)
     except BrokenEnvironment as error:
@@ -124,19 +134,9 @@ def _plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text).removeprefix("WARN: ").strip()
 
 
-def _parts(options: CheckOptions) -> tuple[Rollout, int]:
+def _parts(config: TrainConfig) -> tuple[Rollout, int]:
     """The rollout of linear policies, jitted on a device, and their size D."""
-    config = make_config(
-        options.env,
-        "pes",
-        policy="linear",
-        horizon=options.horizon,
-        backend=options.backend,
-        num_threads=options.num_threads,
-        vectorization=options.vectorization,
-        env_kwargs=options.env_kwargs,
-    )
-    environment = make_environment(config, options.env)
+    environment = make_environment(config, config.env)
     policy = make_policy(config, environment)
     return make_rollout(config, environment, policy), policy.num_parameters
 

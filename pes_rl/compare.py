@@ -93,7 +93,7 @@ def _compare(options: CompareOptions) -> None:
     write_results(study, runs, out)
     if len(makers := versions_of(study, runs)) > 1:
         print(f"warning: runs made by {' and by '.join(makers)}", file=sys.stderr)
-    print((out / "table.md").read_text())
+    print((out / "table.md").read_text("utf-8"))
     print(f"results: {out}")
 
 

@@ -12,12 +12,14 @@ import numpy as np
 import tyro
 
 from pes_rl.assembly.factories import (
+    family_options,
     fits,
     make_environment,
     make_evaluation_rollout,
     make_rollout,
     own_network,
 )
+from pes_rl.config.checks import check_seed
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import Rollout, UnrolledProblem
 from pes_rl.learner.evaluation import Evaluation, make_evaluator
@@ -87,11 +89,17 @@ def evaluate(options: EvaluateOptions) -> tuple[TrainConfig, Evaluation]:
     """
     if options.episodes < 2:
         raise ValueError(f"episodes={options.episodes} must be at least 2; use 100")
+    check_seed(options.seed)
     config = read_config(Path(options.run))
     if options.env is not None:
         # What training was shared by may not go with that environment.
         config = dataclasses.replace(
-            config, env=options.env, devices=1, workers=0, ray_address=None
+            config,
+            env=options.env,
+            devices=1,
+            workers=0,
+            ray_address=None,
+            **family_options(config, options.env),
         )
     if options.env_kwargs is not None:
         config = dataclasses.replace(config, env_kwargs=options.env_kwargs)

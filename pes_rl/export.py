@@ -9,6 +9,7 @@ import numpy as np
 import tyro
 
 from pes_rl._version import __version__
+from pes_rl.agents.policy_names import is_own_network
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs.names import is_unrolled
 from pes_rl.exporting.layers import Layers, check_export, to_layers
@@ -77,6 +78,12 @@ def export(options: ExportOptions) -> tuple[Path, float]:
         raise ValueError(
             f"{run} was trained on {config.env}, which has parameters and no policy; "
             f"read them by numpy.load('{run}/policy/{options.which}.npz')['theta']"
+        )
+    if is_own_network(config.policy):
+        raise ValueError(
+            f"{run} has the policy {config.policy}, a network of your own; only linear "
+            "and mlp policies can be exported. pes_rl.load_policy(RUN, policy=...) "
+            "gives its parameters, theta"
         )
     trained = load_policy(run, options.which)
     layers = to_layers(trained)

@@ -81,7 +81,7 @@ def push(run: Path, place: str, *, private: bool = False) -> str:
         films = [path for path in sorted(copy.glob("video/*")) if path.suffix == ".gif"]
         film = films[0].relative_to(copy).as_posix() if films else None
         card = make_card(config, summary, made, place, film)
-        (copy / "README.md").write_text(card)
+        (copy / "README.md").write_text(card, "utf-8")
         if _is_folder(place):
             target = Path(place).expanduser()
             shutil.copytree(copy, target, dirs_exist_ok=True)

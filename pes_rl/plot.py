@@ -48,10 +48,13 @@ def _plot(options: PlotOptions) -> None:
         return
     folders = find_runs(runs)
     panels, drawn = make_panels(folders)
-    draw_learning_curves(Path(options.out), panels, columns=len(_CLOCKS))
+    out = Path(options.out)
+    if not out.suffix:  # Matplotlib would add it, and the file have another name.
+        out = out.with_suffix(".png")
+    draw_learning_curves(out, panels, columns=len(_CLOCKS))
     left_out = len(folders) - drawn
     note = f", {left_out} without an evaluation left out" if left_out else ""
-    written = Path(options.out).resolve()
+    written = out.resolve()
     print(f"written to {written}: {drawn} run{'s' if drawn > 1 else ''}{note}")
 
 

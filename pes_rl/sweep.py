@@ -47,7 +47,7 @@ def _sweep(options: SweepOptions) -> None:
     study = open_study(space, out)
     run_trials(space, study, out, options.trials, options.jobs)
     write_report(space, study, out)
-    print((out / "report.md").read_text())
+    print((out / "report.md").read_text("utf-8"))
     print(f"results: {out}")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import tyro
 
 from pes_rl.assembly.factories import own_network
+from pes_rl.config.checks import check_seed
 from pes_rl.graphics.animations import write_gif, write_mp4
 from pes_rl.rendering.film import Film, make_film
 from pes_rl.run_folder.policy_files import (
@@ -69,6 +70,7 @@ def film_run(options: VideoOptions) -> tuple[list[float], Path]:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
+    check_seed(options.seed, least=0)
     config = read_config(Path(options.run))
     policy = load_policy(options.run, options.which, own_network(config))
     out = _choose_file(options)

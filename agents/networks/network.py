@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pes_rl.envs.gymnasium.results import describe
+
 Parameters = Any  # a pytree of float32 arrays
 Carry = Any  # a pytree of arrays
 
@@ -49,6 +51,17 @@ def as_network(given: Any, observation_size: int, action_size: int) -> Network:
     Raises:
         ValueError: If it is none of these, or cannot be made.
     """
+    try:
+        return _as_network(given, observation_size, action_size)
+    except ValueError:
+        raise
+    except Exception as error:  # Whatever the user's code raises.
+        raise ValueError(
+            f"policy={_name(given)} cannot be made: {describe(error)}"
+        ) from error
+
+
+def _as_network(given: Any, observation_size: int, action_size: int) -> Network:
     network = _adapt(given, observation_size)
     if network is not None:
         return network

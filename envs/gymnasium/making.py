@@ -118,6 +118,11 @@ def check_observations(space: gymnasium.Space | None) -> None:
                 "gymnasium.wrappers.TransformObservation, with a function that turns "
                 "it into a Box, or leaves it out"
             )
+    if spaces.flatdim(space) == 0:  # type: ignore[arg-type]  # None was refused above
+        raise ValueError(
+            f"observations are {space}, of no number, and a policy needs at least one; "
+            "return a constant, such as 0, in a Box of shape (1,)"
+        )
 
 
 _FLATTENED = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)

@@ -73,6 +73,7 @@ class Workers:
         self._make_arguments = [
             (maker, env_kwargs, len(share), name, package) for share in shares
         ]
+        _check_can_be_sent(self._make_arguments[0], name)
         try:
             self._workers = [_Worker(arguments) for arguments in self._make_arguments]
             sizes = {worker.receive() for worker in self._workers}
@@ -180,6 +181,18 @@ class Workers:
                 "a worker process died, and so did its replacement before it had made "
                 "its simulations; the machine may be out of memory"
             ) from None
+
+
+def _check_can_be_sent(make_arguments: tuple[Any, ...], name: str) -> None:
+    """Raise `ValueError` if what makes the environments cannot be pickled."""
+    try:
+        cloudpickle.dumps(make_arguments)
+    except Exception as error:
+        raise ValueError(
+            f"{name} cannot be sent to worker processes ({error}); use "
+            "vectorization='sync', or let it make what cannot be pickled when it is "
+            "called"
+        ) from error
 
 
 def check_platform() -> None:

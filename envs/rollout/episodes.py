@@ -10,6 +10,7 @@ members of antithetic pair p.
 
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -103,8 +104,10 @@ def start_clock(
         varying: Time limits that differ between episodes; None gives all T.
 
     Raises:
-        ValueError: If `stagger` is set and there is no horizon.
+        ValueError: If `stagger` is set and there is no horizon, or it is none that
+            int32 holds.
     """
+    check_horizon(horizon)
     if stagger and horizon is None:
         raise ValueError("stagger needs a finite horizon; use stagger=False")
     seed = jax.random.key_data(jax.random.split(key, num_pairs))
@@ -121,6 +124,16 @@ def start_clock(
         elapsed=jnp.zeros(num_particles, jnp.int32),
         limit=jnp.repeat(jnp.asarray(limit, jnp.int32), members),
     )
+
+
+def check_horizon(horizon: int | None) -> None:
+    """Raise `ValueError` for a time limit that is no whole number that int32 holds."""
+    if horizon is None:
+        return
+    if not isinstance(horizon, Integral) or not 0 < horizon <= NO_LIMIT:
+        raise ValueError(
+            f"horizon={horizon} must be a whole number from 1 to {NO_LIMIT}"
+        )
 
 
 def next_limits(

@@ -27,7 +27,7 @@ from pes_rl.envs import (
     UnrolledProblem,
     make,
 )
-from pes_rl.envs.names import is_unrolled
+from pes_rl.envs.names import PYTHON_PREFIX, is_in_jax, is_unrolled
 from pes_rl.envs.observation_mask import visible_entries
 from pes_rl.envs.rollout.horizons import VaryingHorizon
 from pes_rl.envs.spaces import ActionSpace, Spaces
@@ -41,25 +41,49 @@ def make_environment(
 
     Args:
         config: The settings.
-        name: Of the environment, which may be another than that of the training.
+        name: Of the environment, which may be another than that of the training; it
+            gets the options that are for the training's family of environments alone
+            where it is of the same family.
         sample_actions: For training alone; evaluations take the best of the choices.
 
     Raises:
         ValueError: If it cannot be made with them.
     """
     check_jax_backend()
-    options = json.loads(config.env_kwargs)
+    of_family = family_options(config, name)
+    options = json.loads(of_family["env_kwargs"])
     if is_unrolled(name) and config.horizon is not None:
         # The problem's own schedules depend on it.
         options["horizon"] = config.horizon
     return make(
         name,
         num_threads=config.num_threads,
-        backend=config.backend,
-        env_kwargs=options,
-        vectorization=config.vectorization,
+        **{**of_family, "env_kwargs": options},
         sample_actions=sample_actions,
     )
+
+
+def family_options(config: TrainConfig, name: str) -> dict[str, Any]:
+    """The settings of the run that are for one family of environments.
+
+    Their defaults where the named environment is of another family than the run's.
+    """
+    names = ("env_kwargs", "backend", "vectorization")
+    if _family(name) == _family(config.env):
+        return {option: getattr(config, option) for option in names}
+    of_class = TrainConfig.__dataclass_fields__
+    return {option: of_class[option].default for option in names}
+
+
+def _family(name: str) -> str:
+    """The part of the name before the first colon; native tasks have none."""
+    family, colon, task = name.partition(":")
+    if not colon:
+        return ""
+    if family == "jax" and ":" in task:
+        return "jax:PACKAGE"
+    is_gymnasium = name.startswith(PYTHON_PREFIX) and not is_in_jax(name)
+    return "gym" if is_gymnasium else family
 
 
 def make_policy(config: TrainConfig, environment: Any, network: Any = None) -> Any:

@@ -9,6 +9,7 @@ import math
 from dataclasses import MISSING, fields
 from functools import cache
 from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
     TYPE_CHECKING,
@@ -33,6 +34,7 @@ def check_config(config: "TrainConfig") -> None:
     """Raise `ValueError` at the first setting that is wrong."""
     _check_types(config)
     _check_names(config)
+    check_seed(config.seed)
     _check_ranges(config)
     _check_json_object(config.env_kwargs)
     _check_agent_options(config)
@@ -42,6 +44,38 @@ def check_config(config: "TrainConfig") -> None:
         raise ValueError(
             f"stop_at_threshold needs a threshold, and {config.env} has none of its "
             "own; set threshold"
+        )
+
+
+def check_seed(seed: int, least: int = -(2**63)) -> None:
+    """Raise `ValueError` for a seed that JAX, or from 0 on Gymnasium, does not take."""
+    if not least <= seed < 2**63:
+        raise ValueError(
+            f"seed={seed} must be a whole number of 64 bits"
+            f"{'' if least < 0 else f' from {least}'}; use one from 0 to {2**32 - 1}"
+        )
+
+
+def check_resumed(
+    run: Path, before: "TrainConfig", after: "TrainConfig", logdir: str | None
+) -> None:
+    """Raise `ValueError` for a setting that a resumed run cannot change.
+
+    Args:
+        run: Folder of the run.
+        before: Its settings so far.
+        after: Those to continue with.
+        logdir: The folder that was asked for, if any was.
+    """
+    if logdir is not None and Path(logdir).resolve() != run.resolve():
+        raise ValueError(
+            f"logdir={logdir!r} has no meaning with resume, which continues in the "
+            "run's own folder; drop it"
+        )
+    if after.seed != before.seed:
+        raise ValueError(
+            f"seed={after.seed} has no meaning with resume: the random numbers of "
+            f"{run} continue from seed {before.seed}; drop it, or start another run"
         )
 
 

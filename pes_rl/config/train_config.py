@@ -3,6 +3,8 @@
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
+import numpy as np
+
 from pes_rl.config.adaptive import fit_defaults, known_horizon
 from pes_rl.config.checks import check_config
 from pes_rl.config.defaults import task_defaults
@@ -204,7 +206,17 @@ class TrainConfig:
     """Folder of the run; None makes runs/ENV/AGENT-sSEED-TIME."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, tuple) and isinstance(value, list | tuple):
+                value = tuple(map(_as_plain, value))
+            object.__setattr__(self, field.name, _as_plain(value))
         check_config(self)
+
+
+def _as_plain(value: Any) -> Any:
+    """Python's number for one of NumPy's, which `config.json` could not hold."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def make_config(

@@ -18,6 +18,7 @@ from pes_rl.agents import (
 )
 from pes_rl.agents.core.chunks import without_chunks
 from pes_rl.envs import EngineLost, ObservationMoments, Rollout
+from pes_rl.envs.gymnasium.results import BrokenEnvironment
 from pes_rl.envs.rollout.sharding import mesh_of, replicate, shard_particles
 from pes_rl.envs.rollout.shifted import ShiftedRollout
 from pes_rl.learner.optimizer import OptimizerConfig
@@ -118,6 +119,7 @@ class Learner:
         self._optimizer = optimizer
         self._reward_shift = reward_shift
         self._idle_steps, self._idle_before = idle_steps, 0
+        self._broken: BrokenEnvironment | None = None
         self._total_timesteps = float(total_timesteps)  # May be above 2^31.
         self._transform = optimizer.transform()
         self._apply_step_jitted = jax.jit(self._apply_step)
@@ -134,6 +136,7 @@ class Learner:
 
     def init(self, theta: jax.Array, key: jax.Array) -> TrainState:
         """The state before the first update; the key is consumed."""
+        self._broken = None
         init = self._init if self._mesh is None else jax.jit(self._init)
         return init(theta, key)
 
@@ -211,13 +214,17 @@ class Learner:
 
         Returns:
             (state, reports): the reports' fields stacked, leading axis `num_updates`;
-            less if the engine was lost after fewer.
+            less if the engine was lost, or an environment broke, after fewer; the next
+            call then raises.
 
         Raises:
             EngineLost: If it was lost in the first of them.
+            BrokenEnvironment: If an environment broke in it.
         """
         if self._rollout.on_device:
             return self._scan_jitted(state, num_updates=num_updates)
+        if self._broken is not None:
+            raise self._broken
         reports = []
         for _ in range(num_updates):
             try:
@@ -226,6 +233,11 @@ class Learner:
                 if not reports:
                     raise
                 break  # The updates before it are recorded; the next call raises too.
+            except BrokenEnvironment as error:
+                if not reports:
+                    raise
+                self._broken = error  # Its simulations may step on, from nowhere.
+                break
             reports.append(report)
         return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *reports)
 

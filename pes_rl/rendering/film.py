@@ -18,6 +18,7 @@ import numpy as np
 
 from pes_rl.assembly.factories import episode_steps, make_environment
 from pes_rl.config.train_config import TrainConfig
+from pes_rl.envs.gymnasium.results import describe, raise_broken
 from pes_rl.envs.gymnasium.space_data import describe_spaces
 from pes_rl.envs.names import PYTHON_PREFIX
 from pes_rl.rendering.gl_backend import choose_gl_backend
@@ -113,8 +114,12 @@ def _film_gymnasium(name: str, kwargs: dict[str, Any], horizon: int | None) -> F
         act.reset()
         observation, _ = env.reset(seed=seed)
         for step in itertools.count(1):
-            observation, reward, terminated, truncated, _ = env.step(act(observation))
-            picture: Any = env.render() if (step - 1) % stride == 0 else None
+            action = act(observation)
+            try:
+                observation, reward, terminated, truncated, _ = env.step(action)
+                picture: Any = env.render() if (step - 1) % stride == 0 else None
+            except Exception as error:  # Whatever the user's code raises.
+                raise_broken(f"{name}: step {step} of the film", error)
             yield float(reward), picture
             if terminated or truncated or step == horizon:
                 return
@@ -180,7 +185,13 @@ def _film_own(config: TrainConfig) -> Film:
             f"{config.env} cannot be drawn: it has no method render(state), which "
             "returns a picture, uint8 of shape (height, width, 3)"
         )
-    picture = np.asarray(draw(environment.reset(jax.random.key(0))[0]))
+    state, _ = environment.reset(jax.random.key(0))
+    try:
+        picture = np.asarray(draw(state))
+    except Exception as error:  # Whatever the user's code raises.
+        raise ValueError(
+            f"{config.env}: render(state) raised {describe(error)}"
+        ) from error
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise ValueError(
             f"{config.env}: render(state) returned {picture.dtype} of shape "

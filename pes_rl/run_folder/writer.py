@@ -39,7 +39,7 @@ _RESULTS = {
 }
 OTHER_TAGS = {
     "particles/return": "Returns of the particles in the last unroll before an "
-    "evaluation, or in whole episodes.",
+    "evaluation, or in whole episodes; with the reward shift, if there is one.",
     "particles/phase": "Where the particles are in their episodes: steps so far in "
     "shares of the horizon.",
     "eval/video": "The start of an episode with the unperturbed policy.",

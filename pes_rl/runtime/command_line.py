@@ -97,17 +97,26 @@ def run_command(
         print_line(on_interruption())
         return 130
     except Exception as error:
-        if _lacks_memory(error):
-            print(f"error: there is not enough memory ({error})", file=sys.stderr)
+        if (lack := _lack_of_memory(error)) is not None:
+            reason = str(lack).strip().split("\n")[0]
+            what = "" if lack is error else f"{error}: "
+            line = f"error: {what}there is not enough memory ({reason})"
+            print(line, file=sys.stderr)
             return 2
         traceback.print_exception(error)
         print(_REPORT, file=sys.stderr)
         return 1
 
 
-def _lacks_memory(error: Exception) -> bool:
-    # The second is the dynamic loader's, in an ImportError.
-    return isinstance(error, MemoryError) or "failed to map segment" in str(error)
+def _lack_of_memory(error: BaseException | None) -> BaseException | None:
+    """What in the chain of this error and its causes is a lack of memory, if any is."""
+    while error is not None:
+        # The second is the dynamic loader's, in an ImportError, the third XLA's.
+        texts = ("failed to map segment", "RESOURCE_EXHAUSTED")
+        if isinstance(error, MemoryError) or any(text in str(error) for text in texts):
+            return error
+        error = error.__cause__
+    return None
 
 
 class _Terminated(KeyboardInterrupt):

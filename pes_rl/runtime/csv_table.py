@@ -23,7 +23,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
         ValueError: If a row has a column that the header has not.
         OSError: If the file cannot be written.
     """
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(_cells(row, columns) for row in rows)
@@ -123,7 +123,7 @@ def _keep_rows(path: Path, columns: Sequence[str], keep_until: int) -> None:
             "to continue the run with a new log"
         ) from error
     unfinished = path.with_suffix(".unfinished")
-    with unfinished.open("w", newline="") as file:
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(lines)
     os.replace(unfinished, path)
 
@@ -134,6 +134,6 @@ def whole_lines(path: Path) -> list[str]:
     A line is whole if it ends in a line break and has as many commas as the header; no
     field of ours contains a comma.
     """
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         lines = [line for line in file if line.endswith("\n")]
     return [line for line in lines if line.count(",") == lines[0].count(",")]

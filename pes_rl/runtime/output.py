@@ -5,6 +5,10 @@ import os
 import sys
 from typing import IO, cast
 
+_FAILURES = (OSError, ValueError, RuntimeError)
+"""ValueError: the stream is closed. RuntimeError: a signal handler writes while the
+main thread waits in a write to the same stream (a "reentrant call")."""
+
 
 class TolerantOutput:
     """A text stream that drops what the stream behind it cannot take.
@@ -22,13 +26,13 @@ class TolerantOutput:
 
     def write(self, text: str) -> int:
         """Write the text, or drop it."""
-        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed.
+        with contextlib.suppress(*_FAILURES):
             self._behind.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Flush the stream, if it can be flushed."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(*_FAILURES):
             self._behind.flush()
 
     def isatty(self) -> bool:

@@ -64,7 +64,7 @@ def read_curves(path: Path, study: Study) -> list[Outcome]:
     thresholds = {run.config.env: run.config.threshold for run in study.runs}
     rows: dict[tuple[str, str, str], list[list[float]]] = defaultdict(list)
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 clocks = (row.get(name, "nan") for name in ("updates", "seconds"))
                 values = [row["timesteps"], *clocks, row["mean_reward"]]

@@ -24,7 +24,8 @@ def write_results(study: Study, runs_folder: Path, out: Path) -> None:
     makers = versions_of(study, runs_folder)
     maker = describe_maker(makers, _packages_of(study, runs_folder))
     record_maker(out, ["curves.csv", "runs.csv"], maker)
-    (out / "table.md").write_text(make_table(study.title, outcomes, makers))
+    table = make_table(study.title, outcomes, makers)
+    (out / "table.md").write_text(table, "utf-8")
     draw_study(study.title, outcomes, out)
 
 

@@ -32,7 +32,7 @@ def write_report(space: Space, study: Any, out: Path) -> None:
             "share of the variance (fANOVA)",
         )
     report = make_report(space, trials, complete, importances)
-    (out / "report.md").write_text(report)
+    (out / "report.md").write_text(report, "utf-8")
     if complete:
         (out / "best.toml").write_text(as_study(space, complete[0].params))
 

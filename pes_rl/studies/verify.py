@@ -130,7 +130,7 @@ def read_recorded(study: Study, folder: Path) -> Recorded:
     curves = read_curves(folder / "curves.csv", study)
     path = folder / "runs.csv"
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             finals = {
                 (row.get("env") or study.envs[0], row["arm"], int(row["seed"])): float(
                     row["final_return"]

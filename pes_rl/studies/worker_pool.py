@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 
 @contextlib.contextmanager
@@ -16,6 +17,9 @@ def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
     After an error no further work is begun; what is being trained goes on to its end.
     Ctrl-C terminates the pool's processes, and no others that this process has.
+
+    Raises:
+        ValueError: If one of the processes was killed.
     """
     others = multiprocessing.active_children()
     context = multiprocessing.get_context("spawn")
@@ -28,6 +32,12 @@ def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
                 for process in multiprocessing.active_children():
                     if process not in others:
                         process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise ValueError(
+                    "a process that trains was killed, by the system if memory is "
+                    "short; the same command continues with what is missing, and "
+                    "smaller --jobs need less memory"
+                ) from error
             raise
 
 

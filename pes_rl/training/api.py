@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,13 +13,14 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from pes_rl.agents import AGENTS
 from pes_rl.assembly.assemble import Environments, assemble
 from pes_rl.assembly.factories import make_environment
+from pes_rl.config.checks import check_resumed
 from pes_rl.config.defaults import default_agent
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 from pes_rl.envs.names import PYTHON_PREFIX, unknown_name
 from pes_rl.envs.own import adapt, is_own, name_of
 from pes_rl.envs.rollout.environment import DeviceEnvironment
-from pes_rl.learner.schedules import Schedule, take_schedules
+from pes_rl.learner.schedules import take_schedules
 from pes_rl.run_folder.reader import find_checkpoint, read_config, read_functions
 from pes_rl.run_folder.writer import choose_folder, removed_if_empty
 from pes_rl.training.callbacks import Callback
@@ -98,6 +99,7 @@ def train(
         options["env_kwargs"] = json.dumps(options["env_kwargs"])
     for given in (env, eval_env):
         _refuse_environment(given)
+    _check_callbacks(callbacks)
     network = None
     if not isinstance(options.get("policy", ""), str):
         network = options["policy"]
@@ -106,12 +108,7 @@ def train(
     if resume is None:
         config, at = _new_config(env, agent, logdir, options), None
     else:
-        if logdir is not None:
-            raise ValueError(
-                f"logdir={str(logdir)!r} has no meaning with resume, which continues "
-                "in the run's own folder; drop it"
-            )
-        config, at = _resumed_config(env, agent, resume, options, schedules)
+        config, at = _resumed_config(env, agent, resume, options, logdir)
     environments = None
     if eval_env is not None or not isinstance(env, str | None):
         given = config.env if env is None else env
@@ -160,12 +157,13 @@ def _resumed_config(
     agent: str | None,
     resume: str | Path,
     options: dict[str, Any],
-    schedules: Mapping[str, Schedule],
+    logdir: str | Path | None,
 ) -> tuple[TrainConfig, Literal["newest"] | int]:
     """The settings of a resumed run, and the checkpoint to begin with.
 
     Raises:
-        ValueError: If a setting followed a function, and is not given again.
+        ValueError: If a setting followed a function, and is not given again; or if it
+            cannot be changed.
     """
     run, at = find_checkpoint(resume)
     config = read_config(run)
@@ -181,7 +179,18 @@ def _resumed_config(
             raise ValueError(unknown_name("option", name, known))
     changes = {"agent": agent, "env": env if isinstance(env, str) else None}
     given = {name: value for name, value in changes.items() if value is not None}
-    return replace(config, **given, **options), at
+    resumed = replace(config, **given, **options)
+    check_resumed(run, config, resumed, None if logdir is None else str(logdir))
+    return resumed, at
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    """Raise `ValueError` if these are not objects in a list."""
+    are_many = isinstance(callbacks, Sequence) and not isinstance(callbacks, str)
+    if not are_many or any(isinstance(each, type) for each in callbacks):
+        raise ValueError(
+            f"callbacks={callbacks!r} must be a list of objects, such as [MyCallback()]"
+        )
 
 
 def _refuse_environment(env: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from pes_rl.config.checks import check_resumed
 from pes_rl.config.defaults import default_agent
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs import EngineLost
@@ -175,9 +176,11 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
     settings = dataclasses.asdict(parsed)
     resume = settings.pop("resume")
     cluster = Cluster(**{f.name: settings.pop(f.name) for f in fields(Cluster)})
-    if resume is not None:
-        return TrainConfig(**settings), resume, cluster
     named = _named_options(arguments)
+    if resume is not None:
+        config, (run, _) = TrainConfig(**settings), find_checkpoint(resume)
+        check_resumed(run, base, config, config.logdir if "logdir" in named else None)
+        return config, resume, cluster
     given = {
         name: value
         for name, value in settings.items()

@@ -29,10 +29,10 @@ COLUMNS: dict[str, str] = {
     "eval/mean_ep_length": "Mean length in steps of these episodes.",
     "eval/diverged_episodes": "Evaluation episodes whose simulation diverged; with "
     "any, the evaluation does not count.",
-    "train/learning_rate": "Learning rate of the last update.",
-    "train/sigma": "Standard deviation of the perturbations in the last update.",
+    "train/learning_rate": "Learning rate of the next update.",
+    "train/sigma": "Standard deviation of the perturbations in the next update.",
     "train/theta_norm": "Euclidean norm of the parameters.",
-    "train/reward_shift": "What the last update subtracted from each reward, where "
+    "train/reward_shift": "What the next update subtracts from each reward, where "
     "that changes over the run.",
     "pes/gradient_norm": "Euclidean norm of the gradient estimate, mean over the "
     "updates of the row.",

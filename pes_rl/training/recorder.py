@@ -14,6 +14,7 @@ from pes_rl.run_folder.lock import FolderLock
 from pes_rl.run_folder.policy_files import (
     TrainedParameters,
 )
+from pes_rl.run_folder.reader import read_config, read_curve, read_summary
 from pes_rl.run_folder.trained_policy import (
     TrainedPolicy,
 )
@@ -96,11 +97,30 @@ class Recorder:
             self.restored, self.counters = run_on_all_or_raise(
                 lambda: self._checkpoints.restore(at, state)
             )
+            run_on_all_or_raise(lambda: self._take_final_evaluation(folder))
         # Only now: a checkpoint that cannot be read leaves the log as it is.
         keep_until = -1 if at is None else at
         self._folder = run_on_all_or_raise(
             lambda: open_folder(folder, COLUMNS, keep_until)
         )
+
+    def _take_final_evaluation(self, folder: Path) -> None:
+        """Take what the final evaluation found, where the run ended at its checkpoint.
+
+        It comes after the last checkpoint, so the summary alone has it.
+        """
+        try:
+            summary = read_summary(folder)
+        except ValueError:  # The run has not ended yet.
+            return
+        counters = self.counters
+        if summary.get("total_timesteps") != counters.timesteps:
+            return
+        best, known = summary.get("best_return"), counters.best_return
+        if best is not None and (known is None or best > known):
+            counters.best_return = best
+        if counters.timesteps_to_threshold is None:
+            counters.timesteps_to_threshold = summary.get("timesteps_to_threshold")
 
     def write_config(
         self,
@@ -115,6 +135,8 @@ class Recorder:
         """
         settings = asdict(config)
         try:
+            if self.restored is not None:
+                run_on_all_or_raise(lambda: self._change_threshold(config.threshold))
             run_on_all_or_raise(
                 lambda: self._folder.write_config(settings, vectorization, functions)
             )
@@ -122,6 +144,19 @@ class Recorder:
             self.close()
             raise
         self._tracker.start(self._folder.path, asdict(config))
+
+    def _change_threshold(self, threshold: float | None) -> None:
+        """Where a resumed run gets another threshold: when its log first reached it."""
+        folder = self._folder.path
+        if read_config(folder).threshold == threshold:
+            return
+        columns = "time/total_timesteps", "eval/mean_reward", "eval/diverged_episodes"
+        steps, returns, diverged = read_curve(folder, columns).values()
+        reached = []
+        if threshold is not None:
+            reached = steps[(returns >= threshold) & (diverged == 0)]
+        first = int(reached[0]) if len(reached) else None
+        self.counters.timesteps_to_threshold = first
 
     def log(
         self,
@@ -185,21 +220,25 @@ class Recorder:
             self.has_saved = True
 
     def save_checkpoint(self, state: TrainState, policy: Trained) -> None:
-        """Save a checkpoint and the policy as the last one.
+        """Save a checkpoint and the policy as the last one, each if the other fails.
 
         Raises:
             OSError: If it fails in one of several processes; the others are in the
                 middle of their save, so this process cannot continue.
         """
-        try:
-            self._checkpoints.save(state, self.counters)
-            self._folder.save_policy("last", policy)
-            self.has_saved = True
-        except Exception as error:  # Orbax and TensorStore raise many types.
-            if jax.process_count() > 1:
-                raise OSError(f"checkpoint not saved: {error}") from error
-            reason = str(error).strip().split("\n")[0]
-            self.report(f"checkpoint not saved, training continues: {reason}")
+        saves: dict[str, Callable[[], None]] = {
+            "checkpoint": lambda: self._checkpoints.save(state, self.counters),
+            "last policy": lambda: self._folder.save_policy("last", policy),
+        }
+        for what, save in saves.items():
+            try:
+                save()
+                self.has_saved = True
+            except Exception as error:  # Orbax and TensorStore raise many types.
+                if jax.process_count() > 1:
+                    raise OSError(f"{what} not saved: {error}") from error
+                reason = str(error).strip().split("\n")[0]
+                self.report(f"{what} not saved, training continues: {reason}")
 
     def finish(self, summary: dict[str, Any], policy: Trained) -> Result:
         """Write the summary and close the folder."""

@@ -176,6 +176,10 @@ def test_what_cannot_be_told_is_refused():
 
 
 def test_estimators_and_states_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"horizon=0 must be a whole number from 1"):
+        AskTell(PES(2, 4, 0.1), np.zeros(2), horizon=0)
+    with pytest.raises(ValueError, match="theta has no numbers"):
+        AskTell(PES(2, 4, 0.1), [], horizon=4)
     with pytest.raises(ValueError, match="use restart_at_once=False"):
         AskTell(PES(3, 2, 0.1, restart_at_once=True), THETA)
     with pytest.raises(ValueError, match="pes-analytic differentiates"):

@@ -13,6 +13,7 @@ from pes_rl.agents.networks.policy import (
     RecurrentNetworkPolicy,
     make_network_policy,
 )
+from pes_rl.agents.policy_names import import_network
 
 pytestmark = pytest.mark.user_compilation
 
@@ -281,11 +282,24 @@ def batch_norm():
     return Net()
 
 
+@pytest.mark.parametrize("code", ["import json; json.nothing", "from json import no"])
+def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, code):
+    (tmp_path / "broken_network.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"'broken_network' raised \w+"):
+        import_network("broken_network:Net")
+
+
 def needs_more(observation_size, width):
     return functions(observation_size, width)
 
 
+def fails(action_size):
+    return {}[action_size]
+
+
 REFUSED = {
+    "an error": (lambda: fails, r"policy=fails cannot be made: KeyError: 2 \(line "),
     "no network": (lambda: 3, "is no network; use a flax or equinox module"),
     "one function": (lambda: (lambda key: key,), r"must be the functions \(init, app"),
     "an argument": (lambda: needs_more, "needs_more needs width, and only"),

@@ -93,6 +93,7 @@ def test_the_command_prints_a_table(env, capsys):
     [
         (["swimer"], "unknown environment 'swimer'"),
         (["swimmer", "--num-pairs", "0"], "num_pairs=0 must be at least 1"),
+        (["gym:Pendulum-v1", "--env-kwargs", "{g: 1}"], "is no JSON object; write for"),
         (["gym:spaces_counting:TextActions-v0"], "wrappers.TransformAction"),
     ],
 )

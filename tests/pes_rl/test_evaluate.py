@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 
 import pes_rl
 from pes_rl import evaluate
+from pes_rl.assembly.factories import family_options, make_environment
+from pes_rl.config.train_config import make_config
 from pes_rl.training import command as train
 
 ROOT = Path(__file__).parents[2]
@@ -169,3 +172,21 @@ def test_the_environment_is_made_with_the_arguments_given(run):
 def test_a_folder_without_a_run_ends_in_one_line(tmp_path, capsys):
     assert evaluate.main([str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_another_family_gets_none_of_the_options_of_the_training_s(run, tmp_path):
+    """Of the same family it gets them: they may be what the environments share."""
+    spring = make_config("brax:inverted_pendulum", "pes", backend="spring")
+    assert family_options(spring, "brax:ant")["backend"] == "spring"
+    assert not make_environment(spring, "inverted_pendulum").on_device
+    gravity: dict[str, Any] = {"env_kwargs": '{"g": 1.0}', "vectorization": "sync"}
+    config = make_config("gym:Pendulum-v1", "es", **gravity)
+    options = family_options(config, "gym:package:Other-v0")
+    assert options == {**gravity, "backend": None}
+    assert not make_environment(config, "inverted_pendulum").on_device
+    other = shutil.copytree(run, tmp_path / "run")
+    content = json.loads((other / "config.json").read_text())
+    content["settings"] |= gravity
+    (other / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="hopper has other observations"):
+        evaluate.evaluate(evaluate.EvaluateOptions(str(other), env="hopper"))

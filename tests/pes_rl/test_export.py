@@ -215,6 +215,16 @@ def test_an_unrolled_problem_has_no_policy(tmp_path, capsys):
     np.load(run / "policy" / "best.npz")["theta"]  # As the message says.
 
 
+def test_a_network_of_the_user_is_refused_as_one(tmp_path, capsys):
+    """Without advice for a place where the network can be given, which is none here."""
+    run = run_folder(tmp_path / "run", trained(POLICIES["mlp"]))
+    content = json.loads((run / "config.json").read_text())
+    content["settings"]["policy"] = "package:Net"
+    (run / "config.json").write_text(json.dumps(content))
+    assert export.main([str(run)]) == 2
+    assert "only linear and mlp policies can be exported" in capsys.readouterr().err
+
+
 def test_out_names_the_file(tmp_path):
     policy = trained(POLICIES["linear"])
     run = run_folder(tmp_path / "run", policy)

@@ -42,6 +42,9 @@ def test_runs_below_a_folder_become_one_png(tmp_path, capsys):
     assert out.read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
     assert f"written to {out}: 3 runs, 1 without an evaluation left out" in said
+    assert plot.main([*twice, "--out", str(tmp_path / "curves")]) == 0
+    assert f"written to {tmp_path / 'curves.png'}: 3 runs" in capsys.readouterr().out
+    assert (tmp_path / "curves.png").exists()
 
 
 def test_seeds_are_a_band_and_other_settings_an_arm(tmp_path):

@@ -3,7 +3,9 @@
 import dataclasses
 import gc
 import os
+from typing import Any
 
+import gymnasium
 import imageio.v2 as imageio
 import numpy as np
 import pytest
@@ -127,3 +129,37 @@ def test_what_cannot_be_filmed_ends_in_one_line(tmp_path, quick, capsys, monkeyp
     assert "pip install 'pes-rl[video]'" in capsys.readouterr().err
     assert video.main([make_run(tmp_path / "fast", "brax:fast")]) == 2
     assert "no physics and so nothing to see" in capsys.readouterr().err
+
+
+class Burning(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
+
+    def __init__(self, render_mode=None):
+        self.render_mode, self.steps = render_mode, 0
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 3 and self.render_mode is not None:
+            raise OSError("the robot is on fire")
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+    def render(self):
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+def test_an_environment_that_breaks_in_a_film_is_named():
+    kind: Any = Burning
+    gymnasium.register("Burning-v0", kind)
+    try:
+        config = make_config("gym:Burning-v0", "es", horizon=9)
+        film = rendering.make_film(config, 64)
+        steps = film.play(policy_of_zeros(config), 0, 1)
+        with pytest.raises(ValueError, match="step 3 of the film raised OSError"):
+            list(steps)
+    finally:
+        gymnasium.registry.pop("Burning-v0")

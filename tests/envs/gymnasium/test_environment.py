@@ -78,12 +78,17 @@ class Sequences(GymnasiumCounting):
     observation_space = spaces.Sequence(spaces.Box(0, 1, (2,)))
 
 
+class Nothing(GymnasiumCounting):
+    observation_space = spaces.Box(0, 1, (0,))
+
+
 @pytest.mark.parametrize(
     ("maker", "message"),
     [
         ("Pendulumm-v1", "Did you mean: `Pendulum`"),
         ("no_such_package:Some-v0", "cannot make 'no_such_package:Some-v0'"),
         (Sequences, "cannot be one vector"),
+        (Nothing, "of no number, and a policy needs at least one"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_what_to_do(maker, message):

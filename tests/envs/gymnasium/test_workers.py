@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from functools import cache, partial
 from typing import Any
 
@@ -111,6 +112,18 @@ def test_what_an_environment_raises_in_a_worker_is_shown():
     batch.reset(np.arange(2), np.zeros((2, 2), np.uint32))
     with pytest.raises(ValueError, match="step 1 raised OSError: the robot is on fire"):
         batch.step(np.zeros((2, 1)), None)
+
+
+def test_a_constructor_that_cannot_be_sent_to_a_worker_is_refused():
+    lock = threading.Lock()
+
+    def make() -> gymnasium.Env:
+        assert not lock.locked()
+        return GymnasiumCounting()
+
+    environment = GymnasiumEnvironment(make, vectorization="async", num_threads=1)
+    with pytest.raises(ValueError, match=r"make cannot be sent to worker .* \(cannot"):
+        environment.allocate(1)
 
 
 def test_a_worker_imports_neither_jax_nor_this_package():

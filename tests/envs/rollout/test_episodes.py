@@ -85,6 +85,13 @@ def test_staggering_without_a_horizon_is_refused():
         start_clock(jax.random.key(0), 2, None, stagger=True)
 
 
+@pytest.mark.parametrize("horizon", [0, -5, 2.5, 2**31, 2**32, 10**10])
+def test_a_time_limit_is_a_number_that_int32_holds(horizon):
+    """Of 2^32 steps the low word is 0: each episode would end with its first step."""
+    with pytest.raises(ValueError, match=f"horizon={horizon} must be a whole number"):
+        start_clock(jax.random.key(0), 2, horizon)
+
+
 @pytest.mark.parametrize("horizon", [7, None])
 def test_without_staggering_every_limit_is_the_horizon(horizon):
     start = start_clock(jax.random.key(0), 3, horizon)

@@ -1,6 +1,7 @@
 """Settings that are refused, each with what to write instead."""
 
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -33,6 +34,7 @@ def test_every_number_must_be_finite(name, value):
         ({"sigma": "0.1"}, "sigma='0.1' must be a number or None"),
         ({"sigma": [0.1]}, r"sigma=\[0.1\] must be a number or None"),
         ({"seed": None}, "seed=None must be a whole number"),
+        ({"seed": 2**63}, f"seed={2**63} must be a whole number of 64 bits; use one"),
         ({"bias": "yes"}, "bias='yes' must be true or false"),
         ({"bias": 1}, "bias=1 must be true or false"),
         ({"env_kwargs": {"a": 1}}, "env_kwargs={'a': 1} must be a text"),
@@ -49,6 +51,21 @@ def test_types_and_ranges(options: dict[str, Any], message: str):
 def test_numbers_of_numpy_must_be_finite_too():
     with pytest.raises(ValueError, match="sigma=inf must be a finite number"):
         make_config("swimmer", "pes", sigma=np.float32(np.inf))
+
+
+def test_numbers_of_numpy_and_lists_are_settings_that_json_can_hold():
+    """`for seed in np.arange(3)` gives such a seed."""
+    given: dict[str, Any] = {
+        "seed": np.int64(3),
+        "sigma": np.float32(0.5),
+        "bias": np.bool_(False),
+        "hidden_sizes": [np.int64(8), 4],
+    }
+    config = make_config("swimmer", "pes", policy="mlp", **given)
+    plain = {"seed": 3, "sigma": 0.5, "bias": False, "hidden_sizes": (8, 4)}
+    assert config == make_config("swimmer", "pes", policy="mlp", **plain)
+    written = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert {name: written[name] for name in given} == {**plain, "hidden_sizes": [8, 4]}
 
 
 @pytest.mark.parametrize(("env", "agent"), [(3, "pes"), ("swimmer", ["pes"])])

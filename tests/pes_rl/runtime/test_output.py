@@ -1,5 +1,6 @@
 """Output that fails ends no run, and hang-ups end it as SIGTERM does."""
 
+import io
 import json
 import os
 import signal
@@ -42,6 +43,34 @@ def test_a_reader_that_goes_away(tmp_path):
         assert process.stderr.read() == b""
     assert process.returncode == 0
     assert summary(tmp_path / "run")["total_timesteps"] == 240
+
+
+class SignalsWhileItWrites(io.RawIOBase):
+    """A pipe whose reader waits, and a signal that comes while the writer does."""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        signal.raise_signal(signal.SIGTERM)
+        return len(data)
+
+
+def test_a_signal_handler_may_print_while_a_write_waits(monkeypatch):
+    handled = []
+
+    def handle(number, frame):
+        print_line("the run stops and is saved")
+        handled.append(number)
+
+    stream = io.TextIOWrapper(io.BufferedWriter(SignalsWhileItWrites()))
+    monkeypatch.setattr(sys, "stdout", stream)
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        print_line("a row of the log")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert handled == [signal.SIGTERM]
 
 
 def test_a_lost_terminal_saves_the_run(tmp_path):

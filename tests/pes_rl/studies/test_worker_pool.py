@@ -1,6 +1,7 @@
 """A study's processes end with it; those of somebody else are left alone."""
 
 import multiprocessing
+import os
 import time
 
 import pytest
@@ -25,3 +26,11 @@ def test_ctrl_c_terminates_the_pool_s_processes_alone(other_process):
         time.sleep(0.01)
     assert not started[0].is_alive()
     assert other_process.is_alive()
+
+
+def test_a_process_that_is_killed_is_an_error_with_advice():
+    with (
+        pytest.raises(ValueError, match="killed, by the system if memory is short"),
+        worker_pool(1) as pool,
+    ):
+        pool.submit(os._exit, 1).result()

@@ -16,6 +16,7 @@ from tensorboardX.proto import plugin_hparams_pb2
 import pes_rl
 from pes_rl.config.train_config import make_config
 from pes_rl.learner.evaluation import Evaluation
+from pes_rl.run_folder.policy_files import load_policy
 from pes_rl.run_folder.writer import RunFolder
 from pes_rl.training.callbacks import Callback
 from pes_rl.training.checkpoints import Checkpoints
@@ -194,6 +195,19 @@ def test_a_disk_that_is_full_between_two_saves(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("training continues") == 1
     saved = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert saved == {"160", "240"}
+
+
+def test_the_last_policy_is_saved_where_no_checkpoint_can_be(tmp_path, monkeypatch):
+    """It is much smaller, and the return in the summary is its return."""
+    run = tmp_path / "run"
+
+    def save(self, state, counters):
+        if counters.timesteps > 80:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    result = make_trainer(run).run()
+    np.testing.assert_array_equal(load_policy(run, "last").theta, result.theta)
 
 
 def test_tensorboard_shows_distributions_and_hyperparameters(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 import pes_rl
 from pes_rl.envs import EngineLost, HostRollout
+from pes_rl.envs.gymnasium.results import BrokenEnvironment
 from pes_rl.envs.rollout.base import Thetas
 from pes_rl.learner.learner import Learner
 from pes_rl.run_folder.policy_files import (
@@ -57,6 +58,25 @@ def test_it_is_whole_up_to_the_last_update_and_goes_on(tmp_path, capsys, monkeyp
     assert train.main(["--resume", str(folder)]) == 0
     expected = load_policy(tmp_path / "whole", "last").theta
     np.testing.assert_array_equal(load_policy(folder, "last").theta, expected)
+
+
+def test_an_environment_that_breaks_costs_no_update_before(tmp_path, monkeypatch):
+    """Nor does training step on with what is left of the update in which it broke."""
+    unroll, unrolls = HostRollout.unroll, 0
+
+    def broken_in_the_seventh(self, particles, thetas, *rest, **options):
+        nonlocal unrolls
+        unrolls += isinstance(thetas, Thetas)
+        if unrolls == 7 and isinstance(thetas, Thetas):
+            raise BrokenEnvironment("step 3 raised an error")
+        return unroll(self, particles, thetas, *rest, **options)
+
+    monkeypatch.setattr(HostRollout, "unroll", broken_in_the_seventh)
+    options = {**OPTIONS, "log_interval": 4, "total_timesteps": 480}
+    with pytest.warns(RuntimeWarning, match="step 3 raised an error"):
+        result = pes_rl.train("swimmer", "pes", logdir=tmp_path / "run", **options)
+    assert result.summary["total_timesteps"] == 6 * 40
+    assert result.summary["ended_by"] == "the environment"
 
 
 def test_from_python_the_reason_is_a_warning(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
 from pes_rl.runtime.command_line import run_command
@@ -95,3 +96,21 @@ def test_a_lack_of_memory_is_a_line(error, capsys):
     assert run_command(body) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"error: there is not enough memory ({error})"
+
+
+def test_arrays_that_no_device_can_hold_are_a_line(capsys):
+    """Such as those of too many pairs; in training it is the cause of an error."""
+
+    def allocate() -> None:
+        jnp.zeros(10**13)
+
+    def train() -> None:
+        try:
+            allocate()
+        except Exception as error:
+            raise RuntimeError("training ended") from error
+
+    for body, begin in ((allocate, ""), (train, "training ended: ")):
+        assert run_command(body, compilation_cache=False) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {begin}there is not enough memory (RESOURCE_E")

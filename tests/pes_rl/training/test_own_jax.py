@@ -80,6 +80,12 @@ def test_an_environment_that_draws_nothing_is_not_filmed():
         make_film(make_config("jax:own_jax:Blind", "pes"), 64)
 
 
+def test_an_environment_whose_drawing_fails_is_named(monkeypatch):
+    monkeypatch.setattr("own_jax.Walk.render", lambda self, state: state["place"])
+    with pytest.raises(ValueError, match=r"render\(state\) raised KeyError: 'place'"):
+        make_film(make_config("jax:own_jax:Walk", "pes"), 64)
+
+
 def test_check_reports_on_it(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     options = ["--num-pairs", "2", "--env-kwargs", '{"noise": 1.0}']

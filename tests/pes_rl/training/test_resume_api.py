@@ -1,6 +1,7 @@
 """Runs resumed, saved and loaded from Python; schedules that are functions."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from typing import Any
@@ -12,7 +13,9 @@ from gymnasium_counting import GymnasiumCounting
 from quick_run import QUICK
 
 import pes_rl
+from pes_rl.config.train_config import make_config
 from pes_rl.training import command
+from pes_rl.training.metrics import COLUMNS
 
 SCHEDULES: dict[str, Any] = {
     "learning_rate": lambda progress: 0.1 * (1 - progress) ** 2,
@@ -44,6 +47,9 @@ def whole(tmp_path_factory):
 def test_the_log_has_the_values_of_the_functions(whole):
     log = [row for row in rows(whole.folder) if row["train/sigma"]]
     assert len(log) == 6
+    # Of the steps that are used after the row's updates.
+    for name in ("learning_rate", "sigma", "reward_shift"):
+        assert "next update" in COLUMNS[f"train/{name}"]
     for row in log:
         progress = int(row["time/total_timesteps"]) / QUICK["total_timesteps"]
         rate, sigma = (SCHEDULES[name](progress) for name in ("learning_rate", "sigma"))
@@ -101,6 +107,31 @@ def test_a_run_that_has_ended_continues_with_a_larger_budget(tmp_path):
     assert rate[480] == pytest.approx(0.0, abs=1e-8)
 
 
+def test_a_best_final_evaluation_stays_the_best(tmp_path, whole):
+    """It comes after the last checkpoint, and the best policy is its."""
+    folder = shutil.copytree(whole.folder, tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary |= {"best_return": 1e6, "timesteps_to_threshold": 240}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    before = (folder / "policy" / "best.npz").read_bytes()
+    more = pes_rl.train(resume=folder, total_timesteps=280, **SCHEDULES).summary
+    assert (more["best_return"], more["timesteps_to_threshold"]) == (1e6, 240)
+    assert more["total_timesteps"] == 280
+    assert (folder / "policy" / "best.npz").read_bytes() == before
+
+
+def test_another_threshold_counts_from_the_start_of_the_run(tmp_path, whole):
+    """What the old one said of the run does not stay, nor end the resumed run."""
+    folder = shutil.copytree(whole.folder, tmp_path / "run")
+    low = pes_rl.train(resume=folder, threshold=-1000.0, **SCHEDULES)
+    assert low.summary["timesteps_to_threshold"] == 0
+    more: dict[str, Any] = {"total_timesteps": 320, "stop_at_threshold": True}
+    high = pes_rl.train(resume=folder, threshold=1e6, **more, **SCHEDULES)
+    assert high.summary["timesteps_to_threshold"] is None
+    assert high.summary["ended_by"] == "the budget"
+    assert high.summary["total_timesteps"] == 320
+
+
 def test_a_run_on_a_constructor_is_resumed_with_it(tmp_path):
     folder = tmp_path / "run"
     pes_rl.train(GymnasiumCounting, logdir=folder, **QUICK)
@@ -140,22 +171,38 @@ def test_a_result_is_saved_and_loaded(tmp_path, whole):
         (None, {}, "env is missing; give a name such as 'swimmer'"),
         ("swimmer", {"resume": "RUN"}, "RUN is not a run folder"),
         (
-            None,
-            {"resume": "RUN", "logdir": "x"},
-            "logdir='x' has no meaning with resume",
-        ),
-        (
             gymnasium.make("Pendulum-v1"),
             {},
             "write 'gym:Pendulum-v1', or a function: lambda: gymnasium.make('Pend",
         ),
         (GymnasiumCounting(), {}, "give the class GymnasiumCounting, or a function"),
+        ("swimmer", {"callbacks": StopAt(3)}, "must be a list of objects, such as [My"),
+        ("swimmer", {"callbacks": [StopAt]}, "must be a list of objects, such as [MyC"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_what_helps(env, options, message):
     with pytest.raises(ValueError) as refused:
         pes_rl.train(env, **options)
     assert message in str(refused.value)
+
+
+def test_what_a_resumed_run_cannot_change_is_refused(tmp_path, capsys):
+    """In both interfaces; the run's own folder and seed may be named."""
+    run = tmp_path / "run"
+    run.mkdir()
+    settings = dataclasses.asdict(make_config("swimmer", "pes", seed=4))
+    (run / "config.json").write_text(json.dumps({"settings": settings}))
+    same: dict[str, Any] = {"logdir": str(run), "seed": 4}
+    changes = {"logdir": "x", "seed": 5}
+    for name, value in changes.items():
+        message = f"{name}={value!r} has no meaning with resume"
+        with pytest.raises(ValueError, match=message):
+            pes_rl.train(resume=run, **{name: value})
+        options = ["--resume", str(run), f"--{name}={value}"]
+        assert command.main(options) == 2
+        assert message in capsys.readouterr().err
+    options = [f"--{name}={value}" for name, value in same.items()]
+    assert command.parse(["--resume", str(run), *options])[1] == str(run)
 
 
 def test_unknown_options_of_a_resumed_run_are_refused(whole):
