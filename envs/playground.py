@@ -132,7 +132,8 @@ class PlaygroundEnvironment:
     def _environment(self) -> Any:
         if not isinstance(self.environment, str):
             return self.environment
-        return _load(self.environment, self.backend, dict(self.env_kwargs))
+        config = configuration(self.environment, self.backend, self.env_kwargs)
+        return _load(self.environment, config)
 
     @cached_property
     def _first(self) -> Any:
@@ -147,14 +148,23 @@ def _policy_part(observation: Any) -> Any:
     return observation
 
 
-def _load(name: str, backend: str | None, settings: dict[str, Any]) -> Any:
-    """Make Playground's environment of this name."""
-    config = registry.get_default_config(name)
+def configuration(name: str, backend: str | None, env_kwargs: Mapping[str, Any]) -> Any:
+    """Playground's configuration of this name, with these settings.
+
+    Raises:
+        ValueError: If it has no such setting.
+    """
+    config, settings = registry.get_default_config(name), dict(env_kwargs)
     if "impl" in config:
         by_platform = "warp" if jax.default_backend() == "gpu" else "jax"
         settings.setdefault("impl", backend or by_platform)
     for path, value in settings.items():
         _set(config, path, value, name)
+    return config
+
+
+def _load(name: str, config: Any) -> Any:
+    """Make Playground's environment of this name."""
     try:
         return registry.load(name, config=config)
     except (OSError, subprocess.CalledProcessError) as error:

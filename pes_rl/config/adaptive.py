@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+from pes_rl.envs.time_limit import time_limit
+
 if TYPE_CHECKING:
     from pes_rl.config.train_config import TrainConfig
 
@@ -80,24 +82,39 @@ def _fit_exclusions(settings: dict[str, Any], given: Mapping[str, Any]) -> None:
 def known_horizon(env: str, settings: Mapping[str, Any]) -> int | None:
     """Steps of an episode, where settings or Gymnasium's registry say; else None.
 
-    The environment is not made; a package that its name begins with is imported. What
-    fails here fails again, with its own message, when the environment is made.
+    The environment is not made; a package that its name begins with is imported.
     """
     if settings.get("horizon") is not None:
         return _whole(settings, "horizon")
     if not env.startswith("gym:"):
         return None
+    return ask_time_limit(env, settings.get("env_kwargs", "{}"))
+
+
+def ask_time_limit(env: str, env_kwargs: str) -> int | None:
+    """`pes_rl.envs.time_limit` with the setting `env_kwargs`, which may be bad."""
     try:
-        limit = json.loads(settings.get("env_kwargs", "{}")).get("max_episode_steps")
-        return limit or _registered_limit(env.removeprefix("gym:"))
-    except Exception:
+        options = json.loads(env_kwargs)
+        return time_limit(env, options) if isinstance(options, dict) else None
+    except (TypeError, ValueError):
         return None
 
 
-def _registered_limit(name: str) -> int | None:
-    from pes_rl.envs.gymnasium.making import find_spec
+def must_ask(env: str, settings: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Whether a default depends on a time limit that only the environment knows.
 
-    return find_spec(name)[0].max_episode_steps
+    Args:
+        env: Name of the environment.
+        settings: All settings of the run.
+        given: Those that the user chose.
+    """
+    is_own = env.startswith("jax:") and env.count(":") > 1
+    return (
+        (is_own or env.startswith(("gymnax:", "playground:")))
+        and settings.get("truncation_length") is not None
+        and given.get("truncation_length") is None
+        and settings.get("horizon") is None
+    )
 
 
 def budget_warning(config: "TrainConfig", steps_per_update: int) -> str | None:

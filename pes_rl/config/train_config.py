@@ -1,11 +1,17 @@
 """The settings of a training run, as documented options."""
 
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 
-from pes_rl.config.adaptive import fit_defaults, known_horizon
+from pes_rl.config.adaptive import (
+    ask_time_limit,
+    fit_defaults,
+    known_horizon,
+    must_ask,
+)
 from pes_rl.config.checks import check_config
 from pes_rl.config.defaults import task_defaults
 from pes_rl.envs.names import unknown_name
@@ -228,7 +234,8 @@ def make_config(
         env: Name of the environment.
         agent: Name of the gradient estimator.
         env_horizon: Time limit of the environment in steps, where it has been made;
-            None takes that of Gymnasium's registry, if it is there.
+            None takes that of Gymnasium's registry, if it is there. Of other names
+            `make_fitted_config` asks the environment.
         options: Settings, by their names in `TrainConfig`.
 
     Raises:
@@ -249,3 +256,31 @@ def make_config(
     horizon = known_horizon(env, {**defaults, **options}) or env_horizon
     settings = fit_defaults(defaults, options, horizon)
     return TrainConfig(env=env, agent=agent, **settings)
+
+
+def make_fitted_config(
+    env: str,
+    agent: str,
+    *,
+    ask: Callable[[str, str], int | None] = ask_time_limit,
+    **options: Any,
+) -> TrainConfig:
+    """As `make_config`, with defaults that fit a time limit only the environment knows.
+
+    Where such a default is needed, an environment of `gymnax:`, `playground:` or
+    `jax:package:Name` is asked: its package is imported, which may start JAX.
+
+    Args:
+        env: Name of the environment.
+        agent: Name of the gradient estimator.
+        ask: Finds the time limit from the name and `env_kwargs`; None where it cannot.
+        options: Settings, by their names in `TrainConfig`.
+
+    Raises:
+        ValueError: If an option is unknown or its value bad.
+    """
+    config = make_config(env, agent, **options)
+    if not must_ask(env, vars(config), options):
+        return config
+    limit = ask(env, config.env_kwargs)
+    return make_config(env, agent, env_horizon=limit, **options)

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pes_rl.config.train_config import TrainConfig, make_config
+from pes_rl.config.train_config import TrainConfig, make_fitted_config
 from pes_rl.envs.names import is_in_jax
+from pes_rl.studies.time_limits import ask_in_own_process
 from pes_rl.studies.toml_file import (
     check_text,
     read_seeds,
@@ -207,7 +208,9 @@ def _arm_runs(name: str, seeds: Any, settings: dict[str, Any]) -> list[StudyRun]
     for env in envs:
         folder = _as_folder(f"{env} {name}" if len(envs) > 1 else name)
         for seed in seeds:
-            config = make_config(env, seed=seed, **options)
+            config = make_fitted_config(
+                env, ask=ask_in_own_process, seed=seed, **options
+            )
             runs.append(StudyRun(name, config, f"{folder}-s{seed}", together))
     return runs
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pes_rl.config.train_config import TrainConfig, make_config
+from pes_rl.config.train_config import TrainConfig, make_fitted_config
+from pes_rl.studies.time_limits import ask_in_own_process
 from pes_rl.studies.toml_file import (
     check_text,
     one_line,
@@ -83,7 +84,9 @@ class Space:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in {**self.fixed, **settings}.items()
         }
-        return make_config(self.env, self.agent, seed=seed, **options)
+        return make_fitted_config(
+            self.env, self.agent, ask=ask_in_own_process, seed=seed, **options
+        )
 
     def example(self, end: str = "low") -> dict[str, Any]:
         """Settings at one end, `low` or `high`, of every domain."""

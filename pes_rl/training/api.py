@@ -15,7 +15,7 @@ from pes_rl.assembly.assemble import Environments, assemble
 from pes_rl.assembly.factories import make_environment
 from pes_rl.config.checks import check_resumed
 from pes_rl.config.defaults import default_agent
-from pes_rl.config.train_config import TrainConfig, make_config
+from pes_rl.config.train_config import TrainConfig, make_config, make_fitted_config
 from pes_rl.envs.gymnasium.environment import GymnasiumEnvironment
 from pes_rl.envs.names import PYTHON_PREFIX, unknown_name
 from pes_rl.envs.own import adapt, is_own, name_of
@@ -149,6 +149,8 @@ def _new_config(
     if isinstance(env, VectorEnv):
         options = {**_population(env, agent), **options}
     logdir = None if logdir is None else str(logdir)
+    if isinstance(env, str):
+        return make_fitted_config(env, agent, logdir=logdir, **options)
     return make_config(_name(env), agent, env_horizon=horizon, logdir=logdir, **options)
 
 

@@ -12,7 +12,7 @@ import jax
 
 from pes_rl.config.checks import check_resumed
 from pes_rl.config.defaults import default_agent
-from pes_rl.config.train_config import TrainConfig, make_config
+from pes_rl.config.train_config import TrainConfig, make_config, make_fitted_config
 from pes_rl.envs import EngineLost
 from pes_rl.envs.registry import has_faster_backend, native_equivalent
 from pes_rl.run_folder.reader import (
@@ -59,6 +59,23 @@ class _CommandLine(TrainConfig):
         """Skip the checks: tyro would print their errors in boxes of several lines."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the command is to do.
+
+    Attributes:
+        config: The settings, before the environment has been asked for its time limit.
+        cluster: The processes of the run.
+        given: The settings that the user chose for a new run, as options.
+        resume: The run to resume; None for a new one.
+    """
+
+    config: TrainConfig
+    cluster: Cluster
+    given: dict[str, Any] = dataclasses.field(default_factory=dict)
+    resume: str | None = None
+
+
 _GROUPS = {
     "env": "run",
     "num_pairs": "estimator",
@@ -83,9 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    config, resume, cluster = parse(arguments)
+    request = parse(arguments)
     try:
-        return _train_as(config, resume, cluster)
+        return _train_as(request)
     except ValueError:  # Before the first update, and in all processes.
         raise
     except BaseException as error:
@@ -94,13 +111,14 @@ def _train(arguments: list[str]) -> int:
         raise
 
 
-def _train_as(config: TrainConfig, resume: str | None, cluster: Cluster) -> int:
+def _train_as(request: Request) -> int:
     """Train in this process, which may be one of several of the run."""
+    cluster, env = request.cluster, request.config.env
     is_other = cluster.coordinator_address is not None and cluster.process_id != 0
-    with waiting(f"loading {config.env}", silent=is_other):
-        trainer, folder = _make_trainer(config, resume, cluster)
+    with waiting(f"loading {env}", silent=is_other):
+        trainer, folder = _make_trainer(request)
     if is_first():
-        _print_beginning(config, trainer)
+        _print_beginning(request.config, trainer)
     with stopping_on_signals(trainer):
         result = _run(trainer, folder)
         if is_first():
@@ -116,19 +134,20 @@ def _train_as(config: TrainConfig, resume: str | None, cluster: Cluster) -> int:
     return 0
 
 
-def _make_trainer(
-    config: TrainConfig, resume: str | None, cluster: Cluster
-) -> tuple["Trainer", Path]:
+def _make_trainer(request: Request) -> tuple["Trainer", Path]:
     """The trainer and its folder, once all processes have joined."""
     # Only now: it takes seconds, and help texts and misspelt options do not need it.
     with ending_at_once():
         from pes_rl.training.trainer import Trainer
 
-    cluster.join()
-    if resume is None:
+    request.cluster.join()
+    if request.resume is None:
+        # Only now, because it may start JAX, which has to join before.
+        config = make_fitted_config(**request.given)
         folder, at = choose_folder(config), None
     else:
-        folder, at = find_checkpoint(resume)
+        config = request.config
+        folder, at = find_checkpoint(request.resume)
     try:
         with removed_if_empty(folder):
             return Trainer(config, folder, at), folder
@@ -146,8 +165,8 @@ def _run(trainer: "Trainer", folder: Path) -> "Result":
         ) from error
 
 
-def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
-    """The settings, the run to resume and the processes, from the arguments.
+def parse(arguments: list[str]) -> Request:
+    """What the arguments ask for.
 
     Task and agent are read first, because all other defaults, which --help shows,
     depend on them.
@@ -180,13 +199,14 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, str | None, Cluster]:
     if resume is not None:
         config, (run, _) = TrainConfig(**settings), find_checkpoint(resume)
         check_resumed(run, base, config, config.logdir if "logdir" in named else None)
-        return config, resume, cluster
-    given = {
+        return Request(config, cluster, resume=resume)
+    given: dict[str, Any] = {"env": base.env, "agent": base.agent}
+    given |= {
         name: value
         for name, value in settings.items()
         if name in named or value != getattr(base, name)
     }
-    return make_config(**{"env": base.env, "agent": base.agent, **given}), None, cluster
+    return Request(make_config(**given), cluster, given)
 
 
 def _named_options(arguments: list[str]) -> set[str]:

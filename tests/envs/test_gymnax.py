@@ -18,11 +18,12 @@ from gymnax.environments import environment as base, spaces  # noqa: E402
 import pes_rl  # noqa: E402
 from pes_rl.agents import Policy  # noqa: E402
 from pes_rl.assembly.factories import make_policy  # noqa: E402
-from pes_rl.config.train_config import make_config  # noqa: E402
+from pes_rl.config.train_config import make_config, make_fitted_config  # noqa: E402
 from pes_rl.envs import DeviceRollout, PolicyProblem, make  # noqa: E402
 from pes_rl.envs.gymnax import GymnaxEnvironment  # noqa: E402
 from pes_rl.envs.interface import check_interface  # noqa: E402
 from pes_rl.envs.own import adapt, is_own  # noqa: E402
+from pes_rl.envs.time_limit import time_limit  # noqa: E402
 from pes_rl.rendering.film import make_film  # noqa: E402
 
 
@@ -201,3 +202,11 @@ def test_cartpole_is_learned(tmp_path):
     assert result.summary["final_return"] > 300
     policy = pes_rl.load_policy(tmp_path / "run")
     assert policy(np.zeros(4)).shape == (2,)
+
+
+def test_defaults_fit_the_time_limit_of_a_name():
+    assert time_limit("gymnax:CartPole-v1", {}) == 500
+    options = '{"max_steps_in_episode": 30}'
+    config = make_fitted_config("gymnax:CartPole-v1", "pes", env_kwargs=options)
+    assert config.truncation_length == 30
+    assert time_limit("gymnax:NoSuch-v1", {}) is None

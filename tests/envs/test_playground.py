@@ -25,6 +25,7 @@ from pes_rl.envs import DeviceRollout, PolicyProblem, make  # noqa: E402
 from pes_rl.envs.interface import check_interface  # noqa: E402
 from pes_rl.envs.own import adapt, is_own  # noqa: E402
 from pes_rl.envs.playground import PlaygroundEnvironment  # noqa: E402
+from pes_rl.envs.time_limit import time_limit  # noqa: E402
 from pes_rl.training import command as train  # noqa: E402
 
 HORIZON = 7
@@ -136,6 +137,13 @@ def test_the_part_of_a_dictionary_that_the_policy_sees(entries, shift):
 def test_wrong_names_and_settings_say_what_to_write(name, options, message):
     with pytest.raises(ValueError, match=message):
         make(f"playground:{name}", **options)
+
+
+def test_the_time_limit_of_a_name_is_known_without_making_it(monkeypatch):
+    monkeypatch.setattr(playground.registry, "load", pytest.fail)
+    assert time_limit("playground:CheetahRun", {}) == 1000
+    assert time_limit("playground:CheetahRun", {"episode_length": 40}) == 40
+    assert time_limit("playground:CheetahRun", {"no_setting": 1}) is None
 
 
 def test_robots_that_cannot_be_downloaded(monkeypatch):

@@ -1,5 +1,6 @@
 """Defaults fit what was given; what was given stays."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -8,13 +9,21 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import pes_rl
 from pes_rl.agents import AGENT_NAMES
 from pes_rl.assembly.assemble import assemble
 from pes_rl.assembly.factories import make_estimator
 from pes_rl.config.adaptive import budget_warning, fit_defaults, known_horizon
 from pes_rl.config.defaults import DEFAULTS, task_defaults
-from pes_rl.config.train_config import TrainConfig, make_config
-from pes_rl.training.command import parse
+from pes_rl.config.train_config import (
+    TrainConfig,
+    make_config,
+    make_fitted_config,
+)
+from pes_rl.run_folder.reader import read_config
+from pes_rl.studies.study import make_study
+from pes_rl.studies.sweep_space import read_space
+from pes_rl.training import command
 
 
 def length_for(horizon: int, **given: Any) -> int | None:
@@ -58,6 +67,71 @@ def test_an_unknown_horizon_leaves_the_defaults(env):
 def test_the_time_limit_of_an_environment_that_has_been_made():
     config = make_config("python:Mine", "pes", env_horizon=40)
     assert config.truncation_length == 40 and config.horizon is None
+
+
+def own(**options: Any) -> Any:
+    return make_fitted_config("jax:own_jax:Walk", "pes", **options)
+
+
+def test_an_own_environment_is_asked_for_its_time_limit():
+    """`Walk` has 20 steps, or what its argument says."""
+    assert make_config("jax:own_jax:Walk", "pes").truncation_length == 100
+    assert own().truncation_length == 20
+    assert own(env_kwargs='{"horizon": 150}').truncation_length == 75
+    assert own(env_kwargs='{"horizon": null}').truncation_length == 100
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"truncation_length": 30},
+        {"horizon": 250},
+        {"agent": "es"},
+        {"env": "swimmer"},
+        {"env": "jax:swimmer"},
+        {"env": "brax:ant"},
+        {"env": "gym:Hopper-v5"},
+    ],
+)
+def test_nothing_is_asked_where_no_default_depends_on_it(given):
+    options = {"env": "jax:own_jax:Walk", "agent": "pes", **given}
+    fitted = make_fitted_config(ask=lambda *_: pytest.fail("asked"), **options)
+    assert fitted == make_config(**options)
+
+
+@pytest.mark.parametrize("env", ["jax:no_package:Walk", "jax:own_jax:failing"])
+def test_an_environment_that_fails_to_answer_leaves_the_defaults(env):
+    assert make_fitted_config(env, "pes").truncation_length == 100
+
+
+@pytest.mark.parametrize("limit", [0, -5, 2.5, "20"])
+def test_a_bad_time_limit_leaves_the_defaults(limit):
+    config = own(env_kwargs=json.dumps({"horizon": limit}))
+    assert config.truncation_length == 100
+
+
+def test_command_and_function_train_with_the_time_limit_of_an_own_environment(tmp_path):
+    quick: dict[str, Any] = {
+        "num_pairs": 2,
+        "total_timesteps": 1,
+        "final_eval_episodes": 1,
+    }
+    options = [f"--{name}={value}" for name, value in quick.items()]
+    env = ["--env", "jax:own_jax:Walk", "--agent", "pes"]
+    assert command.main([*env, *options, "--logdir", str(tmp_path / "command")]) == 0
+    function: Any = tmp_path / "function"
+    pes_rl.train("jax:own_jax:Walk", "pes", logdir=function, **quick)
+    for run in (tmp_path / "command", function):
+        assert read_config(run).truncation_length == 20
+
+
+def test_studies_and_sweeps_ask_in_a_process_of_their_own(tmp_path):
+    study = make_study(("jax:own_jax:Walk",), ("pes", "es"), (0, 1), {})
+    assert [run.config.truncation_length for run in study.runs] == [20, 20, None, None]
+    file = tmp_path / "space.toml"
+    file.write_text('env = "jax:own_jax:Walk"\nagent = "pes"\n[search]\nsigma = [0.1]')
+    space = read_space(file)
+    assert space.config(space.example(), 0).truncation_length == 20
 
 
 def test_the_noise_period_is_as_many_unrolls_as_by_default():
@@ -118,7 +192,7 @@ def test_bad_values_are_left_to_the_checks(name, value):
 
 def test_the_command_line_has_the_same_settings_as_python():
     words = "--env gym:Reacher-v5 --agent gpes --total-timesteps 9000 --num-pairs 3"
-    config, _, _ = parse([str(word) for word in words.split()])
+    config = command.parse([str(word) for word in words.split()]).config
     options = {"total_timesteps": 9000, "num_pairs": 3}
     assert config == make_config("gym:Reacher-v5", "gpes", **options)
     assert (config.truncation_length, config.eval_interval) == (50, 900)
@@ -128,9 +202,11 @@ def test_the_command_line_has_the_same_settings_as_python():
     "option", ["--truncation-length 100", "--truncation_length=100"]
 )
 def test_a_default_that_was_typed_was_given(option):
-    config, _, _ = parse(["--env", "swimmer", "--horizon", "40", *option.split()])
+    config = command.parse(
+        ["--env", "swimmer", "--horizon", "40", *option.split()]
+    ).config
     assert config.truncation_length == 100
-    config, _, _ = parse(["--env", "swimmer", "--horizon", "40"])
+    config = command.parse(["--env", "swimmer", "--horizon", "40"]).config
     assert config.truncation_length == 40
 
 

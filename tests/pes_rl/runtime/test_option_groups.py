@@ -51,10 +51,10 @@ def test_defaults_are_those_of_the_given_task_and_agent(monkeypatch, capsys):
 
 def test_grouped_options_are_read_as_the_settings():
     arguments = ["--env", "hopper", "--sigma", "0.5", "--no-bias"]
-    config, resume, cluster = command.parse([*arguments, "--num-processes", "2"])
-    assert config == make_config("hopper", "pes", sigma=0.5, bias=False)
-    assert resume is None
-    assert cluster.num_processes == 2
+    request = command.parse([*arguments, "--num-processes", "2"])
+    assert request.config == make_config("hopper", "pes", sigma=0.5, bias=False)
+    assert request.resume is None
+    assert request.cluster.num_processes == 2
 
 
 def test_older_spellings_are_understood():

@@ -202,7 +202,7 @@ def test_what_a_resumed_run_cannot_change_is_refused(tmp_path, capsys):
         assert command.main(options) == 2
         assert message in capsys.readouterr().err
     options = [f"--{name}={value}" for name, value in same.items()]
-    assert command.parse(["--resume", str(run), *options])[1] == str(run)
+    assert command.parse(["--resume", str(run), *options]).resume == str(run)
 
 
 def test_unknown_options_of_a_resumed_run_are_refused(whole):
