@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pes_rl.envs.interface import trace
 from pes_rl.envs.jax_adapters import default_promotion, with_dtypes_of
 from pes_rl.envs.mujoco.messages import warnings_logged
 from pes_rl.envs.names import unknown_name
@@ -174,7 +175,8 @@ class BraxEnvironment:
     def _first(self) -> Any:
         """Shapes and dtypes of the state that `reset` returns."""
         with default_promotion():
-            return jax.eval_shape(self._environment.reset, jax.random.key(0))
+            what = f"{self._name}: reset(key)"
+            return trace(what, self._environment.reset, jax.random.key(0))
 
     def _with_fixed_dtypes(self, state: envs.State) -> tuple[envs.State, jax.Array]:
         """The state with the dtypes of `reset`, and its observation."""

@@ -18,6 +18,7 @@ import numpy as np
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment
 
+from pes_rl.envs.interface import trace
 from pes_rl.envs.jax_adapters import (
     as_vector,
     default_promotion,
@@ -160,8 +161,10 @@ class GymnaxEnvironment:
         """Shapes and dtypes of the observation and state that `reset_env` returns."""
         environment, parameters = self._made
         with default_promotion():
-            return jax.eval_shape(
-                lambda key: environment.reset_env(key, parameters), jax.random.key(0)
+            return trace(
+                f"{type(environment).__qualname__}: reset_env(key, parameters)",
+                lambda key: environment.reset_env(key, parameters),
+                jax.random.key(0),
             )
 
 

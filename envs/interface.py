@@ -45,10 +45,10 @@ def check_interface(environment: Any, name: str) -> None:
                 f"{name} has {attribute}={value!r}; it must be a whole number above 0"
             )
     action = jax.ShapeDtypeStruct((_check_bounds(environment, name),), jnp.float32)
-    first = _trace(f"{name}: reset(key)", environment.reset, jax.random.key(0))
+    first = trace(f"{name}: reset(key)", environment.reset, jax.random.key(0))
     state = _check_reset(environment, name, first)
     what = f"{name}: step(state, action)"
-    after = _trace(what, environment.step, state, action)
+    after = trace(what, environment.step, state, action)
     _check_step(environment, what, state, first[1], after)
 
 
@@ -81,8 +81,17 @@ def _check_bounds(environment: Any, name: str) -> int:
     return low.size
 
 
-def _trace(what: str, function: Any, *arguments: Any) -> Any:
-    """Shapes and dtypes that a method returns."""
+def trace(what: str, function: Any, *arguments: Any) -> Any:
+    """Shapes and dtypes that a method returns.
+
+    Args:
+        what: The call in the error message, such as "my:Environment: reset(key)".
+        function: The method.
+        arguments: Its arguments, arrays or their shapes and dtypes.
+
+    Raises:
+        ValueError: If JAX cannot trace it; the message names the user's line.
+    """
     try:
         return jax.eval_shape(function, *arguments)
     except Exception as error:

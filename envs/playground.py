@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pes_rl.envs.interface import trace
 from pes_rl.envs.jax_adapters import (
     as_vector,
     default_promotion,
@@ -139,7 +140,14 @@ class PlaygroundEnvironment:
     def _first(self) -> Any:
         """Shapes and dtypes of the state that `reset` returns."""
         with default_promotion():
-            return jax.eval_shape(self._environment.reset, jax.random.key(0))
+            what = f"{_name(self.environment)}: reset(key)"
+            return trace(what, self._environment.reset, jax.random.key(0))
+
+
+def _name(environment: str | MjxEnv) -> str:
+    if isinstance(environment, str):
+        return f"playground:{environment}"
+    return type(environment).__qualname__
 
 
 def _policy_part(observation: Any) -> Any:

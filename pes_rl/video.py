@@ -70,7 +70,7 @@ def film_run(options: VideoOptions) -> tuple[list[float], Path]:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
-    check_seed(options.seed, least=0)
+    check_seed(options.seed)
     config = read_config(Path(options.run))
     policy = load_policy(options.run, options.which, own_network(config))
     out = _choose_file(options)

@@ -47,12 +47,11 @@ def check_config(config: "TrainConfig") -> None:
         )
 
 
-def check_seed(seed: int, least: int = -(2**63)) -> None:
-    """Raise `ValueError` for a seed that JAX, or from 0 on Gymnasium, does not take."""
-    if not least <= seed < 2**63:
+def check_seed(seed: int) -> None:
+    """Raise `ValueError` for a seed that JAX would cut to another one's 32 bits."""
+    if not 0 <= seed < 2**32:
         raise ValueError(
-            f"seed={seed} must be a whole number of 64 bits"
-            f"{'' if least < 0 else f' from {least}'}; use one from 0 to {2**32 - 1}"
+            f"seed={seed} must be from 0 to {2**32 - 1}; use such a number"
         )
 
 

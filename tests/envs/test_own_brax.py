@@ -120,3 +120,14 @@ def test_wrappers_of_the_user_s_are_kept():
     state, observation = environment.reset(jax.random.key(0))
     _, _, reward, _ = environment.step(state, jnp.zeros(1))
     assert reward == 2 * observation[0]
+
+
+def test_a_reset_that_cannot_be_traced_is_named_with_its_line():
+    class Broken(Line):
+        def reset(self, rng: jax.Array) -> Any:
+            raise KeyError("no legs")
+
+    with pytest.raises(
+        ValueError, match=r"Broken: reset\(key\) cannot be traced .*legs"
+    ):
+        adapt(Broken(), "broken")
