@@ -133,7 +133,7 @@ def test_a_reward_shift_changes_the_training_and_not_what_is_reported(trained):
     """An episode of Swimmer is as long as ever, so nothing changes but rounding."""
     plain, shifted = (
         [float(row["rollout/ep_rew_mean"] or "nan") for row in rows(trained(*options))]
-        for options in (("--agent", "pes"), ("--reward-shift", "2"))
+        for options in (("--agent", "pes"), ("--agent", "pes", "--reward-shift", "2"))
     )
     assert np.isfinite(plain).any()
     np.testing.assert_allclose(plain, shifted, atol=1e-3)
