@@ -27,7 +27,7 @@ from pes_rl.run_folder.policy_files import (
     load_parameters,
     load_policy,
 )
-from pes_rl.run_folder.reader import read_config
+from pes_rl.run_folder.reader import read_source
 from pes_rl.runtime.command_line import finish, read_options, run_command
 from pes_rl.runtime.waiting import waiting
 
@@ -40,9 +40,9 @@ class EvaluateOptions:
     """
 
     run: tyro.conf.Positional[str]
-    """Folder of the run."""
+    """Folder of the run, or a policy file (npz) of one."""
     which: Literal["best", "last"] = "best"
-    """The policy with the best evaluation of the run, or the last one."""
+    """The policy with the best evaluation of the run, or the last one; for a folder."""
     episodes: int = 100
     """Episodes to play."""
     env: str | None = None
@@ -90,7 +90,7 @@ def evaluate(options: EvaluateOptions) -> tuple[TrainConfig, Evaluation]:
     if options.episodes < 2:
         raise ValueError(f"episodes={options.episodes} must be at least 2; use 100")
     check_seed(options.seed)
-    config = read_config(Path(options.run))
+    config = read_source(Path(options.run), options.env)
     if options.env is not None:
         # What training was shared by may not go with that environment.
         config = dataclasses.replace(

@@ -18,7 +18,7 @@ from pes_rl.rendering.film import Film, make_film
 from pes_rl.run_folder.policy_files import (
     load_policy,
 )
-from pes_rl.run_folder.reader import read_config
+from pes_rl.run_folder.reader import read_source
 from pes_rl.run_folder.trained_policy import (
     TrainedPolicy,
 )
@@ -32,9 +32,9 @@ class VideoOptions:
     """Film whole fresh episodes of a trained policy, at the speed of the simulation."""
 
     run: tyro.conf.Positional[str]
-    """Folder of the run."""
+    """Folder of the run, or a policy file (npz) of one."""
     which: Literal["best", "last"] = "best"
-    """The policy with the best evaluation of the run, or the last one."""
+    """The policy with the best evaluation of the run, or the last one; for a folder."""
     episodes: int = 1
     """Episodes, one after another."""
     steps: int | None = None
@@ -44,7 +44,8 @@ class VideoOptions:
     size: int = 480
     """Height and width in pixels; what is no MuJoCo or Brax task has its own."""
     out: str | None = None
-    """An .mp4 or a .gif; None makes RUN/video/WHICH.mp4, or .gif without ffmpeg."""
+    """An .mp4 or a .gif; None makes RUN/video/WHICH.mp4, or one beside the policy file;
+    a .gif without ffmpeg."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,7 +72,7 @@ def film_run(options: VideoOptions) -> tuple[list[float], Path]:
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
     check_seed(options.seed)
-    config = read_config(Path(options.run))
+    config = read_source(Path(options.run))
     policy = load_policy(options.run, options.which, own_network(config))
     out = _choose_file(options)
     with waiting(f"loading {config.env}", output=sys.stderr):
@@ -90,7 +91,10 @@ def _choose_file(options: VideoOptions) -> Path:
     has_ffmpeg = find_spec("imageio_ffmpeg") is not None
     if options.out is None:
         suffix = "mp4" if has_ffmpeg else "gif"
-        return Path(options.run) / "video" / f"{options.which}.{suffix}"
+        run = Path(options.run)
+        if run.suffix == ".npz":
+            return run.with_suffix(f".{suffix}")
+        return run / "video" / f"{options.which}.{suffix}"
     out = Path(options.out)
     if out.suffix not in (".mp4", ".gif"):
         raise ValueError(f"{out} must end in .mp4 or .gif")

@@ -26,9 +26,10 @@ from pes_rl.analysis.signal_streams import (
 )
 from pes_rl.analysis.signal_sums import Measured, measure
 from pes_rl.analysis.signal_verdict import decide
-from pes_rl.analysis.trained_subject import TrainedSubject, find_run, load_subject
+from pes_rl.analysis.trained_subject import TrainedSubject, load_subject
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs.names import unknown_name
+from pes_rl.run_folder.reader import find_run
 from pes_rl.runtime.progress import Progress
 
 AGENTS = ("es", "nres", "pes", "truncated-es")

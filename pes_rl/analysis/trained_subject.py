@@ -22,7 +22,7 @@ from pes_rl.assembly.factories import (
 from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs import Rollout, UnrolledProblem
 from pes_rl.run_folder.policy_files import load_parameters, load_policy
-from pes_rl.run_folder.reader import read_config, read_curve
+from pes_rl.run_folder.reader import find_run, read_curve, read_source
 
 
 @dataclass(frozen=True)
@@ -58,21 +58,17 @@ def load_subject(
     Args:
         run: A run folder, or a policy's npz file, in a run's `policy/` or elsewhere.
         which: The policy with the best evaluation, or the last; for a run folder.
-        env: The environment of a policy file that is in no run.
+        env: An environment for a policy file that is in no run; None takes the one
+            that it names.
 
     Raises:
         ValueError: If it cannot be read, or the policy does not fit the environment.
     """
     path = Path(run)
     folder = find_run(path)
-    if folder is None:
-        if env is None:
-            raise ValueError(f"{run} is in no run folder; name its --env too")
-        config = make_config(env, "pes")
-    elif env is not None:
+    if folder is not None and env is not None:
         raise ValueError(f"--env is for a policy file in no run; {run} has its own")
-    else:
-        config = read_config(folder)
+    config = read_source(path, agent="pes") if env is None else make_config(env, "pes")
     # The shared training is measured in this process alone.
     config = replace(config, devices=1, workers=0, ray_address=None)
     environment = make_environment(config, config.env, config.sample_actions)
@@ -88,24 +84,9 @@ def load_subject(
     return TrainedSubject(config, folder, rollout, jnp.asarray(trained.theta))
 
 
-def find_run(path: Path) -> Path | None:
-    """The run folder: `path`, or that of a policy file; None if it is in none."""
-    if path.suffix != ".npz":
-        return path
-    folder = path.absolute().parents[1]
-    return folder if (folder / "config.json").exists() else None
-
-
 def _load_parameters(
     path: Path, which: Literal["best", "last"], problem: UnrolledProblem
 ) -> np.ndarray:
-    if path.suffix == ".npz":
-        if path.parent.name != "policy" or path.stem not in ("best", "last"):
-            raise ValueError(
-                f"parameters of an unrolled problem are read from a run folder, and "
-                f"{path} is in none"
-            )
-        path, which = path.parents[1], "best" if path.stem == "best" else "last"
     theta = load_parameters(path, which).theta
     if len(theta) != len(problem.parameter_names):
         raise ValueError(

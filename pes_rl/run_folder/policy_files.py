@@ -4,6 +4,7 @@ Nothing here imports JAX, so that a trained policy runs where it is not installe
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,10 +34,25 @@ class TrainedParameters:
     theta: np.ndarray
 
 
-def save_parameters(path: Path, trained: TrainedParameters) -> None:
-    """Write the parameters: arrays `theta` and `names`."""
+def save_parameters(
+    path: Path,
+    trained: TrainedParameters,
+    environment: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the parameters: arrays `theta` and `names`.
+
+    Args:
+        path: The file.
+        trained: The parameters.
+        environment: Settings that name the problem, for `read_environment`.
+    """
     with path.open("wb") as file:
-        np.savez(file, theta=trained.theta, names=np.array(trained.names))
+        np.savez(
+            file,
+            theta=trained.theta,
+            names=np.array(trained.names),
+            environment=np.array(json.dumps(environment or {})),
+        )
 
 
 def load_parameters(
@@ -44,10 +60,14 @@ def load_parameters(
 ) -> TrainedParameters:
     """Read the parameters that training on an unrolled problem saved.
 
+    Args:
+        run: A run folder, or an npz file of its `policy/`.
+        which: Those with the best evaluation, or the last; for a run folder.
+
     Raises:
         ValueError: If there are none, or the file is damaged.
     """
-    path = Path(run) / "policy" / f"{which}.npz"
+    path = _file_of(run, which)
     try:
         fields = _read_all(path, ("names", "theta"))
     except ValueError as error:
@@ -63,8 +83,18 @@ def load_parameters(
     return TrainedParameters(tuple(names.tolist()), theta)
 
 
-def save_policy(path: Path, trained: TrainedPolicy) -> None:
-    """Write the policy."""
+def save_policy(
+    path: Path,
+    trained: TrainedPolicy,
+    environment: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the policy.
+
+    Args:
+        path: The file.
+        trained: The policy.
+        environment: Settings that name where it was trained, for `read_environment`.
+    """
     description = {"format": FORMAT, **describe(trained.policy)}
     if trained.spaces != Spaces():  # for versions before, which know vectors alone
         description["spaces"] = spaces_as_json(trained.spaces)
@@ -75,6 +105,7 @@ def save_policy(path: Path, trained: TrainedPolicy) -> None:
             mean=trained.mean,
             std=trained.std,
             policy=np.array(json.dumps(description)),
+            environment=np.array(json.dumps(environment or {})),
         )
 
 
@@ -99,12 +130,10 @@ def load_policy(
         >>> policy([0.0, 0.1, 0.0, 0.0]).shape  # the action
         (1,)
     """
-    path = Path(run)
-    if path.suffix != ".npz":
-        path = path / "policy" / f"{which}.npz"
+    path = _file_of(run, which)
     try:
         fields = _read_all(path, ("policy", "theta"), ("mean", "std"))
-        description = _read_description(fields["policy"])
+        description = _read_object("policy", fields["policy"])
     except ValueError as error:
         raise ValueError(
             f"{path} is not a policy saved by pes_rl ({error}); use a run folder, or "
@@ -145,19 +174,47 @@ def _read_all(
     return fields
 
 
-def _read_description(array: np.ndarray) -> dict[str, Any]:
-    """The JSON object in the field `policy`."""
+def read_environment(path: Path) -> dict[str, Any]:
+    """The settings that name the environment of a policy or of parameters.
+
+    Args:
+        path: The npz file.
+
+    Returns:
+        Settings of `TrainConfig` by their names, `env` among them; none where the file
+        does not say, as those of older versions.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    try:
+        fields = _read_all(path, (), ("environment",))
+        if "environment" not in fields:
+            return {}
+        return _read_object("environment", fields["environment"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _file_of(run: str | Path, which: str) -> Path:
+    """The npz file itself, or that of a run folder."""
+    path = Path(run)
+    return path if path.suffix == ".npz" else path / "policy" / f"{which}.npz"
+
+
+def _read_object(name: str, array: np.ndarray) -> dict[str, Any]:
+    """The JSON object in the field `name`."""
     if array.dtype.kind != "U" or array.ndim:
         raise ValueError(
-            f"its field 'policy' has type {array.dtype} and shape {array.shape} and "
+            f"its field {name!r} has type {array.dtype} and shape {array.shape} and "
             "must be one text"
         )
     try:
-        description = json.loads(str(array))
+        content = json.loads(str(array))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"its field 'policy' is not JSON: {error}") from error
-    if not isinstance(description, dict):
+        raise ValueError(f"its field {name!r} is not JSON: {error}") from error
+    if not isinstance(content, dict):
         raise ValueError(
-            f"its field 'policy' is {shown(description)} and must be a JSON object"
+            f"its field {name!r} is {shown(content)} and must be a JSON object"
         )
-    return description
+    return content

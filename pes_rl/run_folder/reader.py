@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pes_rl.config.train_config import TrainConfig
+from pes_rl.config.train_config import TrainConfig, make_config
 from pes_rl.envs.names import unknown_name
+from pes_rl.run_folder.policy_files import read_environment
 from pes_rl.runtime.csv_table import whole_lines
 
 
@@ -45,6 +46,48 @@ def read_config(path: Path) -> TrainConfig:
         return TrainConfig(**values)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+
+
+def read_source(path: Path, env: str | None = None, agent: str = "es") -> TrainConfig:
+    """The settings of the run in a folder, or of the one that made a policy file.
+
+    A policy file (npz) in a run's `policy/` has the run's settings; one elsewhere names
+    its environment, and all other settings are the defaults.
+
+    Args:
+        path: The folder or the file.
+        env: The environment of a file that does not name it.
+        agent: Whose defaults are taken.
+
+    Raises:
+        ValueError: If there is no such file or run, or nothing names the environment.
+    """
+    if path.suffix != ".npz":
+        return read_config(path)
+    folder = find_run(path)
+    if folder is not None:
+        return read_config(folder)
+    settings: dict[str, Any] = read_environment(path)
+    if not settings and env is not None:
+        settings = {"env": env}
+    if "env" not in settings:
+        raise ValueError(
+            f"{path} is in no run folder and does not name its environment; name it by "
+            "--env, or use the run folder"
+        )
+    try:
+        options: dict[str, Any] = {k: v for k, v in settings.items() if k != "env"}
+        return make_config(settings["env"], agent, **options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def find_run(path: Path) -> Path | None:
+    """The run folder: `path`, or that of a policy file; None if it is in none."""
+    if path.suffix != ".npz":
+        return path
+    folder = path.absolute().parents[1]
+    return folder if (folder / "config.json").exists() else None
 
 
 def read_functions(path: Path) -> dict[str, str]:

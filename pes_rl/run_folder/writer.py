@@ -37,6 +37,8 @@ _RESULTS = {
     "total_timesteps": "Environment steps of the run.",
     "wall_seconds": "Seconds of the run.",
 }
+_ENVIRONMENT = ("env", "env_kwargs", "backend", "horizon")
+"""Settings that a policy file names its environment by."""
 OTHER_TAGS = {
     "particles/return": "Returns of the particles in the last unroll before an "
     "evaluation, or in whole episodes; with the reward shift, if there is one.",
@@ -183,10 +185,11 @@ class RunFolder:
         """Write `policy/NAME.npz`, whole or not at all."""
         path = self.path / "policy" / f"{name}.npz"
         unfinished = path.with_suffix(".unfinished")
+        environment = {name: self._settings[name] for name in _ENVIRONMENT}
         if isinstance(trained, TrainedPolicy):
-            save_policy(unfinished, trained)
+            save_policy(unfinished, trained, environment)
         else:
-            save_parameters(unfinished, trained)
+            save_parameters(unfinished, trained, environment)
         os.replace(unfinished, path)
 
     def close(self) -> None:

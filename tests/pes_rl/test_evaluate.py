@@ -14,8 +14,12 @@ import pytest
 
 import pes_rl
 from pes_rl import evaluate
+from pes_rl.agents import Policy
 from pes_rl.assembly.factories import family_options, make_environment
 from pes_rl.config.train_config import make_config
+from pes_rl.run_folder.policy_files import save_policy
+from pes_rl.run_folder.reader import read_source
+from pes_rl.run_folder.trained_policy import make_trained
 from pes_rl.training import command as train
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +28,9 @@ QUICK = (
     "--truncation-length 50 --final-eval-episodes 2 --eval-episodes 1 "
     "--eval-interval 100 --normalize-observations"
 )
+
+PENDULUM = Policy(3, (-2.0,), (2.0,))
+ZEROS = make_trained(PENDULUM, np.zeros(4), np.zeros(3), np.ones(3))
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +197,40 @@ def test_another_family_gets_none_of_the_options_of_the_training_s(run, tmp_path
     (other / "config.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="hopper has other observations"):
         evaluate.evaluate(evaluate.EvaluateOptions(str(other), env="hopper"))
+
+
+def test_a_policy_file_alone_names_its_environment(run, tmp_path, capsys):
+    assert evaluate.main([str(run), "--episodes", "2"]) == 0
+    of_run = capsys.readouterr().out
+    file = shutil.copy(run / "policy" / "best.npz", tmp_path / "mine.npz")
+    assert evaluate.main([str(file), "--episodes", "2"]) == 0
+    assert capsys.readouterr().out == of_run
+    config = read_source(Path(file))
+    assert (config.env, config.horizon) == ("gym:Pendulum-v1", None)
+
+
+def test_a_policy_file_of_a_run_has_the_settings_of_the_run(run):
+    assert read_source(run / "policy" / "last.npz") == read_source(run)
+
+
+def test_a_policy_file_keeps_the_arguments_of_its_environment(tmp_path):
+    arguments = {"env_kwargs": '{"g": 5.0}', "horizon": 30, "backend": None}
+    named = tmp_path / "named.npz"
+    save_policy(named, ZEROS, {"env": "gym:Pendulum-v1", **arguments})
+    config = read_source(named)
+    assert {name: getattr(config, name) for name in arguments} == arguments
+
+
+def test_a_policy_file_that_names_no_environment_needs_one(tmp_path, capsys):
+    save_policy(tmp_path / "old.npz", ZEROS)
+    command = [str(tmp_path / "old.npz"), "--episodes", "2"]
+    assert evaluate.main(command) == 2
+    assert "name it by --env, or use the run folder" in capsys.readouterr().err
+    assert evaluate.main([*command, "--env", "gym:Pendulum-v1"]) == 0
+
+
+@pytest.mark.parametrize("settings", [{"env": 3}, {"env": "swimmer", "colour": 1}])
+def test_a_bad_name_of_the_environment_in_a_file_is_said(tmp_path, capsys, settings):
+    save_policy(tmp_path / "bad.npz", ZEROS, settings)
+    assert evaluate.main([str(tmp_path / "bad.npz")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -77,13 +77,15 @@ def test_a_masked_policy_has_theta_and_sigma_of_its_training(run):
     assert (np.asarray(subject.theta) != 0).all()
 
 
-def test_a_policy_file_in_no_run_needs_its_environment(tmp_path, capsys):
+def test_a_policy_file_in_no_run_names_its_environment_or_needs_it(tmp_path, capsys):
     policy = Policy(4, (-3.0,), (3.0,), bias=False)
     trained = make_trained(policy, np.ones(4, np.float32), np.zeros(4), np.ones(4))
     save_policy(tmp_path / "mine.npz", trained)
     command = ["signal", "--run", str(tmp_path / "mine.npz")]
     assert analyze.main(command) == 2
-    assert "name its --env too" in capsys.readouterr().err
+    assert "name it by --env" in capsys.readouterr().err
+    save_policy(tmp_path / "named.npz", trained, {"env": "inverted_pendulum"})
+    assert load_subject(str(tmp_path / "named.npz"), "last", None).folder is None
     subject = load_subject(command[-1], "last", "inverted_pendulum")
     assert subject.folder is None
     np.testing.assert_array_equal(subject.theta, np.ones(4))
