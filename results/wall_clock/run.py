@@ -186,6 +186,7 @@ def start(run: Run, cpus: set[int], peers: str) -> "subprocess.Popen[bytes]":
         **{f"{name}_NUM_THREADS": number for name in libraries},
         "NPROC": number,  # XLA's
         "JAX_ENABLE_COMPILATION_CACHE": "false",  # Every run compiles.
+        "RAY_USAGE_STATS_ENABLED": "0",  # of PGPE's actors
     }
     if not ours:
         environment.pop("PYTHONPATH", None)
