@@ -40,21 +40,23 @@ def make_command(run: Run, folder: Path) -> list[str]:
 
 
 def add_new_rows(run: Run, record: Record, folder: Path, known: int) -> int:
-    """Copy the evaluations after the first `known`; how many there are now.
-
-    The log's clock starts right after the run has written its settings.
-    """
+    """Copy the evaluations after the first `known`; how many there are now."""
     columns = ("total_timesteps", "time_elapsed", "fps")
     returns = ("eval/mean_reward", "eval/std_reward")
     if not (folder / "progress.csv").exists() or not (folder / "config.json").exists():
         return known
-    before = (folder / "config.json").stat().st_mtime - run.started
+    before = seconds_before(run, folder)
     curve = read_curve(folder, [*(f"time/{name}" for name in columns), *returns])
     rows = list(zip(*curve.values(), strict=True))
     for steps, seconds, speed, mean, std in rows[known:]:
         outside = seconds - (steps / speed if speed else 0.0)
         record.add(before + seconds, int(steps), mean, std, EPISODES, outside)
     return len(rows)
+
+
+def seconds_before(run: Run, folder: Path) -> float:
+    """Seconds before the log's clock, which starts once the settings are written."""
+    return (folder / "config.json").stat().st_mtime - run.started
 
 
 def main() -> None:
@@ -68,7 +70,6 @@ def main() -> None:
     while process.poll() is None and run.elapsed < run.seconds:
         time.sleep(min(1.0, max(0.0, run.seconds - run.elapsed)))
         known = add_new_rows(run, record, folder, known)
-    seconds = run.elapsed
     process.terminate()
     if process.wait() not in (0, 143):
         sys.exit(f"error: the command ended with status {process.returncode}")
@@ -76,8 +77,9 @@ def main() -> None:
         sys.exit("error: training had not begun when the minutes were over")
     add_new_rows(run, record, folder, known)
     summary = json.loads((folder / "summary.json").read_text())
-    policy = load_policy(folder, "last")
-    record.finish(policy, summary["total_timesteps"], seconds)
+    # Not when SIGTERM was sent: the updates between two rows of the log came to an end.
+    seconds = seconds_before(run, folder) + summary["wall_seconds"]
+    record.finish(load_policy(folder, "last"), summary["total_timesteps"], seconds)
 
 
 if __name__ == "__main__":
