@@ -6,30 +6,17 @@ import sys
 import time
 from pathlib import Path
 
-from protocol import EPISODES, EVALUATIONS, Record, Run, read_run
+from protocol import EPISODES, Record, Run, read_run
 
 from pes_rl import load_policy
 from pes_rl.run_folder.reader import read_curve
 
-STEPS_A_SECOND = {
-    "halfcheetah": 30_000,
-    "hopper": 14_000,
-    "walker2d": 10_000,
-    "swimmer": 28_000,
-}
-"""Of training on a core. The budget is what the minutes give at this speed, because the
-learning rate decreases over it. HalfCheetah's was seen in runs of noise reuse with 24
-pairs (25,000 to 34,000); the others are to it as in results/native_tasks."""
-
 
 def make_command(run: Run, folder: Path) -> list[str]:
-    """The command that trains: defaults, but for the budget and the evaluations."""
-    budget = int(STEPS_A_SECOND[run.task] * run.cores * run.seconds)
+    """The command that trains: the task's defaults, its budget among them."""
     options = {
         "env": run.task,
         "seed": run.seed,
-        "total-timesteps": budget,
-        "eval-interval": max(1, budget // EVALUATIONS),
         "eval-episodes": EPISODES,
         "final-eval-episodes": EPISODES,
         "num-threads": run.cores,
