@@ -60,10 +60,7 @@ def case_rows(
     for j, estimate in enumerate(known):
         setting = estimate.setting
         name, fitted = critic_of(setting), critics.get(setting.truncation_length)
-        is_fitted = setting.agent == "pes" and fitted is not None
-        explained = (
-            fitted.explained[fitted.names.index(name)] if is_fitted and fitted else 0.0
-        )
+        explained = fitted.explained[fitted.names.index(name)] if fitted else 0.0
         rows.append(
             {
                 "rollout_steps": steps,

@@ -17,7 +17,7 @@ import numpy as np
 from pes_rl.agents.core.perturbations import perturb_antithetic
 from pes_rl.envs import Particles, Rollout
 
-DISCOUNTS = (0.99, 0.999, 1.0)
+DISCOUNTS = (0.99, 0.997, 0.999, 1.0)
 """A step, of the losses that the critics by least squares predict."""
 NUM_FEATURES = 256
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -39,7 +39,7 @@ class Samples:
     Attributes:
         observation: # shape=(n, O)
         elapsed: Steps of the episode so far. # shape=(n,)
-        to_go: Loss until the episode's end, for each of `DISCOUNTS`. # shape=(n, 3)
+        to_go: Loss until the episode's end, for each of `DISCOUNTS`. # shape=(n, 4)
         pair: The pair of the particle. # shape=(n,)
         twins: Places of the two members of a pair in one unroll, where their episodes
             have the same age. # shape=(m, 2)
@@ -113,12 +113,12 @@ def _twins(elapsed: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _losses_to_go(
     loss: np.ndarray, ended: np.ndarray, discount: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(loss until the episode's end [U, N, 3], whether that end was seen [U, N]).
+    """(loss until the episode's end [U, N, 4], whether that end was seen [U, N]).
 
     Args:
-        loss: Discounted losses of each unroll. # shape=(U, N, 3)
+        loss: Discounted losses of each unroll. # shape=(U, N, 4)
         ended: Whether the episode ended in it. # shape=(U, N)
-        discount: That of an unroll. # shape=(3,)
+        discount: That of an unroll. # shape=(4,)
     """
     to_go, known = loss.copy(), ended.copy()
     for u in reversed(range(len(loss) - 1)):
@@ -133,17 +133,16 @@ class Critics:
 
     Attributes:
         names: "none", which is 0; "age", the mean loss to go of other pairs at the same
-            age of the episode; "discount g" for each of `DISCOUNTS`, that mean and
-            least squares of what is left; and "pairs g", least squares of what is left
-            of the difference between the members of a pair.
+            age of the episode; and "discount g" for each of `DISCOUNTS`, that mean and
+            least squares of what is left.
         explained: How much of the difference between the members of a pair in the
             (undiscounted) loss to go each takes away, on pairs that it was not fitted
             on: 1 - E[(dG - db)^2] / E[dG^2].
         horizon, length: T and K.
-        by_age: Mean loss to go. # shape=(ceil(T / K), 3)
+        by_age: Mean loss to go. # shape=(ceil(T / K), 4)
         mean, std: Of the observations. # shape=(O,)
         frequencies, phases: Of the features. # shape=(O + 1, M), (M,)
-        weights: Of the features; the first row is the constant. # shape=(1 + F, 6)
+        weights: Of the features; the first row is the constant. # shape=(1 + F, 4)
     """
 
     names: tuple[str, ...]
@@ -158,14 +157,12 @@ class Critics:
     weights: np.ndarray
 
     def __call__(self, observation: Any, elapsed: Any) -> jax.Array:
-        """The values b of each critic. # shape=(8, N)."""
+        """The values b of each critic. # shape=(6, N)."""
         left = _affine(self.features(observation, elapsed), self.weights)
         age = jnp.asarray(self.by_age, jnp.float32)[elapsed // self.length]
-        values = jnp.concatenate([age, age], axis=1) + left
-        undiscounted = age[:, -1]
-        return jnp.concatenate(
-            [jnp.zeros_like(undiscounted)[None], undiscounted[None], values.T]
-        )
+        undiscounted = age[:, -1:]
+        nothing = jnp.zeros_like(undiscounted)
+        return jnp.concatenate([nothing, undiscounted, age + left], axis=1).T
 
     def features(self, observation: Any, elapsed: Any) -> jax.Array:
         """Cosines of random projections, and the inputs themselves. # shape=(N, F)."""
@@ -211,9 +208,8 @@ def fit(samples: Samples, horizon: int, length: int, seed: int = 0) -> Critics:
     generator = np.random.default_rng(seed)
     size = samples.observation.shape[1] + 1
     count = NUM_FEATURES - size
-    kinds = [f"{kind} {d:g}" for kind in ("discount", "pairs") for d in DISCOUNTS]
     critics = Critics(
-        names=("none", "age", *kinds),
+        names=("none", "age", *(f"discount {d:g}" for d in DISCOUNTS)),
         explained=(),
         horizon=horizon,
         length=length,
@@ -222,20 +218,13 @@ def fit(samples: Samples, horizon: int, length: int, seed: int = 0) -> Critics:
         std=samples.observation.std(0) + 1e-6,
         frequencies=generator.normal(size=(size, count)) / np.sqrt(size),
         phases=generator.uniform(0, 2 * np.pi, count),
-        weights=np.zeros((1 + NUM_FEATURES, len(kinds))),
+        weights=np.zeros((1 + NUM_FEATURES, len(DISCOUNTS))),
     )
     phi = np.asarray(critics.features(samples.observation, samples.elapsed), float)
     left = samples.to_go - critics.by_age[samples.elapsed // length]
-    first, second = samples.twins.T
     tests = samples.pair % 4 == 0
-    by_state = _validated_ridge(phi, left, tests)
-    # The constant cancels between the members.
-    by_pair = _validated_ridge(
-        phi[first] - phi[second], left[first] - left[second], tests[first]
-    )
-    trial, weights = np.concatenate([by_state, by_pair], axis=2)
-    trial[0, len(DISCOUNTS) :] = weights[0, len(DISCOUNTS) :] = 0
-    seen = samples.twins[tests[first]].T
+    trial, weights = _validated_ridge(phi, left, tests)
+    seen = samples.twins[tests[samples.twins[:, 0]]].T
     explained = _explained(replace(critics, weights=trial), samples, *seen)
     return replace(critics, weights=weights, explained=explained)
 
@@ -266,11 +255,11 @@ def _means_by_age(samples: Samples, horizon: int, length: int) -> np.ndarray:
 def _validated_ridge(
     phi: np.ndarray, target: np.ndarray, tests: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [1 + F, 3] fitted on what is no test, and on all, each penalty the best.
+    """Weights [1 + F, 4] fitted on what is no test, and on all, each penalty the best.
 
     Args:
         phi: # shape=(n, F)
-        target: # shape=(n, 3)
+        target: # shape=(n, 4)
         tests: Where errors are taken. # shape=(n,)
     """
     tried = _ridge(phi[~tests], target[~tests])
@@ -282,7 +271,7 @@ def _validated_ridge(
 
 
 def _ridge(phi: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
-    """Weights [1 + F, 3] for each of `RIDGES`; the constant is not penalised."""
+    """Weights [1 + F, 4] for each of `RIDGES`; the constant is not penalised."""
     mean, target_mean = phi.mean(0), target.mean(0)
     centred = phi - mean
     values, vectors = np.linalg.eigh(centred.T @ centred / len(phi))

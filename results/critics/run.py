@@ -20,13 +20,13 @@ from typing import Any
 import jax
 import numpy as np
 from critic_report import case_rows, write_tables
-from critic_streams import CriticStream
+from critic_streams import CriticStream, TruncatedCriticStream
 from critic_values import Critics, fit, record
 from policies import BUDGETS, FOLDER, STAGES
 
 from pes_rl.analysis.output import write_csv
 from pes_rl.analysis.signal_statistics import estimates, make_replicates
-from pes_rl.analysis.signal_streams import NRESStream, Stream, TruncatedESStream
+from pes_rl.analysis.signal_streams import NRESStream, Stream
 from pes_rl.analysis.signal_sums import Measured, Sums, measure
 from pes_rl.analysis.trained_subject import TrainedSubject, load_subject
 from pes_rl.config.train_config import make_config
@@ -180,9 +180,9 @@ class Measurement:
     def _stream(self, agent: str, length: int, critics: dict[int, Critics]) -> Stream:
         if agent == "nres":
             return NRESStream(length, self.sigma)
-        if agent == "truncated-es":
-            return TruncatedESStream(length, self.sigma)
         fitted = critics[length]
+        if agent == "truncated-es":
+            return TruncatedCriticStream(length, self.sigma, fitted.names, fitted)
         return CriticStream(length, self.sigma, TRACE_DECAYS, fitted.names, fitted)
 
     def _measured(
@@ -194,6 +194,8 @@ class Measurement:
                 sums = Sums(**{f.name: file[f.name] for f in fields(Sums)})
                 counts = int(file["updates"]), int(file["steps"])
             return Measured(stream.settings, stream.shares_states, *counts, sums)
+        if isinstance(stream, TruncatedCriticStream):  # see there
+            steps *= len(stream.critics)
         subject = self.case.subject
         arguments = subject.rollout, subject.theta, stream, self.size.chains, steps
         *_, measured = measure(*arguments, jax.random.fold_in(key, 0))
