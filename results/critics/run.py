@@ -6,7 +6,8 @@
 
 writes FOLDER/cases/CASE.csv after each rollout of a case (a policy), and the tables of
 FOLDER/README.md. Rollouts that are done are kept in --cache, and a run that was stopped
-goes on from there. Two commands with different --tasks can run side by side.
+goes on from there; delete them after a change of the code. Two commands with different
+--tasks can run side by side.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from pes_rl.runtime.progress import Progress
 HERE = Path(__file__).parent
 LENGTHS = (100, 50, 20, 10)
 TRACE_DECAYS = (0.0, 0.5, 0.8, 0.9, 1.0)
+AGENTS = ("nres", "pes", "truncated-es")
 NRES_TIMES = 4
 """Its rollout is so many times as long: it is one for all K, and gives the gradient."""
 
@@ -135,12 +137,11 @@ class Measurement:
         # Over whole episodes noise reuse is the same for every K.
         parts = [("nres", self.lengths[0]), *both]
         done, steps = 0, self.size.steps
-        total = (len(both) + NRES_TIMES) * steps + len(
-            self.lengths
-        ) * self.size.fit_steps
+        fits = len(self.lengths) * self.size.fit_steps
+        total = (len(both) + NRES_TIMES) * steps + fits
         with Progress(self.case.name, total, "steps") as progress:
-            for number, (agent, length) in enumerate(parts):
-                key = jax.random.fold_in(jax.random.key(0), number)
+            for agent, length in parts:
+                key = jax.random.fold_in(jax.random.key(AGENTS.index(agent)), length)
                 if agent == "pes":
                     critics[length] = self._critics(length, key)
                     done += self.size.fit_steps
@@ -157,12 +158,9 @@ class Measurement:
         if path.exists():
             with np.load(path, allow_pickle=False) as file:
                 values: dict[str, Any] = {f.name: file[f.name] for f in fields(Critics)}
-            names = tuple(values["names"].tolist())
-            explained = tuple(values["explained"].tolist())
-            more = {"names": names, "explained": explained}
-            return Critics(
-                **{**values, "horizon": self.horizon, "length": length, **more}
-            )
+            for name in ("names", "explained"):
+                values[name] = tuple(values[name].tolist())
+            return Critics(**{**values, "horizon": self.horizon, "length": length})
         samples = record(
             subject.rollout,
             subject.theta,
