@@ -26,7 +26,7 @@ from pes_rl.training.checksums import check_counters, checksums_of, describe_cou
 from pes_rl.training.counters import Counters
 
 OPTIONS = (
-    "--env swimmer --num-pairs 2 --truncation-length 10 --horizon 40 "
+    "--env swimmer --agent pes --num-pairs 2 --truncation-length 10 --horizon 40 "
     "--eval-episodes 1 --final-eval-episodes 1 --log-interval 1 "
     "--total-timesteps 240 --checkpoint-interval 80"
 )

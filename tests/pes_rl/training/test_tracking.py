@@ -68,7 +68,7 @@ def serve(monkeypatch):
 
 def train(folder, **options):
     options = {"callbacks": [Films()], **QUICK, **options}
-    return pes_rl.train("swimmer", logdir=folder, **options)
+    return pes_rl.train("swimmer", "pes", logdir=folder, **options)
 
 
 def tensorboard(folder):
