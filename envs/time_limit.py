@@ -11,12 +11,15 @@ def time_limit(name: str, env_kwargs: Mapping[str, Any]) -> int | None:
     Of `gym:ID` Gymnasium's registry says it, of `playground:NAME` its configuration, of
     `gymnax:NAME` its parameters, and of `jax:package:Name` an object, which is made for
     this. Packages are imported for it, which can take seconds and start JAX. All other
-    families have 1,000 steps or no limit of their own. What fails here fails again,
-    with its own message, when the environment is made.
+    names give None, because their default settings were made for their limits. What
+    fails here fails again, with its own message, when the environment is made.
 
     Args:
         name: Of the environment, as for `make`.
         env_kwargs: Its keyword arguments.
+
+    Returns:
+        The time limit T in environment steps, or None.
 
     Example:
         >>> time_limit("gym:Pendulum-v1", {}), time_limit("jax:swimmer", {})

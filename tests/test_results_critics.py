@@ -73,7 +73,9 @@ def z_scores(estimates, mean):
 @pytest.mark.parametrize("name", ["linear", "quadratic", "cubic"])
 def test_a_wrong_critic_leaves_pes_unbiased(study, name):
     rollout = DeviceRollout(SYSTEMS[name], HORIZON)
-    stream = study.streams.CriticStream(K, SIGMA, (0.5, 1.0), ("none", "wrong"), wrong)
+    stream = study.streams.CriticStream(
+        K, SIGMA, (0.5, 1.0), critics=("none", "wrong"), values=wrong
+    )
     found = last(rollout, float32(THETA), stream, 40)
     mean = expected(SYSTEMS[name], K, UNROLLS, HORIZON).mean(0)
     decayed, unbiased = found.means.estimates[2:]
@@ -85,7 +87,12 @@ def test_a_wrong_critic_leaves_pes_unbiased_where_theta_decides_ends(study):
     """On the same draws the difference to PES is noise of mean 0."""
     theta = float32([0.2, -0.1])
     stream = study.streams.CriticStream(
-        4, 0.5, (0.5, 1.0), ("none", "wrong"), wrong, observation_of_device
+        4,
+        0.5,
+        (0.5, 1.0),
+        critics=("none", "wrong"),
+        values=wrong,
+        observe=observation_of_device,
     )
     found = last(device_rollout(8), theta, stream, 40)
     plain, critic = found.means.estimates[1], found.means.estimates[3]
@@ -102,7 +109,9 @@ def observation_of_device(particles):
 def test_the_exact_critic_removes_the_bias_and_all_noise_but_that_of_its_unroll(study):
     """With lambda = 0: mean g_u and noise (D + 1) |g_u|^2, g_u that by theta_u."""
     rollout = DeviceRollout(SYSTEMS["linear"], HORIZON)
-    stream = study.streams.CriticStream(K, SIGMA, (0.0, 1.0), ("none", "exact"), exact)
+    stream = study.streams.CriticStream(
+        K, SIGMA, (0.0, 1.0), critics=("none", "exact"), values=exact
+    )
     found = last(rollout, float32(THETA), stream, 20)
     effects = np.array(
         [
@@ -142,7 +151,9 @@ def test_a_critic_of_0_is_pes(study):
     """The telescoped sum with b = 0, to rounding."""
     rollout = DeviceRollout(SYSTEMS["linear"], HORIZON)
     theta, decays = float32(THETA), (0.5, 1.0)
-    stream = study.streams.CriticStream(K, SIGMA, decays, ("none", "wrong"), wrong)
+    stream = study.streams.CriticStream(
+        K, SIGMA, decays, critics=("none", "wrong"), values=wrong
+    )
     ours = last(rollout, theta, stream, 2)
     theirs = last(rollout, theta, PESStream(K, SIGMA, decays), 2)
     assert ours.steps == theirs.steps

@@ -11,7 +11,7 @@ truncated ES all particles start from one state, and b(s_u) makes no difference.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from critic_values import Observe, observation_of
 from pes_rl.agents import es_gradient, pes_gradient
 from pes_rl.agents.core.perturbations import perturb_antithetic
 from pes_rl.analysis.signal_streams import (
+    PESStream,
     Setting,
     State,
     TruncatedESStream,
@@ -52,28 +53,20 @@ class CriticSetting(Setting):
         return f"{super().__str__()} critic {self.critic}"
 
 
-@dataclass(frozen=True)
-class CriticStream:
+@dataclass(frozen=True, kw_only=True)
+class CriticStream(PESStream):
     """PES with each critic and each trace decay.
 
     Attributes:
-        length: Steps K of an unroll.
-        sigma: Standard deviation of the perturbations.
-        trace_decays: lambda of the estimators.
         critics: Names of B critics.
         values: b of all of them, of observations [N, O] and elapsed steps [N].
             # shape=(B, N)
         observe: The particles' observations.
     """
 
-    length: int
-    sigma: float
-    trace_decays: tuple[float, ...]
     critics: tuple[str, ...]
     values: Callable[[Any, Any], jax.Array]
     observe: Observe = observation_of
-
-    shares_states: ClassVar[bool] = False
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -82,12 +75,6 @@ class CriticStream:
             for critic in self.critics
             for decay in self.trace_decays
         )
-
-    def init(
-        self, rollout: Rollout, theta: jax.Array, key: jax.Array, chains: int
-    ) -> State:
-        shape = len(self.trace_decays), 2 * chains, theta.size
-        return rollout.reset(key, chains), jnp.zeros(shape)
 
     def update(
         self, rollout: Rollout, theta: jax.Array, state: State, key: jax.Array

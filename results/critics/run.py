@@ -181,7 +181,9 @@ class Measurement:
         fitted = critics[length]
         if agent == "truncated-es":
             return TruncatedCriticStream(length, self.sigma, fitted.names, fitted)
-        return CriticStream(length, self.sigma, TRACE_DECAYS, fitted.names, fitted)
+        return CriticStream(
+            length, self.sigma, TRACE_DECAYS, critics=fitted.names, values=fitted
+        )
 
     def _measured(
         self, stream: Stream, agent: str, steps: int, key: jax.Array
