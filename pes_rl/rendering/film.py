@@ -88,9 +88,11 @@ def make_film(config: TrainConfig, size: int) -> Film:
         raise ValueError(f"{config.env} has nothing to see; use a run on another task")
     choose_gl_backend()
     # Imports MuJoCo, which binds to the backend.
-    from pes_rl.envs.mujoco.tasks import TASKS
+    from pes_rl.envs.mujoco.tasks import TASKS, load_model
 
-    kwargs = {"width": size, "height": size}
+    kwargs: dict[str, Any] = {"width": size, "height": size}
+    if load_model(TASKS[name]).ncam:
+        kwargs["camera_id"] = 0  # It follows the body, which Gymnasium's does not.
     return _film_gymnasium(TASKS[name].gymnasium_id, kwargs, config.horizon)
 
 

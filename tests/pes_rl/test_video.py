@@ -100,6 +100,29 @@ def test_a_film_ends_with_its_episode_and_shows_a_part_of_fast_steps(quick):
     assert steps[0][0] == pytest.approx(1.0, abs=0.2)  # it stands
 
 
+def test_the_camera_follows_the_body(quick, monkeypatch):
+    """After 100 m the cheetah is as large in the picture as at the start."""
+    made: list[Any] = []
+    make = gymnasium.make
+
+    def keep(*arguments: Any, **options: Any) -> Any:
+        made.append(make(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(gymnasium, "make", keep)
+    config = make_config("halfcheetah", "pes")
+    steps = rendering.make_film(config, 64).play(policy_of_zeros(config), 0, 1)
+
+    def body(picture: Any) -> int:
+        red, _, blue = np.moveaxis(picture.astype(int), 2, 0)
+        return int((red - blue > 60).sum())
+
+    at_start = body(next(steps)[1])
+    made[0].unwrapped.data.qpos[0] += 100
+    far = body(next(steps)[1])
+    assert at_start > 20 and 0.5 < far / at_start < 2
+
+
 def test_the_backend_is_the_first_that_draws(monkeypatch):
     monkeypatch.setattr(gl_backend, "_draws", lambda backend: backend == "osmesa")
     monkeypatch.setattr(gl_backend.sys, "platform", "linux")
