@@ -7,9 +7,8 @@ episode, one episode evaluates it.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
-Settings = dict[str, Any]
+from pes_rl.config.agent_settings import Settings
 
 _INFLUENCE: Settings = {
     "total_timesteps": 3_000_000,
