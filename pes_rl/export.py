@@ -1,6 +1,6 @@
 """Export a trained policy: `python -m pes_rl.export RUN --format onnx`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,16 +10,13 @@ import tyro
 
 from pes_rl._version import __version__
 from pes_rl.agents.policy_names import is_own_network
-from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs.names import is_unrolled
 from pes_rl.exporting.layers import Layers, check_export, to_layers
 from pes_rl.exporting.numpy_format import run_numpy, to_numpy
 from pes_rl.exporting.onnx_format import run_onnx, to_onnx
 from pes_rl.exporting.torchscript_format import run_torchscript, to_torchscript
-from pes_rl.run_folder.policy_files import (
-    load_policy,
-)
-from pes_rl.run_folder.reader import read_config
+from pes_rl.run_folder.policy_files import load_policy, read_environment
+from pes_rl.run_folder.reader import find_run, read_config
 from pes_rl.runtime.command_line import finish, read_options, run_command
 
 Act = Callable[[np.ndarray], np.ndarray]
@@ -38,14 +35,15 @@ class ExportOptions:
     """
 
     run: tyro.conf.Positional[str]
-    """Folder of the run."""
+    """Folder of the run, or a policy file (npz) of one."""
     format: Literal["onnx", "torchscript", "numpy"] = "onnx"
     """ONNX (pip install 'pes-rl[onnx]'), TorchScript (needs torch), or an npz file of
     plain matrices."""
     which: Literal["best", "last"] = "best"
-    """The policy with the best evaluation of the run, or the last one."""
+    """The policy with the best evaluation of the run, or the last one; for a folder."""
     out: str | None = None
-    """The file; None makes RUN/export/WHICH.onnx, .pt or .npz."""
+    """The file; None makes RUN/export/WHICH.onnx, .pt or .npz, and for a policy file
+    that is in no run one in the folder export beside it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,12 +70,32 @@ def export(options: ExportOptions) -> tuple[Path, float]:
         ValueError: If the run has no policy, a package is missing, or the exported
             actions differ.
     """
-    run = Path(options.run)
+    source = Path(options.run)
+    run, is_file = find_run(source), source.suffix == ".npz"
+    if run is None:
+        made_by = {k: str(v) for k, v in read_environment(source).items()}
+    else:
+        made_by = _made_by(run, options.which)
+    trained = load_policy(source, options.which)
+    layers = to_layers(trained)
+    content, act = _convert(options.format, layers, made_by)
+    difference = check_export(trained, layers, act)
+    name = source.stem if is_file else options.which
+    folder = source.parent if run is None else run
+    default = folder / "export" / f"{name}{_SUFFIXES[options.format]}"
+    path = default if options.out is None else Path(options.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path, difference
+
+
+def _made_by(run: Path, which: str) -> dict[str, str]:
+    """The run's environment and agent, if its policy can be exported."""
     config = read_config(run)
     if is_unrolled(config.env):
         raise ValueError(
             f"{run} was trained on {config.env}, which has parameters and no policy; "
-            f"read them by numpy.load('{run}/policy/{options.which}.npz')['theta']"
+            f"read them by numpy.load('{run}/policy/{which}.npz')['theta']"
         )
     if is_own_network(config.policy):
         raise ValueError(
@@ -85,22 +103,15 @@ def export(options: ExportOptions) -> tuple[Path, float]:
             "and mlp policies can be exported. pes_rl.load_policy(RUN, policy=...) "
             "gives its parameters, theta"
         )
-    trained = load_policy(run, options.which)
-    layers = to_layers(trained)
-    content, act = _convert(options.format, layers, config)
-    difference = check_export(trained, layers, act)
-    default = run / "export" / f"{options.which}{_SUFFIXES[options.format]}"
-    path = default if options.out is None else Path(options.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path, difference
+    return {"env": config.env, "agent": config.agent}
 
 
-def _convert(kind: str, layers: Layers, config: TrainConfig) -> tuple[bytes, Act]:
+def _convert(
+    kind: str, layers: Layers, made_by: Mapping[str, str]
+) -> tuple[bytes, Act]:
     """The content of the file, and a function that computes actions from it."""
     if kind == "onnx":
-        made_by = {"env": config.env, "agent": config.agent, "pes_rl": __version__}
-        content = to_onnx(layers, made_by)
+        content = to_onnx(layers, {**made_by, "pes_rl": __version__})
         return content, run_onnx(content)
     if kind == "torchscript":
         content = to_torchscript(layers)

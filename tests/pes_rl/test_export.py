@@ -231,3 +231,36 @@ def test_out_names_the_file(tmp_path):
     out = tmp_path / "new" / "mine.npz"
     export.main([str(run), "--format", "numpy", "--out", str(out)])
     assert out.read_bytes() == to_numpy(to_layers(policy))
+
+
+def test_a_policy_file_in_no_run_is_exported_beside_it(tmp_path, capsys):
+    policy = trained(POLICIES["mlp"])
+    save_policy(tmp_path / "policy.npz", policy, {"env": "hopper"})
+    assert export.main([str(tmp_path / "policy.npz"), "--format", "numpy"]) == 0
+    path = tmp_path / "export" / "policy.npz"
+    assert str(path) in capsys.readouterr().out
+    assert path.read_bytes() == to_numpy(to_layers(policy))
+
+
+def test_the_model_of_a_policy_file_says_what_the_file_does(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    environment = {"env": "hopper", "horizon": 500}
+    save_policy(tmp_path / "policy.npz", trained(POLICIES["mlp"]), environment)
+    path, _ = export.export(export.ExportOptions(str(tmp_path / "policy.npz")))
+    assert path == tmp_path / "export" / "policy.onnx"
+    properties = {each.key: each.value for each in onnx.load(path).metadata_props}
+    assert (properties["env"], properties["horizon"]) == ("hopper", "500")
+
+
+def test_the_policy_file_of_a_run_is_exported_into_the_run(tmp_path):
+    run = run_folder(tmp_path / "run", trained(POLICIES["linear"]))
+    options = export.ExportOptions(str(run / "policy" / "best.npz"), "numpy")
+    path, _ = export.export(options)
+    assert path == run / "export" / "best.npz"
+
+
+def test_a_file_of_parameters_is_no_policy(tmp_path, capsys):
+    parameters = TrainedParameters(("a", "b"), np.zeros(2, np.float32))
+    save_parameters(tmp_path / "theta.npz", parameters)
+    assert export.main([str(tmp_path / "theta.npz")]) == 2
+    assert "is not a policy saved by pes_rl" in capsys.readouterr().err
