@@ -1,8 +1,9 @@
 """Random search: the best of many parameters drawn around the first ones.
 
-    centre = theta, best = theta, best loss = infinity
+    low, high = theta - radius, theta + radius, or bounds of the problem's own
+    best = theta, best loss = infinity
     repeat:
-        draw theta_i, each coordinate uniform in centre +- radius, for each particle i
+        draw theta_i, each coordinate uniform from low to high, for each particle i
         L_i = loss of one whole episode under theta_i
         best, best loss = the lowest of these and the best so far
         gradient = theta - best
@@ -37,7 +38,8 @@ class RandomSearchState:
 
     Attributes:
         particles: N particles.
-        centre: Middle of the range searched. # shape=(D,), dtype=float32
+        centre: First parameters, the middle of the range searched but for bounds of
+            the problem's own. # shape=(D,), dtype=float32
         best: Parameters with the lowest loss so far. # shape=(D,), dtype=float32
         best_loss: Their loss; infinity before the first estimate.
             # shape=(), dtype=float32
@@ -61,6 +63,8 @@ class RandomSearch:
         num_particles: Parameter vectors N drawn in an update.
         search_radius: Largest distance of each coordinate from its first value; an
             array for ranges of different widths. # shape=() or (D,)
+        search_bounds: In place of the radius: the lowest and the highest value of each
+            coordinate, whatever the first ones are. # shape=(D,) each
 
     Example (an update is made as in the example of `PES`):
         >>> search = RandomSearch(num_particles=8, search_radius=1.0)
@@ -69,10 +73,16 @@ class RandomSearch:
     """
 
     num_particles: int
-    search_radius: Any
+    search_radius: Any = None
+    search_bounds: tuple[Any, Any] | None = None
 
     def __post_init__(self) -> None:
         check_num_particles(self.num_particles)
+        if (self.search_radius is None) == (self.search_bounds is None):
+            raise ValueError(
+                "random-search needs a search_radius, or "
+                "search_bounds (low, high); use search_radius=1.0, for example"
+            )
         if isinstance(self.search_radius, int | float) and not self.search_radius > 0:
             raise ValueError(
                 f"search_radius={self.search_radius} must be above 0; "
@@ -100,8 +110,7 @@ class RandomSearch:
         draw = Partial(
             _draw,
             key,
-            state.centre,
-            self.search_radius,
+            *self._bounds(state.centre),
             self.num_particles,
             blocks=not rollout.on_device,
         )
@@ -117,6 +126,12 @@ class RandomSearch:
         after = RandomSearchState(particles, state.centre, best, best_loss)
         return gradient, after, report
 
+    def _bounds(self, centre: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if self.search_bounds is None:
+            return centre - self.search_radius, centre + self.search_radius
+        low, high = (jnp.asarray(end, centre.dtype) for end in self.search_bounds)
+        return low, high
+
 
 def _draw(*arguments: Any, rows: slice, blocks: bool) -> jax.Array:
     """The given rows of `draw_uniformly`; not jitted itself, as `perturb` requires."""
@@ -127,25 +142,21 @@ def _draw(*arguments: Any, rows: slice, blocks: bool) -> jax.Array:
 @partial(jax.jit, static_argnames=("num_draws", "count", "blocks"))
 def draw_uniformly(
     key: jax.Array,
-    centre: jax.Array,
-    radius: Any,
+    low: jax.Array,
+    high: jax.Array,
     num_draws: int,
     *,
     first: int | jax.Array = 0,
     count: int | None = None,
     blocks: bool = False,
 ) -> jax.Array:
-    """Uniform draws from the box centre +- radius, `count` of them from `first` on.
+    """Uniform draws between low and high [D], `count` of them from `first` on.
 
     Without `count`, all. # shape=(count, D)
     """
-    low, high = (
-        jnp.broadcast_to(c, centre.shape)[None]
-        for c in (centre - radius, centre + radius)
-    )
-    rows = partial(uniform_rows, key, low, high, centre.size)
+    rows = partial(uniform_rows, key, low[None], high[None], low.size)
     count = num_draws if count is None else count
-    return draw_in_blocks(rows, num_draws, centre.size, first, count, blocks)
+    return draw_in_blocks(rows, num_draws, low.size, first, count, blocks)
 
 
 @jax.jit

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pes_rl.envs.unrolled.classifier import (
     ClassifierProblem,
@@ -27,10 +28,17 @@ from pes_rl.envs.unrolled.classifier import (
     training_gradient,
 )
 
+Range = tuple[float, float]
+
 # Initial values are uniform, before exp and sigmoid, between those of these bounds.
 FIRST_RATE = (1e-4, 1e-2)
 FIRST_MOMENTUM = (0.01, 0.9)
 FIRST_WIDTH = (0.2, 0.8)
+
+# Random search draws from wider ranges, in the published code too.
+SEARCHED_RATE = (1e-8, 10.0)
+SEARCHED_MOMENTUM = (0.01, 0.999)
+SEARCHED_WIDTH = (0.01, 0.999)
 
 
 @dataclass(frozen=True)
@@ -80,13 +88,26 @@ class MLPHyperparameters(ClassifierProblem):
         return 2 * (self.hidden_layers + 1)
 
     def init_theta(self, key: jax.Array) -> jax.Array:
-        kinds = (
-            [[math.log(bound) for bound in FIRST_RATE]] * self._num_blocks
-            + [[_logit(bound) for bound in FIRST_MOMENTUM]] * self._num_blocks
-            + [[_logit(bound) for bound in FIRST_WIDTH]] * self._num_widths
+        low, high = map(
+            jnp.asarray, self._ranges(FIRST_RATE, FIRST_MOMENTUM, FIRST_WIDTH)
         )
-        low, high = jnp.array(kinds).T
         return jax.random.uniform(key, low.shape, minval=low, maxval=high)
+
+    @property
+    def search_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._ranges(SEARCHED_RATE, SEARCHED_MOMENTUM, SEARCHED_WIDTH)
+
+    def _ranges(
+        self, rate: Range, momentum: Range, width: Range
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The ends of these ranges, as entries of theta, [D] each."""
+        kinds = (
+            [[math.log(end) for end in rate]] * self._num_blocks
+            + [[_logit(end) for end in momentum]] * self._num_blocks
+            + [[_logit(end) for end in width]] * self._num_widths
+        )
+        low, high = np.array(kinds, np.float32).T
+        return low, high
 
     def init(self, key: jax.Array) -> TrainingState:
         return self.start_training(key, (self.hidden_units,) * self.hidden_layers)

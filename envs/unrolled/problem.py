@@ -67,6 +67,14 @@ class UnrolledProblem:
         raise NotImplementedError
 
     @property
+    def search_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Lowest and highest theta [D] of random search, where it has such of its own.
+
+        None for a range around the initial theta, of `search_radius`.
+        """
+        return None
+
+    @property
     def system(self) -> Problem:
         """The problem that is unrolled: this one, or this one with other losses."""
         return self

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from pes_rl.agents import MaskedPolicy
+from pes_rl.agents import Estimator, MaskedPolicy
 from pes_rl.assembly.factories import (
     diverged_loss,
     episode_steps,
@@ -175,7 +175,13 @@ def _assemble_policy(
         init_theta=policy.init,
         describe=partial(_describe_policy, policy, spaces),
         learner=_make_learner(
-            config, rollout, schedules, observations, idle_steps, shift
+            config,
+            rollout,
+            make_estimator(config),
+            schedules,
+            observations,
+            idle_steps,
+            shift,
         ),
         evaluate=evaluate,
         evaluate_finally=evaluate_finally,
@@ -258,7 +264,9 @@ def _assemble_problem(
     return Assembly(
         init_theta=problem.init_theta,
         describe=partial(_describe_parameters, problem),
-        learner=_make_learner(config, rollout, schedules),
+        learner=_make_learner(
+            config, rollout, make_estimator(config, problem.search_bounds), schedules
+        ),
         evaluate=evaluate,
         evaluate_finally=evaluate_finally,
         horizon=evaluation.horizon,
@@ -307,6 +315,7 @@ def _describe_parameters(
 def _make_learner(
     config: TrainConfig,
     rollout: Rollout,
+    estimator: Estimator,
     schedules: Mapping[str, Schedule],
     observations: ObservationMoments | None = None,
     idle_steps: Callable[[], int] | None = None,
@@ -325,7 +334,7 @@ def _make_learner(
     name = "num_particles" if config.num_pairs is None else "num_pairs"
     return Learner(
         shard(rollout, config.devices, name, getattr(config, name)),
-        make_estimator(config),
+        estimator,
         step,
         schedule_steps(config, schedules),
         schedules.get("sigma", config.final_sigma),

@@ -255,10 +255,23 @@ def diverged_loss(config: TrainConfig, problem: UnrolledProblem) -> float:
     return config.diverged_loss
 
 
-def make_estimator(config: TrainConfig) -> Estimator:
-    """Make the gradient estimator; its fields are settings of the same names."""
+def make_estimator(
+    config: TrainConfig, search_bounds: tuple[Any, Any] | None = None
+) -> Estimator:
+    """Make the gradient estimator; its fields are settings of the same names.
+
+    Args:
+        config: The settings.
+        search_bounds: Bounds of random search without a `search_radius`.
+    """
     kind = AGENTS[config.agent]
-    options = {field.name: getattr(config, field.name) for field in fields(kind)}
+    options = {
+        field.name: getattr(config, field.name)
+        for field in fields(kind)
+        if field.name != "search_bounds"
+    }
+    if config.agent == "random-search" and config.search_radius is None:
+        options["search_bounds"] = search_bounds
     if config.sigma_learning_rate is None:
         return kind(**options)
     return AdaptiveSigma(kind(**options), config.sigma_learning_rate)

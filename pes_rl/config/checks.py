@@ -243,7 +243,7 @@ def _agents_with_option() -> dict[str, list[str]]:
     """Names of the agents that use each option; options of all agents are left out."""
     agents: dict[str, list[str]] = {}
     for agent, kind in AGENTS.items():
-        options = [field.name for field in fields(kind)]
+        options = [f.name for f in fields(kind) if f.name != "search_bounds"]
         if "sigma" in options:
             options.append("final_sigma")
         if "sigma" in options and agent != "ars":  # which does it by itself
@@ -261,7 +261,6 @@ _EXAMPLES = {
     "truncation_length": 100,
     "noise_period": 200,
     "num_top_pairs": 5,
-    "search_radius": 1.0,
     "sigma": 0.1,
 }
 

@@ -58,7 +58,7 @@ class TrainConfig:
     is lost with ranks, and top pairs are chosen for their states too."""
     search_radius: float | None = None
     """Half-width of the range around the first parameters in which random-search
-    samples."""
+    samples; None for the environment's own bounds, where it has such."""
     sigma: float | None = None
     """Standard deviation of the perturbations at the start; None for agents that
     perturb nothing."""

@@ -142,7 +142,11 @@ UNROLLED_DEFAULTS: dict[str, dict[str, Settings]] = {
         _TOY, 10, but={"truncated-es": {"sigma": 1.0}}
     ),
     "unrolled:lr-schedule": _unrolled(_LR_SCHEDULE, 10),
-    "unrolled:mlp-hyperparameters": _unrolled(_MLP, 10),
+    "unrolled:mlp-hyperparameters": _unrolled(
+        _MLP,
+        10,
+        but={"random-search": {"search_radius": None}},  # the published bounds
+    ),
     "unrolled:l2-regression": _unrolled(_L2, 1, endless=True),
     "unrolled:learned-optimizer": _unrolled(_LEARNED, 10),
     "unrolled:lstm": _unrolled(_LSTM, 10),

@@ -93,7 +93,8 @@ def test_random_search_is_its_transcription(driver, diverges_at):
     """A diverged simulation is never best, though its stated loss is the lowest."""
     history = run(RandomSearch(2 * NUM_PAIRS, RADIUS), driver, diverges_at)
     candidates = [
-        draw_uniformly(key, THETA, RADIUS, 2 * NUM_PAIRS) for key in UPDATE_KEYS
+        draw_uniformly(key, THETA - RADIUS, THETA + RADIUS, 2 * NUM_PAIRS)
+        for key in UPDATE_KEYS
     ]
     expected = reference.random_search(
         make_particles(1, diverges_at), np.stack(candidates)
@@ -105,13 +106,37 @@ def test_random_search_is_its_transcription(driver, diverges_at):
     assert (diverges_at is None) == all(report.diverged == 0 for *_, report in history)
 
 
-def test_candidates_fill_the_box_that_the_radius_says():
-    centre, radius = jnp.array([1.0, -2.0]), jnp.array([0.5, 3.0])
-    draws = np.asarray(draw_uniformly(jax.random.key(0), centre, radius, 1000))
+def test_candidates_fill_the_box_between_their_bounds():
+    low, high = jnp.array([0.5, -5.0]), jnp.array([1.5, 1.0])
+    draws = np.asarray(draw_uniformly(jax.random.key(0), low, high, 1000))
     # Misses the outer hundredth of a side with probability 0.995^1000 = 0.7%; seeded.
-    np.testing.assert_allclose(draws.min(0), centre - radius, atol=0.06)
-    np.testing.assert_allclose(draws.max(0), centre + radius, atol=0.06)
-    assert (np.abs(draws - np.asarray(centre)) <= np.asarray(radius)).all()
+    np.testing.assert_allclose(draws.min(0), low, atol=0.06)
+    np.testing.assert_allclose(draws.max(0), high, atol=0.06)
+    assert (draws >= np.asarray(low)).all()
+    assert (draws <= np.asarray(high)).all()
+
+
+def test_bounds_around_the_first_parameters_are_a_radius():
+    by_radius = run(RandomSearch(2 * NUM_PAIRS, RADIUS), "host", None)
+    bounds = (THETA - RADIUS, THETA + RADIUS)
+    by_bounds = run(RandomSearch(2 * NUM_PAIRS, search_bounds=bounds), "host", None)
+    for (one, _, _), (other, _, _) in zip(by_radius, by_bounds, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_bounds_that_do_not_hold_the_first_parameters_are_kept():
+    low, high = THETA + 5.0, THETA + 6.0
+    for _, state, _ in run(RandomSearch(4, search_bounds=(low, high)), "host", None):
+        assert (state.best >= low).all()
+        assert (state.best <= high).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"search_radius": 1.0, "search_bounds": (-THETA, THETA)}]
+)
+def test_either_a_radius_or_bounds_are_needed(options):
+    with pytest.raises(ValueError, match="needs a search_radius, or"):
+        RandomSearch(4, **options)
 
 
 def test_plain_sgd_of_rate_one_goes_to_the_best_parameters():

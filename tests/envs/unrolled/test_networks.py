@@ -176,3 +176,15 @@ def test_learned_optimizer_is_the_recurrence():
         assert losses[t] == pytest.approx(
             loss_of(layers, test, "training-loss"), rel=CLOSE
         )
+
+
+def test_random_search_has_the_published_bounds():
+    """Wider than those that the initial hyperparameters are drawn from."""
+    problem = MLPHyperparameters(hidden_units=6, batch_size=5)
+    low, high = problem.search_bounds
+    for bound, rate, share in ((low, 1e-8, 0.01), (high, 10.0, 0.999)):
+        assert bound.shape == (29,)
+        np.testing.assert_allclose(np.exp(bound[:12]), rate, rtol=1e-5)
+        np.testing.assert_allclose(1 / (1 + np.exp(-bound[12:])), share, rtol=1e-5)
+    first = problem.init_theta(jax.random.key(0))
+    assert ((low < first) & (first < high)).all()

@@ -17,6 +17,7 @@ from pes_rl.envs.names import UNROLLED_NAMES
 from pes_rl.envs.registry import make
 from pes_rl.envs.unrolled import PROBLEMS
 from pes_rl.envs.unrolled.lr_schedule import LearningRateSchedule
+from pes_rl.envs.unrolled.mlp_hyperparameters import MLPHyperparameters
 from pes_rl.run_folder.policy_files import (
     load_parameters,
 )
@@ -120,3 +121,26 @@ def test_bad_input_ends_in_one_clear_line(capsys, tmp_path, arguments, message):
 def test_a_folder_without_parameters_is_named(tmp_path):
     with pytest.raises(ValueError, match="holds no parameters"):
         load_parameters(tmp_path)
+
+
+def test_random_search_draws_from_the_bounds_of_the_problem():
+    config = make_config(
+        "unrolled:mlp-hyperparameters",
+        "random-search",
+        env_kwargs='{"hidden_units": 4, "batch_size": 2, "horizon": 3}',
+        num_particles=64,
+    )
+    assembly = assemble(config)
+    key = jax.random.key(0)
+    first = assembly.init_theta(key)
+    state, _ = assembly.learner.run(assembly.learner.init(first, key), 1)
+    low, high = MLPHyperparameters(hidden_units=4).search_bounds
+    best = np.asarray(state.estimator.best)
+    assert ((low <= best) & (best <= high)).all()
+    assert np.abs(best - first).max() > 3  # the radius of the other problems
+
+
+def test_random_search_of_a_problem_without_bounds_needs_a_radius():
+    config = make_config("unrolled:toy-regression", "random-search", search_radius=None)
+    with pytest.raises(ValueError, match="needs a search_radius"):
+        assemble(config)
