@@ -44,7 +44,7 @@ BEST_AGENTS = {
     # Of what was tried on seeds that no report has (results/locomotion).
     "halfcheetah": "nres",
     "hopper": "nres",
-    "walker2d": "nres",
+    "walker2d": "es",
     # Their episodes are short, or end early while little is learned: an update of whole
     # episodes is cheap, and no particle waits for the end of an unroll.
     "inverted_pendulum": "es",
