@@ -94,9 +94,9 @@ _HOPPER: Settings = {
     "checkpoint_interval": 250_000,
     "threshold": 3000.0,
 }
-# Chosen on seeds 100 to 102, 10 and 11; see there too. es ended above 800 on all three
-# that it was tried on. nres with 16 pairs is at 2613 on one seed, and learned to fall at
-# once on another: without the bonus of survival a fall ends the cost of moving.
+# Chosen on seeds 100 to 102, 10 and 11; see there too. es ended above 800 on each that
+# it was tried on. nres with 16 pairs is at 2613 on one, and learned to fall at once on
+# another: without the bonus of survival a fall ends the cost of moving.
 _WALKER: Settings = {**_HOPPING, "sigma": 0.03, "threshold": 4000.0}
 
 
