@@ -78,7 +78,8 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
                 axes.set_ylabel(_DRAWN[name])
         grid[0, column].set_title(task)
         grid[1, column].set_xlabel("inner steps")
-    grid[0, 0].legend()
+    named = grid[0, 0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=2)
     figure.savefig(path)
 
 
