@@ -69,6 +69,8 @@ class BenchConfig:
     """Measurements of each engine."""
     backend: str | None = None
     """Physics backend of a Brax environment."""
+    env_kwargs: str = "{}"
+    """Options of an unrolled problem, as a JSON object."""
     peers: bool = True
     """Measure other engines too; else the closed loop and its own bare physics."""
     json: Path | None = None
@@ -134,7 +136,7 @@ def _bench(
     with ExitStack() as stack:
         size = Size(num_particles, config.num_threads or os.cpu_count() or 1)
         if is_unrolled(env):
-            engines = list(unrolled_engines(env, num_particles))
+            engines = list(unrolled_engines(env, num_particles, config.env_kwargs))
         else:
             engines = list(
                 make_engines(env, size, config.backend, stack, peers=config.peers)
@@ -158,6 +160,11 @@ def _check(config: BenchConfig) -> None:
     for env in config.env:
         if env not in known:
             raise ValueError(unknown_name("environment", env, known))
+        if config.env_kwargs != "{}" and not is_unrolled(env):
+            raise ValueError(
+                f"env_kwargs={config.env_kwargs!r} has no meaning for {env}; it is for "
+                "unrolled:NAME, drop it"
+            )
     for number in config.num_particles:
         if number < 2 or number % 2:
             raise ValueError(f"num_particles={number} is not even; use 64")

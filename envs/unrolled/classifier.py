@@ -38,6 +38,8 @@ class ClassifierProblem(UnrolledProblem):
             `digits` (scikit-learn's, 8 x 8) or `generated` (8 x 8, needs nothing).
         data_folder: Folder of the original files; without one, MNIST and Fashion-MNIST
             are downloaded.
+        image_size: Rows and columns that original images are made smaller to, by means
+            over areas; None leaves them at 28 (MNIST, Fashion-MNIST) or 32.
         objective: Cross-entropy on training or on validation images, or minus the
             accuracy on validation images, which has no useful derivative.
         batch_size: Images in a minibatch.
@@ -47,6 +49,7 @@ class ClassifierProblem(UnrolledProblem):
 
     data: ImageSet = "generated"
     data_folder: str | None = None
+    image_size: int | None = None
     objective: Objective = "training-loss"
     batch_size: int = 100
     final_loss: bool = False
@@ -58,7 +61,7 @@ class ClassifierProblem(UnrolledProblem):
     @property
     def images(self) -> Images:
         """The data set."""
-        return load_images(self.data, self.data_folder)
+        return load_images(self.data, self.data_folder, self.image_size)
 
     @property
     def system(self) -> Problem:

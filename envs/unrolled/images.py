@@ -1,5 +1,6 @@
 """Sets of small images with labels, for problems that train a classifier."""
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -93,7 +94,9 @@ def part_bounds(num_images: int) -> dict[Part, tuple[int, int]]:
 
 
 @cache
-def load_images(name: ImageSet, folder: str | None = None) -> Images:
+def load_images(
+    name: ImageSet, folder: str | None = None, image_size: int | None = None
+) -> Images:
     """The set with this name, read once in a process.
 
     Args:
@@ -102,9 +105,12 @@ def load_images(name: ImageSet, folder: str | None = None) -> Images:
             6000 seven-segment digits of 8 x 8 pixels with noise, which need no file.
         folder: Folder of the original files. Without one MNIST and Fashion-MNIST are
             downloaded once, into a cache folder.
+        image_size: Rows and columns that original images are made smaller to, by
+            `shrink`; None leaves them as they are.
 
     Raises:
-        ValueError: If a file is missing, damaged or not the original.
+        ValueError: If a file is missing, damaged or not the original, or the size does
+            not fit.
     """
     channels = 1
     if name == "cifar-10":
@@ -115,9 +121,54 @@ def load_images(name: ImageSet, folder: str | None = None) -> Images:
         pixels, labels = read_idx_pair(where, IDX_MD5[name])
     elif folder is not None:
         raise ValueError(f"data_folder={folder!r} has no meaning for {name}; drop it")
+    elif image_size is not None:
+        raise ValueError(
+            f"image_size={image_size} has no meaning for {name}, whose images are of "
+            "8 x 8; drop it"
+        )
     else:
         pixels, labels = _load_digits() if name == "digits" else _generate_digits()
+    if image_size is not None:
+        pixels = shrink(pixels, channels, image_size)
     return _as_images(pixels, labels, channels)
+
+
+def shrink(pixels: np.ndarray, channels: int, size: int) -> np.ndarray:
+    """Square images with fewer pixels, each the mean of the area that it covers.
+
+    Where the size divides the former one these are means of blocks; a pixel that lies
+    in two areas counts in both, by its shares. Means are rounded to whole numbers.
+
+    Args:
+        pixels: Images in rows, colour after colour. # shape=(n, pixels), dtype=uint8
+        channels: Number of colours.
+        size: New number of rows and of columns.
+
+    Returns:
+        # shape=(n, channels * size**2), dtype=uint8
+
+    Raises:
+        ValueError: If the images are smaller than that.
+
+    Example:
+        >>> image = np.array([[0, 10, 4, 4], [10, 20, 4, 4]] * 2, np.uint8)
+        >>> shrink(image.reshape(1, 16), 1, 2).tolist()
+        [[10, 4, 10, 4]]
+    """
+    before = math.isqrt(pixels.shape[1] // channels)
+    if size > before:
+        raise ValueError(
+            f"image_size={size} is more than the {before} of the original images; use "
+            f"{before} or less"
+        )
+    edges = np.linspace(0, before, size + 1)
+    ends = np.minimum.outer(edges, np.arange(1, before + 1))
+    below = np.maximum(ends - np.arange(before), 0)  # of each pixel, before an edge
+    shares = (np.diff(below, axis=0) * size / before).astype(np.float32)
+    parts = np.array_split(pixels, 1 + len(pixels) // 4096)  # floats take more room
+    means = (shares @ part.reshape(-1, before, before) @ shares.T for part in parts)
+    small = np.concatenate([np.rint(mean).astype(np.uint8) for mean in means])
+    return small.reshape(len(pixels), -1)
 
 
 def _required(name: str, folder: str | None) -> Path:

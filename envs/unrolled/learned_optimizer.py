@@ -29,8 +29,10 @@ State = tuple[jax.Array, jax.Array, Network, Network]
 class LearnedOptimizer(ClassifierProblem):
     """The parameters of a learned optimiser.
 
-    The loss of each image is at most 1.5 log(10), as in the code of the noise-reuse
-    paper, so that the loss of a step that is too long is bounded.
+    The loss of each image is at most 1.5 log(10), as in the noise-reuse paper's code
+    for CIFAR-10, so that the loss of a step that is too long is bounded. That code's
+    network on 8 x 8 images of Fashion-MNIST differs: its units are GELU, its losses
+    have no bound, and every episode has the same initial network and minibatches.
 
     Attributes:
         hidden_sizes: Units of each hidden layer of the trained network.

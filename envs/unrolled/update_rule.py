@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from pes_rl.envs.unrolled.classifier import Network, init_network
@@ -69,7 +70,8 @@ class UpdateRule:
     ) -> tuple[Any, State]:
         """What is subtracted from each weight in this step, and the next state."""
         t, means = state
-        means = jax.tree.map(_running_means, means, gradient)
+        # Without the barrier XLA computes the means again for each unit of the rule.
+        means = lax.optimization_barrier(jax.tree.map(_running_means, means, gradient))
         change = partial(_change, self._unravel(theta), _time_features(t, theta))
         return jax.tree.map(change, weights, gradient, means), (t + 1, means)
 
@@ -119,16 +121,36 @@ def _change(
     gradient: jax.Array,
     means: jax.Array,
 ) -> jax.Array:
-    """What is subtracted from a tensor of weights."""
-    features = jnp.concatenate([gradient[None], weight[None], means])
-    features = features.reshape(NUM_WEIGHT_FEATURES, -1)
-    scale = jax.lax.rsqrt(jnp.mean(features**2, axis=1, keepdims=True) + 1e-5)
+    """What is subtracted from a tensor of weights.
+
+    Products with a side of a few entries are slow on a CPU. Those of the first and of
+    the last layer are written out, so that XLA joins them to what is around them.
+    """
+    parts = [part.reshape(-1, weight.size) for part in (gradient, weight, means)]
+    features = [row for part in parts for row in part]
+    scales = jnp.concatenate([_scales(part) for part in parts])
     (first, first_bias), *hidden = rule
     # The time is the same for all weights, so its part of the sums is computed once.
     shared = time @ first[NUM_WEIGHT_FEATURES:] + first_bias
-    x = (features * scale).T @ first[:NUM_WEIGHT_FEATURES] + shared[None]
-    for weights, bias in hidden:
-        x = jax.nn.relu(x) @ weights + bias[None]
-    direction, size = x.T
+    scaled = first[:NUM_WEIGHT_FEATURES] * scales[:, None]
+    x: Any = shared[:, None]
+    for row, feature in zip(scaled, features, strict=True):
+        x = x + row[:, None] * feature[None]
+    for weights, bias in hidden[:-1]:
+        x = weights.T @ jax.nn.relu(x) + bias[:, None]
+    for weights, bias in hidden[-1:]:
+        units = jax.nn.relu(x)
+        x = [
+            sum((w * unit for w, unit in zip(column, units, strict=True)), start=b)
+            for column, b in zip(weights.T, bias, strict=True)
+        ]
+    direction, size = x
     change = STEP_SIZE * direction * jnp.exp(STEP_SIZE * size)
     return change.reshape(weight.shape)
+
+
+def _scales(features: jax.Array) -> jax.Array:
+    """What divides each row by its root mean square."""
+    # As products, which XLA adds up in another order, faster on a CPU than its sums.
+    squares = jnp.einsum("kn,kn->k", features, features, precision="highest")
+    return lax.rsqrt(squares / features.shape[1] + 1e-5)

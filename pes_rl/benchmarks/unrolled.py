@@ -17,12 +17,19 @@ from pes_rl.envs import DeviceRollout
 from pes_rl.envs.unrolled import UnrolledProblem
 
 
-def unrolled_engines(env: str, particles: int) -> Iterator[tuple[Row, Run]]:
+def unrolled_engines(
+    env: str, particles: int, env_kwargs: str = "{}"
+) -> Iterator[tuple[Row, Run]]:
     """Updates of `pes`, its unrolls alone, PES by hand, and bare unrolls.
 
     The latter scan over nothing but the problem.
+
+    Args:
+        env: Name of the problem.
+        particles: Their number, even.
+        env_kwargs: The problem's options, as a JSON object.
     """
-    config = make_config(env, "pes", num_pairs=particles // 2)
+    config = make_config(env, "pes", num_pairs=particles // 2, env_kwargs=env_kwargs)
     problem, assembly = make_environment(config, env), assemble(config)
     theta = assembly.init_theta(jax.random.key(0))
     state = assembly.learner.init(theta, jax.random.key(1))

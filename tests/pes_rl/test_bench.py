@@ -109,6 +109,17 @@ def test_an_unrolled_problem_is_measured_against_its_bare_unroll(tmp_path) -> No
     assert all(row["steps_per_second"] > 0 and row["steps"] == 1000 for row in rows)
 
 
+def test_an_unrolled_problem_is_measured_with_its_options(tmp_path, capsys) -> None:
+    options = '{"hidden_sizes": [2], "batch_size": 4, "horizon": 15}'
+    arguments = ["--env", "unrolled:lr-schedule", "--env-kwargs", options]
+    rows = measure(tmp_path / "rows.json", *arguments)
+    # K = 10 does not divide that T, so PES by hand, which needs it, is left out.
+    engines = ["pes_rl", "pes_rl unrolls", "bare unrolls"]
+    assert [row["engine"] for row in rows] == engines
+    assert bench.main(["--env", "swimmer", "--env-kwargs", options]) != 0
+    assert "has no meaning for swimmer" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("tuned", [True, False])
 def test_the_open_loop_steps_the_trajectories_of_the_closed_loop(
     tuned, monkeypatch

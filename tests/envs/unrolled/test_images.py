@@ -17,7 +17,8 @@ from pes_rl.envs.unrolled.image_files import (
     read_idx_pair,
     write_idx,
 )
-from pes_rl.envs.unrolled.images import load_images
+from pes_rl.envs.unrolled.images import load_images, shrink
+from pes_rl.envs.unrolled.lr_schedule import LearningRateSchedule
 
 GENERATOR = np.random.default_rng(0)
 
@@ -122,6 +123,66 @@ def test_sets_and_folders_that_do_not_fit_are_refused(tmp_path):
         load_images("cifar-10")
     with pytest.raises(ValueError, match="has no meaning for generated"):
         load_images("generated", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("before", "size", "channels"),
+    [(28, 14, 1), (28, 8, 1), (28, 28, 1), (32, 8, 3), (5, 3, 2), (4, 1, 1)],
+)
+def test_smaller_images_are_means_over_areas(before, size, channels):
+    """Of an image whose pixels are each `size` by `size` the areas are blocks."""
+    images = GENERATOR.integers(256, size=(3, channels, before, before), dtype=np.uint8)
+    large = np.kron(images, np.ones((size, size)))
+    blocks = large.reshape(3, channels, size, before, size, before)
+    found = shrink(images.reshape(3, -1), channels, size)
+    assert found.dtype == np.uint8
+    means = blocks.mean((3, 5)).reshape(3, -1)
+    np.testing.assert_allclose(found, means, rtol=0, atol=0.5 + 1e-4)
+
+
+def test_many_images_become_smaller_as_one_does():
+    images = GENERATOR.integers(256, size=(9000, 16), dtype=np.uint8)
+    found = shrink(images, 1, 3)
+    for row in (0, 4095, 4096, 8999):
+        np.testing.assert_array_equal(found[row], shrink(images[row][None], 1, 3)[0])
+
+
+def test_a_problem_has_smaller_images_of_one_colour(tmp_path, monkeypatch):
+    (pixels, one), (labels, two) = idx((12, 28, 28)), idx((12,))
+    contents = {"images.gz": one, "labels.gz": two}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(gzip.compress(content))
+    digests = {name: md5(content) for name, content in contents.items()}
+    monkeypatch.setitem(images.IDX_MD5, "mnist", digests)
+    folder = str(tmp_path)
+    problem = LearningRateSchedule(data="mnist", data_folder=folder, image_size=8)
+    found = problem.images
+    assert found.pixels.dtype == np.uint8
+    np.testing.assert_array_equal(found.pixels, shrink(pixels.reshape(12, -1), 1, 8))
+    np.testing.assert_array_equal(found.labels, labels)
+    assert found.mean[0, 0] == pytest.approx(found.pixels[:10].mean())
+    assert problem.layer_sizes((5,)) == (64, 5, 10)
+    whole = LearningRateSchedule(data="mnist", data_folder=folder)
+    assert whole.images.num_pixels == 784
+    with pytest.raises(ValueError, match=r"image_size=29 .* use 28 or less"):
+        LearningRateSchedule(data="mnist", data_folder=folder, image_size=29)
+
+
+def test_a_problem_has_smaller_images_of_three_colours(tmp_path, monkeypatch):
+    rows = GENERATOR.integers(256, size=(6, 3073), dtype=np.uint8)
+    (tmp_path / "a.bin").write_bytes(rows.tobytes())
+    monkeypatch.setattr(images, "CIFAR_10_MD5", {"a.bin": md5(rows.tobytes())})
+    found = load_images("cifar-10", str(tmp_path), 4)
+    assert found.num_pixels == 48
+    green = rows[:, 1 + 1024 : 1 + 2048].reshape(6, 4, 8, 4, 8).mean((2, 4))
+    found_green = np.asarray(found.pixels)[:, 16:32].reshape(6, 4, 4)
+    np.testing.assert_allclose(found_green, green, rtol=0, atol=0.5 + 1e-4)
+
+
+@pytest.mark.parametrize("name", ["generated", "digits"])
+def test_sets_of_one_size_have_no_other(name):
+    with pytest.raises(ValueError, match=r"image_size=4 has no meaning .* drop it"):
+        load_images(name, None, 4)
 
 
 @pytest.mark.parametrize("name", ["generated", "digits"])
