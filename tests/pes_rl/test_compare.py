@@ -250,7 +250,7 @@ def test_an_arm_can_be_run_on_several_environments(folder):
 
 
 def test_each_environment_has_its_table_and_panel(tmp_path):
-    study = make_study(("swimmer", "walker2d"), ("es",), (0, 1), {})
+    study = make_study(("swimmer", "ant"), ("es",), (0, 1), {})
     for run in study.runs:
         folder = RunFolder(tmp_path / run.folder_name, COLUMNS)
         folder.write_config({"env": run.config.env}, None)
@@ -270,9 +270,9 @@ def test_each_environment_has_its_table_and_panel(tmp_path):
         folder.write_summary({**summary, "timesteps_to_threshold": 200})
         folder.close()
     write_results(study, tmp_path, tmp_path)
-    swimmer, walker2d = (tmp_path / "table.md").read_text().split("## walker2d")
+    swimmer, ant = (tmp_path / "table.md").read_text().split("## ant")
     assert "| 2 (100%) | 2 | 200 | 4.0 |" in swimmer
-    assert "| - | 2 | 200 | - |" in walker2d  # it has no threshold
+    assert "| - | 2 | 200 | - |" in ant  # it has no threshold
     for figure in ("curves.png", "wall_time.png", "reliability.png"):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
     drawn_anew = read_curves(tmp_path / "curves.csv", study)
@@ -285,7 +285,7 @@ def test_each_environment_has_its_table_and_panel(tmp_path):
         assert outcome.returns.tolist() == [0, 200, 400]
     assert [
         (row["env"], row["seconds_to_threshold"]) for row in read(tmp_path / "runs.csv")
-    ] == 2 * [("swimmer", "4.0")] + 2 * [("walker2d", "")]
+    ] == 2 * [("swimmer", "4.0")] + 2 * [("ant", "")]
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -50,9 +50,9 @@ def test_defaults_are_those_of_the_given_task_and_agent(monkeypatch, capsys):
 
 
 def test_grouped_options_are_read_as_the_settings():
-    arguments = ["--env", "walker2d", "--sigma", "0.5", "--no-bias"]
+    arguments = ["--env", "ant", "--sigma", "0.5", "--no-bias"]
     request = command.parse([*arguments, "--num-processes", "2"])
-    assert request.config == make_config("walker2d", "pes", sigma=0.5, bias=False)
+    assert request.config == make_config("ant", "pes", sigma=0.5, bias=False)
     assert request.resume is None
     assert request.cluster.num_processes == 2
 
