@@ -261,7 +261,9 @@ def test_the_table_counts_runs_and_episodes_as_seeds(study, tmp_path):
     assert lines[1] == f"| wider | 15.9, 1 | Adam | 2 | {means} |"
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "fashion_mnist_mlp", "cifar_10"])
+@pytest.mark.parametrize(
+    "name", ["fashion_mnist", "fashion_mnist_more", "fashion_mnist_mlp", "cifar_10"]
+)
 def test_studies_compare_agents_at_the_same_inner_problem(name):
     study = read_study(STUDY / name / "study.toml")
     assert len({run.config.env_kwargs for run in study.runs}) == 1
@@ -272,6 +274,8 @@ def test_studies_compare_agents_at_the_same_inner_problem(name):
     parameters = len(sizes.parameter_names)
     assert parameters == (1762 if name == "fashion_mnist_mlp" else 134)
     agents = {run.config.agent for run in study.runs}
-    assert agents == {"pes", "nres", "truncated-es", "es", "pes-analytic"}
+    partial = {"pes", "nres", "truncated-es"}
+    others = {"fashion_mnist": {"es"}, "fashion_mnist_more": {"pes-analytic"}}
+    assert agents == partial | others.get(name, {"es", "pes-analytic"})
     for arm in study.arms:
         assert [r.config.seed for r in study.runs if r.arm == arm] == [0, 1, 2, 3, 4]
