@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from pes_rl.config.defaults import DEFAULTS
 from pes_rl.config.train_config import make_config
 from pes_rl.envs import HostRollout
 from pes_rl.envs.mujoco.environment import MujocoEnvironment
+from pes_rl.envs.registry import make
 from pes_rl.run_folder.policy_files import (
     load_policy,
 )
@@ -72,8 +74,10 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("env", [*DEFAULTS, "hopper"])
 def test_every_agent_has_defaults_that_make_it(env):
+    problem: Any = make(env) if env.startswith("unrolled:") else None
+    bounds = problem and problem.search_bounds
     for agent, kind in AGENTS.items():
-        estimator = make_estimator(make_config(env or "ant", agent))
+        estimator = make_estimator(make_config(env or "ant", agent), bounds)
         assert isinstance(estimator, kind)
 
 
