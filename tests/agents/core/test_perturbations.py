@@ -57,7 +57,8 @@ def draws(num_pairs: int, size: int, orthogonal: bool) -> dict[str, Any]:
     """What the estimators draw by, as functions of a slice of the particles."""
     key, sigma = jax.random.key(5), jnp.linspace(0.1, 0.7, 2 * num_pairs)
     each = np.arange(2 * num_pairs) % 3
-    random_search = partial(_draw, key, jnp.zeros(size), 2.0, 2 * num_pairs)
+    low, high = jnp.full(size, -2.0), jnp.full(size, 2.0)
+    random_search = partial(_draw, key, low, high, 2 * num_pairs)
     return {
         "each update": partial(
             draw_antithetic, key, num_pairs, size, 0.3, orthogonal=orthogonal
