@@ -1,7 +1,7 @@
 """Trained optimisers on tasks of at least ten times the size that they were trained on.
 
     python results/learned_optimizer/generalize.py --data data \
-        --runs runs/compare/learned_optimizer-fashion_mnist/pes-k50-s*
+        --runs runs/compare/learned_optimizer-fashion_mnist/pes-k-50-s?
 
 trains the networks of the held-out tasks (`TASKS`) by each run's optimiser, by Adam
 tuned on the task itself, by Adam tuned on the runs' own task, and by untuned Adam, in
