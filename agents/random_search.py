@@ -13,7 +13,7 @@ theta, so plain SGD of learning rate 1 makes theta the best so far, to the round
 two subtractions; the state has the best to the bit. Other steps have no meaning.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -74,7 +74,9 @@ class RandomSearch:
 
     num_particles: int
     search_radius: Any = None
-    search_bounds: tuple[Any, Any] | None = None
+    search_bounds: tuple[Any, Any] | None = field(
+        default=None, metadata={"from_problem": True}
+    )
 
     def __post_init__(self) -> None:
         check_num_particles(self.num_particles)

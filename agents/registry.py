@@ -1,4 +1,6 @@
-"""Table of the estimators by their command-line names."""
+"""Table of the estimators by their command-line names, and the settings of each."""
+
+from dataclasses import fields
 
 from pes_rl.agents.ars import ARS
 from pes_rl.agents.bptt import BPTT
@@ -28,3 +30,12 @@ AGENTS = {
     "uoro": UORO,
 }
 AGENT_NAMES = tuple(AGENTS)
+
+
+def settings_of(kind: type) -> tuple[str, ...]:
+    """Names of an estimator's fields that are settings of a run.
+
+    A field with the metadata `{"from_problem": True}` is none: the problem that is
+    optimised gives it.
+    """
+    return tuple(f.name for f in fields(kind) if not f.metadata.get("from_problem"))

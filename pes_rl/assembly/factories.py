@@ -1,7 +1,6 @@
 """Factories of a run's objects: environment, policy, rollout, estimator."""
 
 import json
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from pes_rl.agents import (
     Policy,
 )
 from pes_rl.agents.policy_names import import_network, is_own_network
+from pes_rl.agents.registry import settings_of
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import (
     CarryingEnvironment,
@@ -265,11 +265,7 @@ def make_estimator(
         search_bounds: Bounds of random search without a `search_radius`.
     """
     kind = AGENTS[config.agent]
-    options = {
-        field.name: getattr(config, field.name)
-        for field in fields(kind)
-        if field.name != "search_bounds"
-    }
+    options = {name: getattr(config, name) for name in settings_of(kind)}
     if config.agent == "random-search" and config.search_radius is None:
         options["search_bounds"] = search_bounds
     if config.sigma_learning_rate is None:

@@ -24,6 +24,7 @@ from typing import (
 from pes_rl.agents import AGENT_NAMES, AGENTS
 from pes_rl.agents.adaptive_sigma import ADAPTABLE
 from pes_rl.agents.policy_names import check_policy_name, is_own_network
+from pes_rl.agents.registry import settings_of
 from pes_rl.envs.names import PYTHON_PREFIX, check_name, is_in_jax, unknown_name
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def _agents_with_option() -> dict[str, list[str]]:
     """Names of the agents that use each option; options of all agents are left out."""
     agents: dict[str, list[str]] = {}
     for agent, kind in AGENTS.items():
-        options = [f.name for f in fields(kind) if f.name != "search_bounds"]
+        options = list(settings_of(kind))
         if "sigma" in options:
             options.append("final_sigma")
         if "sigma" in options and agent != "ars":  # which does it by itself
