@@ -54,6 +54,13 @@ class AdaptiveSigmaState:
         """Root of the mean square of the standard deviations."""
         return jnp.sqrt(jnp.mean(self.sigma**2))
 
+    def adopt(self, before: "AdaptiveSigmaState") -> "AdaptiveSigmaState":
+        """This first state with what `before` has learned beside theta."""
+        estimator = self.estimator
+        if hasattr(estimator, "adopt"):
+            estimator = estimator.adopt(before.estimator)
+        return replace(self, estimator=estimator, sigma=before.sigma)
+
 
 @dataclass(frozen=True)
 class AdaptiveSigma:

@@ -11,9 +11,11 @@ An episode of m unrolls has m perturbations. The loss of its t-th unroll depends
 first t of them, and the score function of that loss is their sum over sigma^2.
 
 With a trace decay lambda below 1, xi_i = lambda xi_i + e_i: less variance, and a bias.
+With a critic b, L_i + b(s'_i) - b(s_i) takes the place of L_i, s' the state after the
+unroll: unbiased for every b with lambda = 1, and with less bias below 1 if b is good.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -21,6 +23,13 @@ import jax.numpy as jnp
 
 from pes_rl.agents.core.accumulators import Accumulators, UpdateHistory, accumulate
 from pes_rl.agents.core.chunks import chunk_size, in_chunks
+from pes_rl.agents.core.critic import (
+    Critic,
+    check_critic_discount,
+    critic_states,
+    criticise,
+    make_critic,
+)
 from pes_rl.agents.core.estimator import (
     PartialUnrollEstimator,
     check_trace_decay,
@@ -50,12 +59,20 @@ class PESState:
         sigma: Standard deviation that the accumulator refers to.
             # shape=() or (1, D), dtype=float32
         past: Updates from which accumulators are recomputed; None if they are kept.
+        critic: The critic; None without one.
     """
 
     particles: Particles
     accumulator: jax.Array
     sigma: jax.Array
     past: UpdateHistory | None = None
+    critic: Critic | None = None
+
+    def adopt(self, before: "PESState") -> "PESState":
+        """This first state with what `before` has learned beside theta."""
+        if self.critic is None or before.critic is None:
+            return self
+        return replace(self, critic=self.critic.adopt(before.critic))
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,10 @@ class PES(PartialUnrollEstimator):
             each unroll, which change what is estimated (docs/fitness_shaping.md) and
             need all pairs at once, without `restart_at_once`.
         num_top_pairs: Pairs b that are used with `top-pairs`.
+        critic_discount: Discount g in (0, 1] a step of a critic of the observations
+            (`agents/core/critic.py`), which leaves the mean as it is with lambda = 1;
+            None for none. Needs observations, all pairs at once, unshaped losses, and
+            no `restart_at_once`.
 
     Example:
         >>> from pes_rl.envs import DeviceRollout, make
@@ -114,11 +135,15 @@ class PES(PartialUnrollEstimator):
     trace_decay: float = 1.0
     fitness_shaping: FitnessShaping = "none"
     num_top_pairs: int | None = None
+    critic_discount: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_trace_decay(self.trace_decay)
         check_fitness_shaping(self)
+        check_critic_discount(self.critic_discount)
+        if self.critic_discount is not None:
+            self._check_critic()
 
     def init(self, rollout: Rollout, theta: jax.Array, key: jax.Array) -> PESState:
         check_truncation_length(self.truncation_length, rollout.horizon)
@@ -129,7 +154,10 @@ class PES(PartialUnrollEstimator):
             # The most unrolls that an episode can have.
             past = UpdateHistory.empty(-(-rollout.horizon // self.truncation_length))
         stored = self._accumulators(past, theta).zeros()
-        return PESState(particles, stored, jnp.float32(self.sigma), past)
+        critic = None
+        if self.critic_discount is not None:
+            critic = make_critic(rollout, particles)
+        return PESState(particles, stored, jnp.float32(self.sigma), past, critic)
 
     def estimate(
         self, rollout: Rollout, theta: jax.Array, state: PESState, key: jax.Array
@@ -137,7 +165,7 @@ class PES(PartialUnrollEstimator):
         accumulators = self._accumulators(state.past, theta)
 
         def estimate_pairs(first: Any, rows: Any) -> tuple[jax.Array, Any, Report]:
-            before, stored = rows
+            before, stored, critic = rows
             n = len(stored) // 2
             e, thetas = perturb_antithetic(
                 rollout, theta, key, self.num_pairs, self.sigma, first=first, count=n
@@ -149,20 +177,39 @@ class PES(PartialUnrollEstimator):
                 single_episode=not self.restart_at_once,
             )
             xi = accumulators.load(stored, first)
-            loss, std = shaped_loss(self, segment)
-            contributions, xi = pes_gradient(
-                segment, xi, e, self.sigma, None if std is None else loss
-            )
+            loss, std, explained = None, None, None
+            if self.fitness_shaping != "none":
+                loss, std = shaped_loss(self, segment)
+            if critic is not None:
+                states = (critic_states(rollout, p) for p in (before, after))
+                loss, critic, explained = criticise(
+                    critic, *states, segment, self.critic_discount
+                )
+            contributions, xi = pes_gradient(segment, xi, e, self.sigma, loss)
             report = describe(before, after, segment, contributions, xi, loss_std=std)
+            report = replace(report, critic_explained=explained)
             stored = accumulators.store(stored, segment, xi)
-            return contributions, (after, stored), report
+            return contributions, (after, stored, critic), report
 
         stored = accumulators.decay(state.accumulator, state.sigma)
-        gradient, (particles, stored), report = in_chunks(
-            self, rollout, theta, estimate_pairs, (state.particles, stored)
-        )
+        rows = state.particles, stored, state.critic
+        gradient, rows, report = in_chunks(self, rollout, theta, estimate_pairs, rows)
+        particles, stored, critic = rows
         past, sigma = accumulators.push(key), jnp.float32(self.sigma)
-        return gradient, PESState(particles, stored, sigma, past), report
+        return gradient, PESState(particles, stored, sigma, past, critic), report
+
+    def _check_critic(self) -> None:
+        """Raise `ValueError` for options that a critic excludes."""
+        if self.restart_at_once:
+            raise ValueError(
+                "critic_discount needs one episode of each particle, and with "
+                "restart_at_once an unroll has two; drop one of them"
+            )
+        if self.fitness_shaping != "none":
+            raise ValueError(
+                f"critic_discount predicts losses, and fitness_shaping="
+                f"{self.fitness_shaping} changes them in each unroll; drop one of them"
+            )
 
     def _accumulators(
         self, past: UpdateHistory | None, theta: jax.Array
@@ -196,8 +243,9 @@ def pes_gradient(
         accumulator: xi before the unroll, decayed if it is. # shape=(N, D)
         perturbation: e of this unroll. # shape=(N, D)
         sigma: Standard deviation of the perturbations, one for all or [1, D].
-        shaped_loss: What takes the place of L_old where losses are shaped, in an unroll
-            of single episodes; None for the segment's. # shape=(N,)
+        shaped_loss: What takes the place of L_old where losses are shaped or a critic
+            changes them, in an unroll of single episodes; None for the segment's.
+            # shape=(N,)
 
     Returns:
         (parts [N, D], accumulator after the unroll [N, D]).

@@ -20,7 +20,7 @@ class Paying:
     """An environment that rewards the action, episode after episode of K steps."""
 
     on_device = True
-    observation_size = 1
+    observation_size, horizon = 1, K
     action_low, action_high = (-100.0,), (100.0,)
 
     def reset(self, key):

@@ -52,13 +52,14 @@ def chunk_size(estimator: ChunkedEstimator, rollout: Rollout, theta: jax.Array) 
         theta.size,
         getattr(estimator, "orthogonal", False),
     )
-    shaping = getattr(estimator, "fitness_shaping", "none")
-    if shaping != "none" and pairs < estimator.num_pairs:
-        raise ValueError(
-            f"fitness_shaping={shaping} needs the losses of all {estimator.num_pairs} "
-            f"pairs at once, here in chunks of {pairs}; drop it, or use "
-            f"pairs_per_chunk={estimator.num_pairs}"
-        )
+    for name, without in (("fitness_shaping", "none"), ("critic_discount", None)):
+        value = getattr(estimator, name, without)
+        if value != without and pairs < estimator.num_pairs:
+            raise ValueError(
+                f"{name}={value} needs the losses of all {estimator.num_pairs} "
+                f"pairs at once, here in chunks of {pairs}; drop it, or use "
+                f"pairs_per_chunk={estimator.num_pairs}"
+            )
     return pairs
 
 

@@ -51,6 +51,8 @@ class Report:
             the rollout normalises them; else None.
         loss_std: Standard deviation of the losses or ranks that the estimate was made
             from, where losses are shaped (see `shaped_loss`); else None.
+        critic_explained: Share of the variance of the critic's targets that it predicts
+            (see `criticise`); None without a critic.
     """
 
     particle_loss: Array
@@ -65,6 +67,7 @@ class Report:
     arrived: Array
     observations: ObservationMoments | None = None
     loss_std: Array | None = None
+    critic_explained: Array | None = None
 
 
 def describe(

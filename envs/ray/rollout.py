@@ -23,6 +23,7 @@ from pes_rl.envs.ray.worker_rollout import pack
 from pes_rl.envs.rollout.base import EngineLost, Particles, Rollout, Thetas
 from pes_rl.envs.rollout.episodes import (
     NO_LIMIT,
+    Array,
     Clock,
     Segment,
     next_limits,
@@ -205,6 +206,9 @@ class RayRollout:
 
     def normalized(self, moments: ObservationMoments) -> "RayRollout":
         return replace(self, normalizer=jax.tree.map(np.asarray, moments))
+
+    def observations(self, particles: Particles) -> Array:
+        return particles.state.observation
 
     def take(self, particles: Particles, indices: Any) -> Particles:
         return take_copies(particles, indices, self.can_copy)

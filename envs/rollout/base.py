@@ -136,6 +136,14 @@ class Rollout(Protocol):
         """
         ...
 
+    def observations(self, particles: Particles) -> Array:
+        """Observations before the particles' next step. # shape=(N, O).
+
+        Raises:
+            ValueError: If what is unrolled has none.
+        """
+        ...
+
     def take(self, particles: Particles, indices: Any) -> Particles:
         """Copies of the particles at the M `indices`, in that order.
 

@@ -168,6 +168,12 @@ class DeviceRollout:
             )
         return replace(self, problem=replace(self.problem, normalizer=moments))
 
+    def observations(self, particles: Particles) -> Array:
+        if not isinstance(self.problem, PolicyProblem):
+            raise ValueError("what is unrolled here has no observations")
+        _, observation = particles.state
+        return observation
+
     def take(self, particles: Particles, indices: Any) -> Particles:
         indices = jnp.asarray(indices)
         return jax.tree.map(lambda leaf: leaf[indices], particles)

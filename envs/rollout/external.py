@@ -10,6 +10,7 @@ from jax import lax
 from pes_rl.envs.rollout.base import Particles, Rollout, Thetas, rows_of
 from pes_rl.envs.rollout.episodes import (
     NO_LIMIT,
+    Array,
     Segment,
     record_step,
     running_loss,
@@ -62,6 +63,9 @@ class ExternalRollout:
         )
         number = jnp.arange(members * num_pairs, dtype=jnp.int32)
         return Particles(number, clock, jnp.zeros(len(number)))
+
+    def observations(self, particles: Particles) -> Array:
+        raise ValueError("simulations outside pes_rl keep their observations")
 
     def take(self, particles: Particles, indices: Any) -> Particles:
         return jax.tree.map(lambda leaf: leaf[indices], particles)

@@ -189,6 +189,9 @@ class HostRollout:
     def normalized(self, moments: ObservationMoments) -> "HostRollout":
         return replace(self, normalizer=jax.tree.map(np.asarray, moments))
 
+    def observations(self, particles: Particles) -> Array:
+        return particles.state.observation
+
     def take(self, particles: Particles, indices: Any) -> Particles:
         return take_copies(particles, indices, self.can_copy)
 

@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pes_rl.envs.rollout.base import Particles, Rollout, Thetas, rows_of
 from pes_rl.envs.rollout.device import DeviceRollout
-from pes_rl.envs.rollout.episodes import Segment
+from pes_rl.envs.rollout.episodes import Array, Segment
 from pes_rl.envs.rollout.observations import ObservationMoments, ObservationSums
 
 AXIS = "particles"
@@ -74,6 +74,9 @@ class ShardedRollout:
     ) -> Particles:
         particles = self.rollout.reset(key, num_pairs, members=members, stagger=stagger)
         return shard_particles(particles, self.mesh)
+
+    def observations(self, particles: Particles) -> Array:
+        return self.rollout.observations(particles)
 
     def take(self, particles: Particles, indices: Any) -> Particles:
         return shard_particles(self.rollout.take(particles, indices), self.mesh)

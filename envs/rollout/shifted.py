@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pes_rl.envs.rollout.base import Particles, Rollout, Thetas
-from pes_rl.envs.rollout.episodes import Segment
+from pes_rl.envs.rollout.episodes import Array, Segment
 from pes_rl.envs.rollout.observations import ObservationMoments
 
 
@@ -60,6 +60,9 @@ class ShiftedRollout:
         stagger: bool = False,
     ) -> Particles:
         return self.rollout.reset(key, num_pairs, members=members, stagger=stagger)
+
+    def observations(self, particles: Particles) -> Array:
+        return self.rollout.observations(particles)
 
     def take(self, particles: Particles, indices: Any) -> Particles:
         return self.rollout.take(particles, indices)

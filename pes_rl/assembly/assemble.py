@@ -285,6 +285,7 @@ _FOR_POLICIES = (
     "reward_shift",
     "final_reward_shift",
     "final_eval_env",
+    "critic_discount",
 )
 
 

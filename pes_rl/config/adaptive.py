@@ -30,8 +30,8 @@ def fit_defaults(
     - `noise_period` is as many unrolls as it is by default.
     - `num_top_pairs` is at most `num_pairs`, and half of them where `fitness_shaping`
       needs one and the task has none.
-    - `restart_at_once` is off where losses are shaped or sigma adapts, which exclude
-      it, and `final_sigma` where sigma adapts.
+    - `restart_at_once` is off where losses are shaped, sigma adapts or there is a
+      critic, which exclude it, and `final_sigma` where sigma adapts.
     - `eval_interval` is at most a tenth of the budget, `checkpoint_interval` a quarter.
     - `log_interval` is at most an `eval_interval` of updates, because evaluations come
       with rows of the log.
@@ -73,7 +73,9 @@ def _fit_exclusions(settings: dict[str, Any], given: Mapping[str, Any]) -> None:
     if shaping == "top-pairs" and settings.get("num_top_pairs") is None and pairs:
         settings["num_top_pairs"] = max(pairs // 2, 1)
     adapts = settings.get("sigma_learning_rate") is not None
-    if (shaping != "none" or adapts) and "restart_at_once" not in given:
+    has_critic = settings.get("critic_discount") is not None
+    excluded = shaping != "none" or adapts or has_critic
+    if excluded and "restart_at_once" not in given:
         settings["restart_at_once"] = False
     if adapts and "final_sigma" not in given:
         settings["final_sigma"] = None

@@ -78,6 +78,10 @@ class TrainConfig:
     trace_decay: float = 1.0
     """Factor between 0 and 1 by which pes multiplies its accumulators in each unroll.
     Biased below 1, with less variance; 0 sees the effects within an unroll alone."""
+    critic_discount: float | None = None
+    """Discount in (0, 1] a step of a critic, which pes fits to the observations and
+    takes off the losses; None for none. Unbiased with trace_decay=1; with less it takes
+    away bias, as far as the critic is right. 0.99 is usual."""
     orthogonal: bool = False
     """Make the pairs' perturbations of gpes, nres or es orthogonal: less variance."""
     pairs_per_chunk: int | None = None

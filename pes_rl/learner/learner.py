@@ -175,10 +175,10 @@ class Learner:
             return restored
         run_key = jax.random.wrap_key_data(restored.key)
         key = jax.random.fold_in(jax.random.fold_in(run_key, restored.updates), 1)
-        particles = self._estimator.init(self._rollout, restored.theta, key)
-        if self._adapts_sigma:
-            particles = replace(particles, sigma=restored.estimator.sigma)
-        return replace(restored, estimator=particles)
+        fresh = self._estimator.init(self._rollout, restored.theta, key)
+        if hasattr(fresh, "adopt"):
+            fresh = fresh.adopt(restored.estimator)
+        return replace(restored, estimator=fresh)
 
     def progress(self, state: TrainState) -> jax.Array:
         """Share of the budget of environment steps that is used so far."""

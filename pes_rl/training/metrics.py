@@ -41,6 +41,8 @@ COLUMNS: dict[str, str] = {
     "hides the gradient.",
     "pes/accumulator_norm": "Mean norm of the particles' accumulators; 0 for agents "
     "without them.",
+    "pes/critic_explained": "Share of the variance of the loss to go that the critic "
+    "predicts; with critic_discount.",
     "pes/ended_share": "Episodes that ended, in shares of the particles, in an update.",
     "pes/dropped_simulations": "Simulations that diverged, since the start.",
     "pes/lost_workers": "Ray workers lost, since the start.",
@@ -89,6 +91,8 @@ def training_row(
         "pes/dropped_simulations": counters.dropped_simulations,
         "pes/lost_workers": counters.lost_workers,
     }
+    if reports.critic_explained is not None:
+        row["pes/critic_explained"] = float(reports.critic_explained.mean())
     sigma = learner.sigma(state)
     if sigma is not None:
         row["train/sigma"] = float(sigma)

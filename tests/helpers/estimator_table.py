@@ -35,6 +35,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "pes, staggered": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, stagger=True),
     "pes, at once": PES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA, restart_at_once=True),
     "pes, decaying": PES(NUM_PAIRS, 2, SIGMA, trace_decay=0.7),
+    "pes, critic": PES(NUM_PAIRS, 2, SIGMA, critic_discount=0.9),
     "gpes": GPES(NUM_PAIRS, 2, 4, SIGMA),
     "gpes, staggered": GPES(NUM_PAIRS, 2, 4, SIGMA, stagger=True),
     "nres": NRES(NUM_PAIRS, TRUNCATION_LENGTH, SIGMA),

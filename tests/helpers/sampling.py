@@ -17,13 +17,21 @@ MAX_SIGMAS = 5.0
 DEFAULT_SIGMAS = (SIGMA,) * 9
 
 
+class ObservedRollout(DeviceRollout):
+    """A rollout of `Recurrent` whose observations are the system's states."""
+
+    def observations(self, particles):
+        _, state = particles.state
+        return state
+
+
 @cache
 def compiled_draws(estimator: Any, horizon: int) -> Any:
     """The function (keys [M, U + 1], sigmas [U], coefficients) -> draws [M, U, D]."""
     theta = float32(THETA)
 
     def draw(keys: jax.Array, sigmas: jax.Array, system: Recurrent) -> jax.Array:
-        rollout = DeviceRollout(system, horizon)
+        rollout = ObservedRollout(system, horizon)
 
         def update(state: Any, now: Any) -> Any:
             key, sigma = now

@@ -1,0 +1,220 @@
+"""A critic: a prediction of the loss to go, by which an estimator subtracts noise.
+
+    delta_i = L_i + b(s'_i) - b(s_i),    b = 0 where the episode has ended
+
+s_i is the state in which particle i's unroll began, s'_i that in which it ended. Over
+an episode the values of b cancel, whatever b is: each value that is subtracted is the
+very one that was added before. See "Control variates" in docs/estimators.md.
+
+b is linear in features of the state and predicts losses discounted by g a step. After
+each unroll of K steps it is fitted by least-squares temporal differences (LSTD; Bradtke
+and Barto 1996, Section 5.2, there for each step and without forgetting):
+
+    A <- f A + sum_i phi(s_i) (phi(s_i) - g^K phi(s'_i))^T,  phi(s'_i) = 0 after an end
+    c <- f c + sum_i phi(s_i) sum_k g^k L_ik
+    b(s) = w . phi(s),  w = (A + r n I)^-1 c
+
+n <- f n + N counts the unrolls that still weigh.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pes_rl.envs.rollout.base import Particles, Rollout
+from pes_rl.envs.rollout.episodes import Segment, split_loss
+
+NUM_WAVES = 128
+"""Random features: cosines of projections of the state."""
+FORGETTING = 0.99
+"""f: what an unroll keeps of the sums before it, so that b follows theta."""
+RIDGE = 1e-2
+"""r: penalty of least squares, in units of the features' mean squares."""
+_RIDGE_OF_CONSTANT = 1e-5
+MAX_OBSERVATION = 1000
+"""Longest observation: A has the square of that many numbers."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Critic:
+    """A critic of N particles, with O entries of an observation and F features.
+
+    Attributes:
+        value: b of the state in which each particle's next unroll begins, as it was
+            when that state was reached. # shape=(N,)
+        weights: w. # shape=(F,)
+        matrix: A. # shape=(F, F)
+        target: c. # shape=(F,)
+        count: n, a scalar.
+        mean: Running mean of the states. # shape=(O + 1,)
+        squares: Sum of squared distances from it. # shape=(O + 1,)
+    """
+
+    value: jax.Array
+    weights: jax.Array
+    matrix: jax.Array
+    target: jax.Array
+    count: jax.Array
+    mean: jax.Array
+    squares: jax.Array
+
+    def adopt(self, before: "Critic") -> "Critic":
+        """What `before` has learned, for these particles."""
+        return replace(before, value=self.value)
+
+
+def check_critic_discount(discount: float | None) -> None:
+    """Raise `ValueError` unless it is None or 0 < g <= 1."""
+    if discount is not None and not 0 < discount <= 1:
+        raise ValueError(
+            f"critic_discount={discount} must be above 0 and at most 1; use 0.99, for "
+            "example"
+        )
+
+
+def make_critic(rollout: Rollout, particles: Particles) -> Critic:
+    """A critic that has seen nothing: b = 0.
+
+    Raises:
+        ValueError: If the particles have no observations, or too long ones.
+    """
+    try:
+        states = critic_states(rollout, particles)
+    except ValueError as error:
+        raise ValueError(
+            f"critic_discount needs observations, and {error}; drop it"
+        ) from None
+    number, size = states.shape
+    if size - 1 > MAX_OBSERVATION:
+        raise ValueError(
+            f"critic_discount fits least squares to all {size - 1} entries of the "
+            f"observation, at most {MAX_OBSERVATION}; drop it"
+        )
+    features = 1 + size + NUM_WAVES
+    return Critic(
+        value=jnp.zeros(number),
+        weights=jnp.zeros(features),
+        matrix=jnp.zeros((features, features)),
+        target=jnp.zeros(features),
+        count=jnp.zeros(()),
+        mean=jnp.zeros(size),
+        squares=jnp.zeros(size),
+    )
+
+
+def critic_states(rollout: Rollout, particles: Particles) -> jax.Array:
+    """What a critic sees: observations, and the share of the time limit that is over.
+
+    Returns:
+        # shape=(N, O + 1)
+
+    Raises:
+        ValueError: If the particles have no observations.
+    """
+    observation = jnp.asarray(rollout.observations(particles), jnp.float32)
+    clock = particles.clock
+    elapsed, limit = (
+        jnp.asarray(steps, jnp.float32) for steps in (clock.elapsed, clock.limit)
+    )
+    return jnp.concatenate([observation, (elapsed / limit)[:, None]], axis=1)
+
+
+@partial(jax.jit, static_argnames="discount")
+def criticise(
+    critic: Critic,
+    before: jax.Array,
+    after: jax.Array,
+    segment: Segment,
+    discount: float,
+) -> tuple[jax.Array, Critic, jax.Array]:
+    """The losses that take the place of the unroll's, and the critic after it.
+
+    Args:
+        critic: Before the unroll.
+        before: `critic_states` in which the unroll began. # shape=(N, O + 1)
+        after: `critic_states` in which it ended. # shape=(N, O + 1)
+        segment: An unroll of single episodes.
+        discount: g.
+
+    Returns:
+        (delta [N], critic, explained). delta is 0 for a particle that was lost.
+        explained is the share of the variance of the critic's targets,
+        sum_k g^k L_k + g^K b(s'), that b(s) predicts, before the fit.
+    """
+    ended = jnp.asarray(segment.ended).any(0)
+    arrived = jnp.asarray(segment.simulated[0])
+    value = _features(critic, after) @ critic.weights
+    loss, _ = split_loss(segment)
+    delta = loss + jnp.where(ended, 0.0, value) - critic.value
+    fitted, explained = _fit(critic, before, after, segment, discount)
+    return jnp.where(arrived, delta, 0.0), replace(fitted, value=value), explained
+
+
+def _fit(
+    critic: Critic,
+    before: jax.Array,
+    after: jax.Array,
+    segment: Segment,
+    discount: float,
+) -> tuple[Critic, jax.Array]:
+    """(the critic with this unroll in its sums, share of variance explained)."""
+    arrived = jnp.asarray(segment.simulated[0])
+    goes_on = arrived & ~jnp.asarray(segment.ended).any(0)
+    critic = _with_moments(critic, before, arrived)
+    length = segment.loss.shape[0]
+    powers = jnp.asarray(discount ** np.arange(length), jnp.float32)
+    loss = jnp.where(arrived, powers @ segment.loss, 0.0)
+    start = jnp.where(arrived[:, None], _features(critic, before), 0.0)
+    end = jnp.where(goes_on[:, None], _features(critic, after), 0.0)
+    end = end * np.float32(discount**length)
+    explained = _explained(loss + end @ critic.weights, start @ critic.weights, arrived)
+    matrix = FORGETTING * critic.matrix + start.T @ (start - end)
+    target = FORGETTING * critic.target + start.T @ loss
+    ridge = jnp.full(len(target), RIDGE).at[0].set(_RIDGE_OF_CONSTANT)
+    damped = matrix + jnp.diag(ridge * critic.count)
+    weights = jnp.linalg.solve(damped, target)
+    # Where no particle has arrived yet, there is nothing to solve.
+    weights = jnp.where(jnp.isfinite(weights).all(), weights, critic.weights)
+    return replace(critic, matrix=matrix, target=target, weights=weights), explained
+
+
+def _with_moments(critic: Critic, states: jax.Array, arrived: jax.Array) -> Critic:
+    """The critic with these states in its moments (Chan et al. 1983, with weights)."""
+    old, new = FORGETTING * critic.count, arrived.sum().astype(jnp.float32)
+    count = old + new
+    weights = arrived.astype(jnp.float32) / jnp.maximum(new, 1)
+    mean = weights @ states
+    squares = new * (weights @ (states - mean[None]) ** 2)
+    distance = mean - critic.mean
+    share = jnp.where(count > 0, new / jnp.maximum(count, 1e-30), 0.0)
+    return replace(
+        critic,
+        count=count,
+        mean=critic.mean + share * distance,
+        squares=FORGETTING * critic.squares + squares + old * share * distance**2,
+    )
+
+
+def _features(critic: Critic, states: jax.Array) -> jax.Array:
+    """1, the normalised entries of each state, and cosines of them. # shape=(N, F)."""
+    variance = critic.squares / jnp.maximum(critic.count, 1)
+    std = jnp.sqrt(variance) + 1e-6 * (1 + jnp.abs(critic.mean))
+    normal = jnp.clip((states - critic.mean[None]) / std[None], -5, 5)
+    size = states.shape[1]
+    generator = np.random.default_rng(0)
+    frequencies = generator.normal(size=(size, NUM_WAVES)) / np.sqrt(size)
+    phases = generator.uniform(0, 2 * np.pi, (1, NUM_WAVES))
+    waves = jnp.cos(normal @ frequencies.astype(np.float32) + phases.astype(np.float32))
+    constant = jnp.ones((len(states), 1))
+    return jnp.concatenate([constant, normal, waves], axis=1)
+
+
+def _explained(target: jax.Array, found: jax.Array, arrived: jax.Array) -> jax.Array:
+    """1 - Var(target - found) / Var(target); 0 where targets do not vary."""
+    total = jnp.var(target, where=arrived)
+    left = jnp.var(target - found, where=arrived)
+    return jnp.where(total > 0, 1 - left / jnp.where(total > 0, total, 1.0), 0.0)
