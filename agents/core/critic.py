@@ -31,8 +31,12 @@ NUM_WAVES = 128
 """Random features: cosines of projections of the state."""
 FORGETTING = 0.99
 """f: what an unroll keeps of the sums before it, so that b follows theta."""
-RIDGE = 1e-2
-"""r: penalty of least squares, in units of the features' mean squares."""
+RIDGE = 0.1
+"""r: penalty of least squares, in units of the features' mean squares.
+
+Chosen with the discount 0.98 on seeds 52 to 56 of three MuJoCo tasks; 0.01 learned half
+as much on HalfCheetah, and the same on Swimmer and InvertedDoublePendulum.
+"""
 _RIDGE_OF_CONSTANT = 1e-5
 MAX_OBSERVATION = 1000
 """Longest observation: A has the square of that many numbers."""

@@ -67,11 +67,12 @@ def _printed(estimate: Estimate, note: str) -> Row:
 def csv_row(estimate: Estimate) -> Row:
     """Values of an estimator, each interval as three columns."""
     setting = estimate.setting
-    decay = setting.trace_decay
+    decay, discount = setting.trace_decay, setting.critic_discount
     row: Row = {
         "agent": setting.agent,
         "truncation_length": setting.truncation_length,
         "trace_decay": "" if decay is None else decay,
+        "critic_discount": "" if discount is None else discount,
         "steps": estimate.steps,
     }
     for field in FIELDS:

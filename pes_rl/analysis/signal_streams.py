@@ -5,14 +5,12 @@ it gives, for each of J estimators and each chain, an estimate of the gradient:
 
     PESStream          a chain is an antithetic pair with a new perturbation in each
                        unroll; PES with any trace decay is linear in its losses and
-                       perturbations, so one stream serves all J of them
+                       perturbations, so one stream serves all J of them, with critics
+                       and without, which are fitted to all chains as they go on
     NRESStream         a chain is a pair with one perturbation an episode; with unrolls
                        as long as the longest episode it is full-episode ES
     TruncatedESStream  a chain is the mean theta's own episode, and two pairs in each
                        unroll that start from its state
-
-`Particles` before and after each unroll hold the observations at which it began and
-ended: a control variate would change the segment's losses in `PESStream.update`.
 """
 
 from dataclasses import dataclass
@@ -22,9 +20,16 @@ import jax
 import jax.numpy as jnp
 
 from pes_rl.agents import es_gradient, pes_gradient
+from pes_rl.agents.core.critic import (
+    Critic,
+    critic_states,
+    criticise,
+    make_critic,
+)
 from pes_rl.agents.core.perturbations import perturb, perturb_antithetic
 from pes_rl.agents.nres import episode_perturbations
 from pes_rl.envs import Particles, Rollout, Segment
+from pes_rl.envs.rollout.episodes import split_loss
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,13 @@ class Setting:
         agent: pes, nres, truncated-es or es.
         truncation_length: K; the longest episode's steps T for es.
         trace_decay: lambda of pes; None for the others.
+        critic_discount: That of pes's critic; None without one.
     """
 
     agent: str
     truncation_length: int
     trace_decay: float | None = None
+    critic_discount: float | None = None
 
     @property
     def is_unbiased(self) -> bool:
@@ -49,8 +56,12 @@ class Setting:
     def __str__(self) -> str:
         if self.agent == "es":
             return "es"
-        decay = "" if self.trace_decay is None else f" lambda {self.trace_decay:g}"
-        return f"{self.agent} K {self.truncation_length}{decay}"
+        text = f"{self.agent} K {self.truncation_length}"
+        if self.trace_decay is not None:
+            text += f" lambda {self.trace_decay:g}"
+        if self.critic_discount is not None:
+            text += f" critic {self.critic_discount:g}"
+        return text
 
 
 @jax.tree_util.register_dataclass
@@ -107,44 +118,77 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class PESStream:
-    """PES with several trace decays, from the same unrolls.
+    """PES with several trace decays and critics, from the same unrolls.
 
     Attributes:
         length: Steps K of an unroll.
         sigma: Standard deviation of the perturbations.
         trace_decays: lambda of each estimator.
+        critic_discounts: That of each critic, None for no critic; each goes with every
+            lambda.
     """
 
     length: int
     sigma: float
     trace_decays: tuple[float, ...] = (1.0,)
+    critic_discounts: tuple[float | None, ...] = (None,)
 
     shares_states: ClassVar[bool] = False
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        return tuple(Setting("pes", self.length, d) for d in self.trace_decays)
+        return tuple(
+            Setting("pes", self.length, decay, discount)
+            for discount in self.critic_discounts
+            for decay in self.trace_decays
+        )
 
     def init(
         self, rollout: Rollout, theta: jax.Array, key: jax.Array, chains: int
     ) -> State:
         shape = len(self.trace_decays), 2 * chains, theta.size
-        return rollout.reset(key, chains), jnp.zeros(shape)
+        particles = rollout.reset(key, chains)
+        critics = tuple(
+            None if discount is None else make_critic(rollout, particles)
+            for discount in self.critic_discounts
+        )
+        return particles, (jnp.zeros(shape), critics)
 
     def update(
         self, rollout: Rollout, theta: jax.Array, state: State, key: jax.Array
     ) -> tuple[Update, State]:
-        before, accumulators = state
+        before, (accumulators, critics) = state
         chains = accumulators.shape[1] // 2
         e, thetas = perturb_antithetic(rollout, theta, key, chains, self.sigma)
         after, segment = rollout.unroll(
             before, thetas, self.length, single_episode=True
         )
+        losses, critics = self._losses(rollout, critics, before, after, segment)
         decays = jnp.array(self.trace_decays, jnp.float32)
         parts, accumulators = _decayed_parts(
-            segment, accumulators, decays, e, self.sigma
+            segment, accumulators, decays, e, self.sigma, losses
         )
-        return _of_pairs(parts, segment), (after, accumulators)
+        return _of_pairs(parts, segment), (after, (accumulators, critics))
+
+    def _losses(
+        self,
+        rollout: Rollout,
+        critics: tuple[Critic | None, ...],
+        before: Particles,
+        after: Particles,
+        segment: Segment,
+    ) -> tuple[jax.Array, tuple[Critic | None, ...]]:
+        """(losses with each critic [B, N], the critics after the unroll)."""
+        losses, fitted = [], []
+        for critic, discount in zip(critics, self.critic_discounts, strict=True):
+            if critic is None or discount is None:
+                loss = split_loss(segment)[0]
+            else:
+                states = (critic_states(rollout, p) for p in (before, after))
+                loss, critic, _ = criticise(critic, *states, segment, discount)
+            losses.append(loss)
+            fitted.append(critic)
+        return jnp.stack(losses), tuple(fitted)
 
 
 @dataclass(frozen=True)
@@ -250,11 +294,18 @@ def _decayed_parts(
     decays: jax.Array,
     perturbation: jax.Array,
     sigma: Any,
+    losses: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """`pes_gradient` for each trace decay: (parts, accumulators), [J, N, D] each."""
-    by_decay = jax.vmap(pes_gradient, in_axes=(None, 0, None, None))
+    """`pes_gradient` for each of B losses and of L decays.
+
+    Returns:
+        (parts [B L, N, D], accumulators [L, N, D]).
+    """
+    by_decay = jax.vmap(pes_gradient, (None, 0, None, None, None))
+    by_loss = jax.vmap(by_decay, (None, None, None, None, 0), out_axes=(0, None))
     decayed = decays[:, None, None] * accumulators
-    return by_decay(segment, decayed, perturbation, sigma)
+    parts, after = by_loss(segment, decayed, perturbation, sigma, losses)
+    return parts.reshape(-1, *parts.shape[2:]), after
 
 
 @jax.jit

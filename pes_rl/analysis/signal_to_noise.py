@@ -10,6 +10,7 @@ from typing import Literal
 
 import jax
 
+from pes_rl.agents.core.critic import check_critic_discount, make_critic
 from pes_rl.agents.core.estimator import (
     check_population,
     check_trace_decay,
@@ -36,6 +37,8 @@ AGENTS = ("es", "nres", "pes", "truncated-es")
 """In the order of the measurement: what the gradient is known by comes first."""
 
 TRACE_DECAYS = (0.0, 0.5, 0.8, 0.9, 1.0)
+USUAL_DISCOUNT = 0.98
+"""Of the critic that is measured where the run has none."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ class Signal:
     """Unroll lengths K; none takes the run's, a quarter and four times of it."""
     trace_decay: tuple[float, ...] = ()
     """lambda of pes; none takes 0, 0.5, 0.8, 0.9, 1 and the run's."""
+    critic_discount: tuple[float, ...] = ()
+    """Discounts of critics, with each of which pes is measured as well; none takes the
+    run's, or 0.98 where there are observations."""
     num_pairs: int | None = None
     """Antithetic pairs of an update; None takes the run's."""
     sigma: float | None = None
@@ -153,6 +159,8 @@ class Signal:
                 raise ValueError(unknown_name("estimator here", agent, list(AGENTS)))
         for decay in self.trace_decay:
             check_trace_decay(decay)
+        for discount in self.critic_discount:
+            check_critic_discount(discount)
         for name, least in (("steps", 1), ("num_chains", 4)):
             if getattr(self, name) < least:
                 raise ValueError(
@@ -177,6 +185,7 @@ class Signal:
         if not decays:
             own_decay = {config.trace_decay} if config.agent == "pes" else set()
             decays = tuple(sorted({*TRACE_DECAYS, *own_decay}))
+        discounts = self._critic_discounts(subject)
         agents = [a for a in AGENTS if a in (self.agent or AGENTS)]
         if not rollout.can_copy and "truncated-es" in agents:
             if self.agent:
@@ -188,7 +197,7 @@ class Signal:
         by_agent: dict[str, list[Stream]] = {
             "es": [NRESStream(horizon, sigma, "es")],
             "nres": [NRESStream(k, sigma) for k in lengths],
-            "pes": [PESStream(k, sigma, decays) for k in lengths],
+            "pes": [PESStream(k, sigma, decays, discounts) for k in lengths],
             "truncated-es": [TruncatedESStream(k, sigma) for k in lengths],
         }
         streams = [stream for agent in agents for stream in by_agent[agent]]
@@ -200,6 +209,18 @@ class Signal:
             )
         own = _own_setting(config, horizon) if subject.folder else None
         return Plan(config.env, streams, pairs, sigma, own)
+
+    def _critic_discounts(self, subject: TrainedSubject) -> tuple[float | None, ...]:
+        """None for no critic, and the discounts of critics."""
+        if self.critic_discount:
+            return None, *self.critic_discount
+        if subject.config.critic_discount is not None:
+            return None, subject.config.critic_discount
+        try:
+            make_critic(subject.rollout, subject.rollout.reset(jax.random.key(0), 1))
+        except ValueError:  # There are no observations, or too long ones.
+            return (None,)
+        return None, USUAL_DISCOUNT
 
     def _report(self, plan: Plan, measured: list[Measured]) -> None:
         """Print and write what is known."""
@@ -223,5 +244,6 @@ def _own_setting(config: TrainConfig, horizon: int) -> Setting | None:
         return None
     length = horizon if config.agent == "es" else config.truncation_length
     assert length is not None
-    decay = config.trace_decay if config.agent == "pes" else None
-    return Setting(config.agent, length, decay)
+    if config.agent != "pes":
+        return Setting(config.agent, length)
+    return Setting("pes", length, config.trace_decay, config.critic_discount)

@@ -71,7 +71,7 @@ class CriticStream(PESStream):
     @property
     def settings(self) -> tuple[Setting, ...]:
         return tuple(
-            CriticSetting("pes", self.length, decay, critic)
+            CriticSetting("pes", self.length, decay, critic=critic)
             for critic in self.critics
             for decay in self.trace_decays
         )
@@ -132,7 +132,7 @@ class TruncatedCriticStream(TruncatedESStream):
     @property
     def settings(self) -> tuple[Setting, ...]:
         return tuple(
-            CriticSetting("truncated-es", self.length, None, critic)
+            CriticSetting("truncated-es", self.length, critic=critic)
             for critic in self.critics
         )
 
