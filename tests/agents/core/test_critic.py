@@ -182,9 +182,9 @@ def test_it_is_unbiased_where_theta_decides_when_episodes_end():
 @pytest.fixture
 def small_penalty(monkeypatch):
     monkeypatch.setattr(critics, "RIDGE", 0.01)
-    criticise.clear_cache()
+    jax.clear_caches()
     yield
-    criticise.clear_cache()
+    jax.clear_caches()
 
 
 @pytest.mark.usefixtures("small_penalty")
@@ -233,9 +233,9 @@ def test_it_is_refused_where_it_has_no_meaning():
     with pytest.raises(ValueError, match="fitness_shaping=centered-ranks changes"):
         PES(4, 2, 0.1, fitness_shaping="centered-ranks", critic_discount=0.9)
     pes = PES(4, 2, 0.1, critic_discount=0.9)
-    problem = DeviceRollout(make("unrolled:toy-regression"), horizon=100)
+    problem: Any = make("unrolled:toy-regression")
     with pytest.raises(ValueError, match="needs observations, and what is unrolled"):
-        pes.init(problem, jnp.zeros(2), jax.random.key(0))
+        pes.init(DeviceRollout(problem, 100), jnp.zeros(2), jax.random.key(0))
     cut = replace(pes, pairs_per_chunk=2)
     with pytest.raises(ValueError, match=r"discount=0\.9 needs the losses of all"):
         cut.init(device_rollout(8), jnp.zeros(2), jax.random.key(0))
