@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from critic_values import Observe, observation_of
 
-from pes_rl.agents import es_gradient, pes_gradient
+from pes_rl.agents import es_gradient
 from pes_rl.agents.core.perturbations import perturb_antithetic
 from pes_rl.analysis.signal_streams import (
     PESStream,
@@ -25,6 +25,7 @@ from pes_rl.analysis.signal_streams import (
     State,
     TruncatedESStream,
     Update,
+    _decayed_parts,
     _of_chains,
     _of_pairs,
 )
@@ -79,7 +80,7 @@ class CriticStream(PESStream):
     def update(
         self, rollout: Rollout, theta: jax.Array, state: State, key: jax.Array
     ) -> tuple[Update, State]:
-        before, accumulators = state
+        before, (accumulators, critics) = state
         chains = accumulators.shape[1] // 2
         e, thetas = perturb_antithetic(rollout, theta, key, chains, self.sigma)
         after, segment = rollout.unroll(
@@ -89,29 +90,11 @@ class CriticStream(PESStream):
             self.values(self.observe(p), p.clock.elapsed) for p in (before, after)
         )
         decays = jnp.array(self.trace_decays, jnp.float32)
-        parts, accumulators = _parts(
-            segment, accumulators, decays, e, self.sigma, start, end
+        delta = _with_values(segment, end) - start
+        parts, accumulators = _decayed_parts(
+            segment, accumulators, decays, e, self.sigma, delta
         )
-        return _of_pairs(parts, segment), (after, accumulators)
-
-
-@jax.jit
-def _parts(
-    segment: Segment,
-    accumulators: jax.Array,
-    decays: jax.Array,
-    perturbation: jax.Array,
-    sigma: Any,
-    start: jax.Array,
-    end: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """`pes_gradient` of the delta of each critic: (parts [B L, N, D], xi [L, N, D])."""
-    delta = _with_values(segment, end) - start
-    by_decay = jax.vmap(pes_gradient, (None, 0, None, None, None))
-    by_critic = jax.vmap(by_decay, (None, None, None, None, 0), out_axes=(0, None))
-    decayed = decays[:, None, None] * accumulators
-    parts, after = by_critic(segment, decayed, perturbation, sigma, delta)
-    return parts.reshape(-1, *parts.shape[2:]), after
+        return _of_pairs(parts, segment), (after, (accumulators, critics))
 
 
 @dataclass(frozen=True)

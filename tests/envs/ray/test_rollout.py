@@ -66,6 +66,7 @@ ESTIMATORS = {
     "pes": PES(NUM_PAIRS, 4, 0.5, stagger=True),
     "pes, restarting": PES(NUM_PAIRS, 4, 0.5, restart_at_once=True),
     "pes, in chunks": PES(NUM_PAIRS, 4, 0.5, stagger=True, pairs_per_chunk=3),
+    "pes, critic": PES(NUM_PAIRS, 4, 0.5, stagger=True, critic_discount=0.9),
     "gpes": GPES(NUM_PAIRS, 4, 8, 0.5),
     "nres": NRES(NUM_PAIRS, 4, 0.5, orthogonal=True),
     "es": ES(NUM_PAIRS, 0.5, orthogonal=True),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from counting import ROLLOUTS
 from recurrent import SIGMA, SYSTEMS, THETA, Ending, float32, step_gradients
+from sampling import ObservedRollout
 
 from pes_rl.analysis.signal_statistics import estimates, make_replicates
 from pes_rl.analysis.signal_streams import (
@@ -137,6 +138,28 @@ def test_signal_noise_and_cosine_are_the_closed_forms(linear):
     # The two that keep the direct effects alone are surely biased.
     for setting in (Setting("pes", K, 0.0), Setting("truncated-es", K)):
         assert known[setting].cosine.high < 0.995
+
+
+def test_a_critic_leaves_the_gradient_and_takes_bias_away():
+    """lambda = 1 has its mean still; lambda = 0 points nearer to the gradient."""
+    rollout = ObservedRollout(SYSTEMS["linear"], HORIZON)
+    stream = PESStream(K, SIGMA, (0.0, 1.0), (None, 1.0))
+    assert [str(s) for s in stream.settings[1:3]] == [
+        "pes K 2 lambda 1",
+        "pes K 2 lambda 0 critic 1",
+    ]
+    measured = last(rollout, stream, 100, 100 * 2 * HORIZON * 60)
+    found = measured.means.estimates
+    total, direct, _ = closed_forms()
+    for place, mean in (
+        (0, direct.mean(0)),
+        (1, total / UNROLLS),
+        (3, total / UNROLLS),
+    ):
+        error = found[place].std(0, ddof=1) / len(found[place]) ** 0.5
+        assert (np.abs(found[place].mean(0) - mean) < 5 * error).all()
+    plain, critic = (np.abs(found[j].mean(0) - total / UNROLLS).max() for j in (0, 2))
+    assert critic < 0.5 * plain
 
 
 def test_es_and_nres_cannot_be_told_apart_on_whole_episodes(linear):

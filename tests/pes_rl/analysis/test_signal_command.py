@@ -36,9 +36,11 @@ def test_the_command_measures_a_run(run, capsys):
     assert analyze.main(["signal", "--run", str(run), *options.split()]) == 0
     rows = read_rows(run / "signal" / "signal.csv")
     agents = [row["agent"] for row in rows]
-    assert agents == ["es", *["nres"] * 2, *["pes"] * 10, *["truncated-es"] * 2]
+    assert agents == ["es", *["nres"] * 2, *["pes"] * 20, *["truncated-es"] * 2]
     decays = [row["trace_decay"] for row in rows if row["agent"] == "pes"]
-    assert decays == ["0", "0.5", "0.8", "0.9", "1"] * 2
+    assert decays == ["0", "0.5", "0.8", "0.9", "1"] * 4
+    discounts = [row["critic_discount"] for row in rows if row["agent"] == "pes"]
+    assert discounts == [*[""] * 5, *["0.98"] * 5] * 2
     for row in rows:
         assert float(row["noise"]) > 0
         assert float(row["signal_low"]) <= float(row["signal_high"])
@@ -46,9 +48,32 @@ def test_the_command_measures_a_run(run, capsys):
     assert sentence.startswith("inverted_pendulum, 4 pairs, sigma 3")
     shown = capsys.readouterr().out
     assert sentence.splitlines()[1] in shown
-    (own,) = [x for x in shown.splitlines() if "pes K 20 lambda 1 " in x]
+    lines = [x for x in shown.splitlines() if "pes K 20 lambda 1 " in x]
+    (own,) = [x for x in lines if "critic" not in x]
     assert "run" in own
     assert (run / "signal" / "signal.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_critics_are_the_run_s_or_those_that_are_asked_for(run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = (
+        "--env inverted_pendulum --agent pes --total-timesteps 1000 --horizon 60 "
+        "--num-pairs 4 --truncation-length 20 --eval-episodes 2 "
+        "--final-eval-episodes 2 --critic-discount 0.9 --trace-decay 0.5"
+    )
+    assert train.main([*options.split(), "--logdir", str(folder)]) == 0
+    short = "--steps 500 --num-chains 4 --truncation-length 20 --agent pes"
+    assert analyze.main(["signal", "--run", str(folder), *short.split()]) == 0
+    rows = read_rows(folder / "signal" / "signal.csv")
+    assert {row["critic_discount"] for row in rows} == {"", "0.9"}
+    shown = capsys.readouterr().out.splitlines()
+    (own,) = [x for x in shown if "pes K 20 lambda 0.5 critic 0.9 " in x]
+    assert "run" in own
+    asked = ["--critic-discount", "0.5", "1", "--logdir", str(tmp_path)]
+    assert analyze.main(["signal", "--run", str(run), *short.split(), *asked]) == 0
+    rows = read_rows(tmp_path / "signal.csv")
+    found = list(dict.fromkeys(row["critic_discount"] for row in rows))
+    assert found == ["", "0.5", "1"]
 
 
 def test_ctrl_c_keeps_what_was_measured(run, tmp_path, monkeypatch, capsys):
@@ -96,6 +121,7 @@ def test_a_policy_file_in_no_run_names_its_environment_or_needs_it(tmp_path, cap
     [
         (["--agent", "uoro"], "unknown estimator here 'uoro'"),
         (["--trace-decay", "2"], "trace_decay=2.0 must be between 0 and 1"),
+        (["--critic-discount", "0"], "critic_discount=0.0 must be above 0"),
         (["--steps", "0"], "steps=0 must be at least 1"),
         (["--num-chains", "2"], "num_chains=2 must be at least 4"),
         (["--truncation-length", "61"], "longer than the horizon of 60"),
