@@ -20,7 +20,6 @@ from pes_rl.training.checksums import (
     check_counters,
     checksums_of,
     describe_counters,
-    name_of,
 )
 from pes_rl.training.counters import Counters
 
@@ -117,9 +116,12 @@ class Checkpoints:
         try:
             counters, checksums = self._read_counters(timesteps)
             saved = _saveable(like)
-            self._check_structure(timesteps, saved)
-            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(saved))
-            saved = self._manager.restore(timesteps, args=arguments)["state"]
+            tree = self._manager.item_metadata(timesteps)["state"].tree
+            _check_structure(tree, saved)
+            target = ocp.args.StandardRestore(_present(saved, tree))
+            arguments = ocp.args.Composite(state=target)
+            read = self._manager.restore(timesteps, args=arguments)["state"]
+            saved = _completed(read, saved)
             check_arrays(saved, checksums)
             state = _from_saveable(saved, like)
         except Exception as error:
@@ -144,23 +146,6 @@ class Checkpoints:
             )
         return counters, checksums
 
-    def _check_structure(self, timesteps: int, like: TrainState) -> None:
-        """Compare names, shapes and types of the arrays, for readable errors."""
-        tree = self._manager.item_metadata(timesteps)["state"].tree
-        for field in dataclasses.fields(like):
-            if field.name not in tree:
-                raise ValueError(f"it has no {field.name}; an older pes_rl wrote it")
-        saved, needed = _describe(tree), _describe(like)
-        for name in sorted(saved.keys() | needed.keys()):
-            if saved.get(name) != needed.get(name):
-                raise ValueError(
-                    "it is of other settings or another task "
-                    f"({name} is {saved.get(name, 'not in it')}, and the run has "
-                    f"{needed.get(name, 'no such array')})"
-                )
-        for name in sorted(_empty_fields(like) - _empty_fields(tree)):
-            raise ValueError(f"it has no {name}; an older pes_rl wrote it")
-
     def _rescue(self, timesteps: int) -> str:
         older = [step for step in self._manager.all_steps() if step < timesteps]
         if not older:
@@ -170,6 +155,40 @@ class Checkpoints:
     def close(self) -> None:
         """Release the resources of Orbax."""
         self._manager.close()
+
+
+def _check_structure(tree: Any, like: TrainState) -> None:
+    """Compare names, shapes and types of the arrays, for readable errors."""
+    saved, needed = _describe(tree), _describe(like)
+    for name in sorted(saved.keys() | needed.keys()):
+        if saved.get(name) != needed.get(name):
+            raise ValueError(
+                "it is of other settings or another task "
+                f"({name} is {saved.get(name, 'not in it')}, and the run has "
+                f"{needed.get(name, 'no such array')})"
+            )
+
+
+def _present(like: Any, tree: Any) -> Any:
+    """`like` with dicts for its dataclasses, less fields that an older pes_rl had not.
+
+    These are None in `like`, which has the arrays of the checkpoint's tree.
+    """
+    if not dataclasses.is_dataclass(like):
+        return like
+    return {
+        field.name: _present(getattr(like, field.name), tree[field.name])
+        for field in dataclasses.fields(like)
+        if field.name in tree
+    }
+
+
+def _completed(read: Any, like: Any) -> Any:
+    """The inverse of `_present`."""
+    if not dataclasses.is_dataclass(like) or isinstance(like, type):
+        return read
+    parts = {k: _completed(part, getattr(like, k)) for k, part in read.items()}
+    return dataclasses.replace(like, **parts)
 
 
 def _is_key(leaf: Any) -> bool:
@@ -207,12 +226,6 @@ def _describe(tree: Any) -> dict[str, str]:
     """Type and shape of each array by its name, such as float32[40, 16]."""
     arrays = arrays_by_name(tree)
     return {n: f"{array.dtype}{list(array.shape)}" for n, array in arrays.items()}
-
-
-def _empty_fields(tree: Any) -> set[str]:
-    """Names of the fields that are None."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree, lambda leaf: leaf is None)
-    return {name_of(path) for path, leaf in leaves if leaf is None}
 
 
 def _check_memory() -> None:

@@ -196,6 +196,7 @@ def test_the_saved_policy_is_the_one_that_training_evaluated(trained):
         ["nres"],
         ["pes", "--normalize-observations"],
         ["pes", "--shortest-horizon", "7"],
+        ["pes", "--critic-discount", "0.9"],
     ],
     ids="-".join,
 )

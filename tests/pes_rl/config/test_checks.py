@@ -79,6 +79,14 @@ def test_whole_numbers_are_numbers():
     assert make_config("swimmer", "pes", sigma=1, threshold=-5).sigma == 1
 
 
+def test_a_critic_is_for_pes_alone_and_excludes_restarts_at_once():
+    config = make_config("swimmer", "pes", critic_discount=0.98)
+    assert config.critic_discount == 0.98
+    assert not config.restart_at_once  # a default of this task
+    with pytest.raises(ValueError, match=r"critic_discount=0\.98 has no mean"):
+        make_config("swimmer", "nres", critic_discount=0.98)
+
+
 def test_a_trace_decay_is_for_pes_alone():
     assert make_config("swimmer", "pes", trace_decay=0.8).trace_decay == 0.8
     with pytest.raises(ValueError, match=r"=0\.8 has no meaning for nres; .* use pes$"):
