@@ -7,14 +7,17 @@ an episode the values of b cancel, whatever b is: each value that is subtracted 
 very one that was added before. See "Control variates" in docs/estimators.md.
 
 b is linear in features of the state and predicts losses discounted by g a step. After
-each unroll of K steps it is fitted by least-squares temporal differences (LSTD; Bradtke
-and Barto 1996, Section 5.2, there for each step and without forgetting):
+each unroll of K steps it is fitted by least squares to what has come after each state,
+as LSTD(1) does without keeping episodes (Boyan 2002, "Technical Update: Least-Squares
+Temporal Difference Learning"; there for each step and without forgetting):
 
-    A <- f A + sum_i phi(s_i) (phi(s_i) - g^K phi(s'_i))^T,  phi(s'_i) = 0 after an end
-    c <- f c + sum_i phi(s_i) sum_k g^k L_ik
+    z_i <- g^K z_i + phi(s_i),                      z_i = 0 where an episode begins
+    A <- f A + sum_i z_i (phi(s_i) - g^K phi(s'_i))^T,  phi(s'_i) = 0 after an end
+    c <- f c + sum_i z_i sum_k g^k L_ik
     b(s) = w . phi(s),  w = (A + r n I)^-1 c
 
-n <- f n + N counts the unrolls that still weigh.
+n <- f n + N counts the unrolls that still weigh. LSTD(0), with z_i = phi(s_i), was
+tried: how it does depends on the discount, and with g = 1 it learned little.
 """
 
 from dataclasses import dataclass, replace
@@ -34,8 +37,8 @@ FORGETTING = 0.99
 RIDGE = 0.1
 """r: penalty of least squares, in units of the features' mean squares.
 
-Chosen with the discount 0.98 on seeds 52 to 56 of three MuJoCo tasks; 0.01 learned half
-as much on HalfCheetah, and the same on Swimmer and InvertedDoublePendulum.
+Chosen on seeds 54 to 56 of three MuJoCo tasks, with LSTD(0) and a discount of 0.98:
+0.01 learned half as much on HalfCheetah, and the same on the other two.
 """
 _RIDGE_OF_CONSTANT = 1e-5
 MAX_OBSERVATION = 1000
@@ -56,6 +59,7 @@ class Critic:
         count: n, a scalar.
         mean: Running mean of the states. # shape=(O + 1,)
         squares: Sum of squared distances from it. # shape=(O + 1,)
+        trace: z of each particle's running episode. # shape=(N, F)
     """
 
     value: jax.Array
@@ -65,17 +69,18 @@ class Critic:
     count: jax.Array
     mean: jax.Array
     squares: jax.Array
+    trace: jax.Array
 
     def adopt(self, before: "Critic") -> "Critic":
         """What `before` has learned, for these particles."""
-        return replace(before, value=self.value)
+        return replace(before, value=self.value, trace=self.trace)
 
 
 def check_critic_discount(discount: float | None) -> None:
     """Raise `ValueError` unless it is None or 0 < g <= 1."""
     if discount is not None and not 0 < discount <= 1:
         raise ValueError(
-            f"critic_discount={discount} must be above 0 and at most 1; use 0.99, for "
+            f"critic_discount={discount} must be above 0 and at most 1; use 0.995, for "
             "example"
         )
 
@@ -107,6 +112,7 @@ def make_critic(rollout: Rollout, particles: Particles) -> Critic:
         count=jnp.zeros(()),
         mean=jnp.zeros(size),
         squares=jnp.zeros(size),
+        trace=jnp.zeros((number, features)),
     )
 
 
@@ -176,14 +182,22 @@ def _fit(
     end = jnp.where(goes_on[:, None], _features(critic, after), 0.0)
     end = end * np.float32(discount**length)
     explained = _explained(loss + end @ critic.weights, start @ critic.weights, arrived)
-    matrix = FORGETTING * critic.matrix + start.T @ (start - end)
-    target = FORGETTING * critic.target + start.T @ loss
+    trace = np.float32(discount**length) * critic.trace + start
+    matrix = FORGETTING * critic.matrix + trace.T @ (start - end)
+    target = FORGETTING * critic.target + trace.T @ loss
     ridge = jnp.full(len(target), RIDGE).at[0].set(_RIDGE_OF_CONSTANT)
     damped = matrix + jnp.diag(ridge * critic.count)
     weights = jnp.linalg.solve(damped, target)
     # Where no particle has arrived yet, there is nothing to solve.
     weights = jnp.where(jnp.isfinite(weights).all(), weights, critic.weights)
-    return replace(critic, matrix=matrix, target=target, weights=weights), explained
+    fitted = replace(
+        critic,
+        matrix=matrix,
+        target=target,
+        weights=weights,
+        trace=jnp.where(goes_on[:, None], trace, 0.0),
+    )
+    return fitted, explained
 
 
 def _with_moments(critic: Critic, states: jax.Array, arrived: jax.Array) -> Critic:

@@ -37,7 +37,7 @@ AGENTS = ("es", "nres", "pes", "truncated-es")
 """In the order of the measurement: what the gradient is known by comes first."""
 
 TRACE_DECAYS = (0.0, 0.5, 0.8, 0.9, 1.0)
-USUAL_DISCOUNT = 0.98
+USUAL_DISCOUNT = 0.995
 """Of the critic that is measured where the run has none."""
 
 
@@ -82,7 +82,7 @@ class Signal:
     """lambda of pes; none takes 0, 0.5, 0.8, 0.9, 1 and the run's."""
     critic_discount: tuple[float, ...] = ()
     """Discounts of critics, with each of which pes is measured as well; none takes the
-    run's, or 0.98 where there are observations."""
+    run's, or 0.995 where there are observations."""
     num_pairs: int | None = None
     """Antithetic pairs of an update; None takes the run's."""
     sigma: float | None = None

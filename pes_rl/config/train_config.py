@@ -81,7 +81,7 @@ class TrainConfig:
     critic_discount: float | None = None
     """Discount in (0, 1] a step of a critic, which pes fits to the observations and
     takes off the losses; None for none. Unbiased with trace_decay=1; with less it takes
-    away bias, as far as the critic is right. 0.99 is usual."""
+    away bias, as far as the critic is right. 0.995 is usual."""
     orthogonal: bool = False
     """Make the pairs' perturbations of gpes, nres or es orthogonal: less variance."""
     pairs_per_chunk: int | None = None

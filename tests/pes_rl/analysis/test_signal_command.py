@@ -40,7 +40,7 @@ def test_the_command_measures_a_run(run, capsys):
     decays = [row["trace_decay"] for row in rows if row["agent"] == "pes"]
     assert decays == ["0", "0.5", "0.8", "0.9", "1"] * 4
     discounts = [row["critic_discount"] for row in rows if row["agent"] == "pes"]
-    assert discounts == [*[""] * 5, *["0.98"] * 5] * 2
+    assert discounts == [*[""] * 5, *["0.995"] * 5] * 2
     for row in rows:
         assert float(row["noise"]) > 0
         assert float(row["signal_low"]) <= float(row["signal_high"])
