@@ -26,8 +26,8 @@ from pes_rl.agents.core.chunks import chunk_size, in_chunks
 from pes_rl.agents.core.critic import (
     Critic,
     check_critic_discount,
+    critic_losses,
     critic_states,
-    criticise,
     make_critic,
 )
 from pes_rl.agents.core.estimator import (
@@ -182,9 +182,10 @@ class PES(PartialUnrollEstimator):
                 loss, std = shaped_loss(self, segment)
             if critic is not None:
                 states = (critic_states(rollout, p) for p in (before, after))
-                loss, critic, explained = criticise(
+                made, critic = critic_losses(
                     critic, *states, segment, self.critic_discount
                 )
+                loss, std, explained = made.delta, made.std, made.explained
             contributions, xi = pes_gradient(segment, xi, e, self.sigma, loss)
             report = describe(before, after, segment, contributions, xi, loss_std=std)
             report = replace(report, critic_explained=explained)

@@ -133,14 +133,31 @@ def critic_states(rollout: Rollout, particles: Particles) -> jax.Array:
     return jnp.concatenate([observation, (elapsed / limit)[:, None]], axis=1)
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CriticLosses:
+    """Losses of an unroll, changed by a critic.
+
+    Attributes:
+        delta: 0 for a particle that was lost. # shape=(N,)
+        std: Standard deviation of delta, over the others.
+        explained: Share of the variance of the critic's targets,
+            sum_k g^k L_k + g^K b(s'), that b(s) predicts, before the fit.
+    """
+
+    delta: jax.Array
+    std: jax.Array
+    explained: jax.Array
+
+
 @partial(jax.jit, static_argnames="discount")
-def criticise(
+def critic_losses(
     critic: Critic,
     before: jax.Array,
     after: jax.Array,
     segment: Segment,
     discount: float,
-) -> tuple[jax.Array, Critic, jax.Array]:
+) -> tuple[CriticLosses, Critic]:
     """The losses that take the place of the unroll's, and the critic after it.
 
     Args:
@@ -151,17 +168,17 @@ def criticise(
         discount: g.
 
     Returns:
-        (delta [N], critic, explained). delta is 0 for a particle that was lost.
-        explained is the share of the variance of the critic's targets,
-        sum_k g^k L_k + g^K b(s'), that b(s) predicts, before the fit.
+        (losses, critic after the unroll).
     """
     ended = jnp.asarray(segment.ended).any(0)
     arrived = jnp.asarray(segment.simulated[0])
     value = _features(critic, after) @ critic.weights
     loss, _ = split_loss(segment)
     delta = loss + jnp.where(ended, 0.0, value) - critic.value
+    delta = jnp.where(arrived, delta, 0.0)
+    std = jnp.where(arrived.any(), jnp.std(delta, where=arrived), 0.0)
     fitted, explained = _fit(critic, before, after, segment, discount)
-    return jnp.where(arrived, delta, 0.0), replace(fitted, value=value), explained
+    return CriticLosses(delta, std, explained), replace(fitted, value=value)
 
 
 def _fit(

@@ -50,9 +50,10 @@ class Report:
         observations: Moments of the observations that the particles acted on, where
             the rollout normalises them; else None.
         loss_std: Standard deviation of the losses or ranks that the estimate was made
-            from, where losses are shaped (see `shaped_loss`); else None.
+            from, where losses are shaped (see `shaped_loss`) or a critic changes them;
+            else None.
         critic_explained: Share of the variance of the critic's targets that it predicts
-            (see `criticise`); None without a critic.
+            (see `CriticLosses`); None without a critic.
     """
 
     particle_loss: Array

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 from pes_rl.agents import es_gradient, pes_gradient
 from pes_rl.agents.core.critic import (
     Critic,
+    critic_losses,
     critic_states,
-    criticise,
     make_critic,
 )
 from pes_rl.agents.core.perturbations import perturb, perturb_antithetic
@@ -185,7 +185,8 @@ class PESStream:
                 loss = split_loss(segment)[0]
             else:
                 states = (critic_states(rollout, p) for p in (before, after))
-                loss, critic, _ = criticise(critic, *states, segment, discount)
+                made, critic = critic_losses(critic, *states, segment, discount)
+                loss = made.delta
             losses.append(loss)
             fitted.append(critic)
         return jnp.stack(losses), tuple(fitted)

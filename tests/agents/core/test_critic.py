@@ -24,7 +24,7 @@ from sampling import (
 
 from pes_rl.agents import PES, AdaptiveSigma
 from pes_rl.agents.core import critic as critics
-from pes_rl.agents.core.critic import criticise, make_critic
+from pes_rl.agents.core.critic import critic_losses, make_critic
 from pes_rl.envs import DeviceRollout, Segment, make
 
 HORIZON, K, UNROLLS = 6, 2, 3
@@ -85,9 +85,10 @@ def test_losses_have_the_next_value_added_and_the_kept_one_taken_off():
     ended = [[0, 1, 0, 0], [0, 0, 1, 0]]
     simulated = np.array([[1, 1, 1, 0], [1, 0, 1, 0]], bool)
     segment = segment_of(loss, ended, simulated)
-    delta, critic, _ = criticise(critic, states, after, segment, 1.0)
+    losses, critic = critic_losses(critic, states, after, segment, 1.0)
     expected_delta = [5 + values[0] - 10, 2 - 20, 9 - 30, 0]
-    np.testing.assert_allclose(delta, expected_delta, rtol=1e-4)
+    np.testing.assert_allclose(losses.delta, expected_delta, rtol=1e-4)
+    np.testing.assert_allclose(losses.std, np.std(expected_delta[:3]), rtol=1e-4)
     np.testing.assert_allclose(critic.value, values, rtol=1e-4)
 
 
@@ -131,14 +132,14 @@ def test_it_learns_the_discounted_loss_to_go(discount):
         left = generator.integers(0, 11, 64)
         loss, ended, after = unroll(left)
         states = (float32(x[:, None] / 10) for x in (left, after))
-        _, critic, explained = criticise(
+        losses, critic = critic_losses(
             critic, *states, segment_of(loss, ended), discount
         )
     left = np.arange(11)
     found = critics._features(critic, float32(left[:, None] / 10)) @ critic.weights
     true = np.array([to_go(m) for m in left])
     np.testing.assert_allclose(found, true, atol=0.03 * true.max())
-    assert explained > 0.99
+    assert losses.explained > 0.99
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
