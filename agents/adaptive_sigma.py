@@ -55,7 +55,7 @@ class AdaptiveSigmaState:
         return jnp.sqrt(jnp.mean(self.sigma**2))
 
     def adopt(self, before: "AdaptiveSigmaState") -> "AdaptiveSigmaState":
-        """This first state with what `before` has learned beside theta."""
+        """This new state, with the sigmas of `before`, and its critic if it has one."""
         estimator = self.estimator
         if hasattr(estimator, "adopt"):
             estimator = estimator.adopt(before.estimator)

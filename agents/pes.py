@@ -69,7 +69,7 @@ class PESState:
     critic: Critic | None = None
 
     def adopt(self, before: "PESState") -> "PESState":
-        """This first state with what `before` has learned beside theta."""
+        """This new state, with the critic of `before`."""
         if self.critic is None or before.critic is None:
             return self
         return replace(self, critic=self.critic.adopt(before.critic))

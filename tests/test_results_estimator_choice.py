@@ -77,7 +77,8 @@ def test_the_table_counts_the_tasks_on_which_an_arm_is_close(summary):
 
 
 def test_the_figure_has_a_panel_a_task(summary, tmp_path):
-    arms = {"PES, lambda 0": 1.0, "PES, lambda 1": 2.0, "NRES": 3.0}
+    arms = {"PES, lambda 1": 2.0, "PES, lambda 0": 1.0, "NRES": 3.0}
+    arms |= {"PES, lambda 1, critic": 5.0, "PES, lambda 0, critic": 4.0}
     returns = {arm: np.full(3, value) for arm, value in arms.items()}
     rows = [
         *summary.task_rows("hopper", returns),
@@ -87,8 +88,8 @@ def test_the_figure_has_a_panel_a_task(summary, tmp_path):
     assert (tmp_path / "summary.png").stat().st_size > 0
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["Hopper", "Swimmer"]
-    heights = figure.axes[0].lines[0].get_ydata()
-    np.testing.assert_array_equal(heights, [1.0, 2.0])
+    lines = [box[0].get_ydata() for box in figure.axes[0].containers]
+    np.testing.assert_array_equal(lines, [[1.0, 2.0], [4.0, 5.0]])
 
 
 def test_what_is_kept_is_0_for_equal_members_1_for_independent_and_2_for_opposite(

@@ -3,8 +3,9 @@
     delta_i = L_i + b(s'_i) - b(s_i),    b = 0 where the episode has ended
 
 s_i is the state in which particle i's unroll began, s'_i that in which it ended. Over
-an episode the values of b cancel, whatever b is: each value that is subtracted is the
-very one that was added before. See "Control variates" in docs/estimators.md.
+an episode whose updates are scaled alike the values of b cancel, whatever b is: each
+value that is subtracted is the very one that was added before. See "Control variates"
+in docs/estimators.md.
 
 b is linear in features of the state and predicts losses discounted by g a step. After
 each unroll of K steps it is fitted by least squares to what has come after each state,
@@ -22,6 +23,7 @@ tried: how it does depends on the discount, and with g = 1 it learned little.
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +45,8 @@ Chosen on seeds 54 to 56 of three MuJoCo tasks, with LSTD(0) and a discount of 0
 _RIDGE_OF_CONSTANT = 1e-5
 MAX_OBSERVATION = 1000
 """Longest observation: A has the square of that many numbers."""
+_LARGEST = 1e15
+"""Entries of observations beyond it are cut, so that their squares are finite."""
 
 
 @jax.tree_util.register_dataclass
@@ -125,7 +129,9 @@ def critic_states(rollout: Rollout, particles: Particles) -> jax.Array:
     Raises:
         ValueError: If the particles have no observations.
     """
-    observation = jnp.asarray(rollout.observations(particles), jnp.float32)
+    with np.errstate(over="ignore"):  # in the cast of float64
+        observation = jnp.asarray(rollout.observations(particles), jnp.float32)
+    observation = jnp.clip(observation, -_LARGEST, _LARGEST)
     clock = particles.clock
     elapsed, limit = (
         jnp.asarray(steps, jnp.float32) for steps in (clock.elapsed, clock.limit)
@@ -170,51 +176,63 @@ def critic_losses(
     Returns:
         (losses, critic after the unroll).
     """
-    ended = jnp.asarray(segment.ended).any(0)
     arrived = jnp.asarray(segment.simulated[0])
+    goes_on = arrived & ~jnp.asarray(segment.ended).any(0)
     value = _features(critic, after) @ critic.weights
     loss, _ = split_loss(segment)
-    delta = loss + jnp.where(ended, 0.0, value) - critic.value
+    delta = loss + jnp.where(goes_on, value, 0.0) - critic.value
     delta = jnp.where(arrived, delta, 0.0)
-    std = jnp.where(arrived.any(), jnp.std(delta, where=arrived), 0.0)
-    fitted, explained = _fit(critic, before, after, segment, discount)
-    return CriticLosses(delta, std, explained), replace(fitted, value=value)
+    length = segment.loss.shape[0]
+    powers = jnp.asarray(discount ** np.arange(length), jnp.float32)
+    discounted = powers @ segment.loss
+    carry = np.float32(discount**length)
+    target = discounted + carry * jnp.where(goes_on, value, 0.0)
+    found = _features(critic, before) @ critic.weights
+    losses = CriticLosses(
+        delta,
+        jnp.where(arrived.any(), jnp.std(delta, where=arrived), 0.0),
+        _explained(target, found, arrived),
+    )
+    critic = _fit(critic, before, after, discounted, carry, arrived, goes_on)
+    return losses, replace(critic, value=value)
 
 
 def _fit(
     critic: Critic,
     before: jax.Array,
     after: jax.Array,
-    segment: Segment,
-    discount: float,
-) -> tuple[Critic, jax.Array]:
-    """(the critic with this unroll in its sums, share of variance explained)."""
-    arrived = jnp.asarray(segment.simulated[0])
-    goes_on = arrived & ~jnp.asarray(segment.ended).any(0)
+    loss: jax.Array,
+    carry: Any,
+    arrived: jax.Array,
+    goes_on: jax.Array,
+) -> Critic:
+    """The critic with this unroll in its sums.
+
+    Args:
+        critic, before, after: As in `critic_losses`.
+        loss: Discounted losses of the unroll. # shape=(N,)
+        carry: g^K.
+        arrived: Particles that were not lost. # shape=(N,)
+        goes_on: Those whose episode has not ended. # shape=(N,)
+    """
     critic = _with_moments(critic, before, arrived)
-    length = segment.loss.shape[0]
-    powers = jnp.asarray(discount ** np.arange(length), jnp.float32)
-    loss = jnp.where(arrived, powers @ segment.loss, 0.0)
+    loss = jnp.where(arrived, loss, 0.0)
     start = jnp.where(arrived[:, None], _features(critic, before), 0.0)
-    end = jnp.where(goes_on[:, None], _features(critic, after), 0.0)
-    end = end * np.float32(discount**length)
-    explained = _explained(loss + end @ critic.weights, start @ critic.weights, arrived)
-    trace = np.float32(discount**length) * critic.trace + start
+    end = carry * jnp.where(goes_on[:, None], _features(critic, after), 0.0)
+    trace = carry * critic.trace + start
     matrix = FORGETTING * critic.matrix + trace.T @ (start - end)
     target = FORGETTING * critic.target + trace.T @ loss
     ridge = jnp.full(len(target), RIDGE).at[0].set(_RIDGE_OF_CONSTANT)
-    damped = matrix + jnp.diag(ridge * critic.count)
-    weights = jnp.linalg.solve(damped, target)
+    weights = jnp.linalg.solve(matrix + jnp.diag(ridge * critic.count), target)
     # Where no particle has arrived yet, there is nothing to solve.
     weights = jnp.where(jnp.isfinite(weights).all(), weights, critic.weights)
-    fitted = replace(
+    return replace(
         critic,
         matrix=matrix,
         target=target,
         weights=weights,
         trace=jnp.where(goes_on[:, None], trace, 0.0),
     )
-    return fitted, explained
 
 
 def _with_moments(critic: Critic, states: jax.Array, arrived: jax.Array) -> Critic:

@@ -6,7 +6,8 @@ of the unsharded one: no device waits for another within it, and a shard stops w
 its particles have ended. Everything else is plain JAX on sharded arrays. In an update
 the devices exchange only sums over the population (above all the gradient, D numbers
 whatever N is) and, for each row of the log, the N losses. Estimators that rank
-particles or make perturbations orthogonal also exchange what they compare.
+particles or make perturbations orthogonal also exchange what they compare, and one with
+a critic the sums that the critic is fitted to.
 
 The random numbers do not depend on the number of devices. Sums over the population do,
 in their last bits, because float32 addition is not associative.

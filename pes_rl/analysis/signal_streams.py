@@ -50,8 +50,13 @@ class Setting:
 
     @property
     def is_unbiased(self) -> bool:
-        """Whether its mean is the gradient of a smoothed loss, up to a factor."""
-        return self.agent != "truncated-es" and self.trace_decay in (None, 1)
+        """Whether its mean is the gradient of a smoothed loss, up to a factor.
+
+        Not with a critic, whose fit goes on while it is measured.
+        """
+        if self.agent == "truncated-es" or self.critic_discount is not None:
+            return False
+        return self.trace_decay in (None, 1)
 
     def __str__(self) -> str:
         if self.agent == "es":

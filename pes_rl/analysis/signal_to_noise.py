@@ -185,8 +185,8 @@ class Signal:
         if not decays:
             own_decay = {config.trace_decay} if config.agent == "pes" else set()
             decays = tuple(sorted({*TRACE_DECAYS, *own_decay}))
-        discounts = self._critic_discounts(subject)
         agents = [a for a in AGENTS if a in (self.agent or AGENTS)]
+        discounts = self._critic_discounts(subject) if "pes" in agents else (None,)
         if not rollout.can_copy and "truncated-es" in agents:
             if self.agent:
                 raise ValueError(
@@ -211,16 +211,20 @@ class Signal:
         return Plan(config.env, streams, pairs, sigma, own)
 
     def _critic_discounts(self, subject: TrainedSubject) -> tuple[float | None, ...]:
-        """None for no critic, and the discounts of critics."""
-        if self.critic_discount:
-            return None, *self.critic_discount
-        if subject.config.critic_discount is not None:
-            return None, subject.config.critic_discount
+        """None for no critic, and the discounts of critics.
+
+        Raises:
+            ValueError: If critics are asked for where there can be none.
+        """
+        own = subject.config.critic_discount
+        wanted = self.critic_discount or (() if own is None else (own,))
         try:
             make_critic(subject.rollout, subject.rollout.reset(jax.random.key(0), 1))
         except ValueError:  # There are no observations, or too long ones.
+            if wanted:
+                raise
             return (None,)
-        return None, USUAL_DISCOUNT
+        return None, *(wanted or (USUAL_DISCOUNT,))
 
     def _report(self, plan: Plan, measured: list[Measured]) -> None:
         """Print and write what is known."""

@@ -6,6 +6,7 @@ They are arrays and JSON; loading one executes nothing from the file.
 import dataclasses
 import mmap
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -170,24 +171,28 @@ def _check_structure(tree: Any, like: TrainState) -> None:
 
 
 def _present(like: Any, tree: Any) -> Any:
-    """`like` with dicts for its dataclasses, less fields that an older pes_rl had not.
+    """`like` without the fields that are None and that an older pes_rl did not have.
 
-    These are None in `like`, which has the arrays of the checkpoint's tree.
+    A dataclass that lacks fields so is a dict of the others; everything else stays.
+    `like` has the arrays of the checkpoint's tree.
     """
-    if not dataclasses.is_dataclass(like):
+    if not dataclasses.is_dataclass(like) or not isinstance(tree, Mapping):
         return like
-    return {
-        field.name: _present(getattr(like, field.name), tree[field.name])
-        for field in dataclasses.fields(like)
-        if field.name in tree
+    parts = {
+        field.name: getattr(like, field.name) for field in dataclasses.fields(like)
     }
+    if any(part is not None and name not in tree for name, part in parts.items()):
+        return like  # A state of the user's own, with fields that are no arrays.
+    kept = {n: _present(part, tree[n]) for n, part in parts.items() if n in tree}
+    changed = any(kept.get(name) is not part for name, part in parts.items())
+    return kept if changed or len(kept) < len(parts) else like
 
 
 def _completed(read: Any, like: Any) -> Any:
     """The inverse of `_present`."""
-    if not dataclasses.is_dataclass(like) or isinstance(like, type):
+    if not isinstance(read, dict) or isinstance(like, dict):
         return read
-    parts = {k: _completed(part, getattr(like, k)) for k, part in read.items()}
+    parts = {name: _completed(part, getattr(like, name)) for name, part in read.items()}
     return dataclasses.replace(like, **parts)
 
 

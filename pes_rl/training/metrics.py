@@ -41,8 +41,8 @@ COLUMNS: dict[str, str] = {
     "hides the gradient.",
     "pes/accumulator_norm": "Mean norm of the particles' accumulators; 0 for agents "
     "without them.",
-    "pes/critic_explained": "Share of the variance of the loss to go that the critic "
-    "predicts; with critic_discount.",
+    "pes/critic_explained": "Share of the variance of its targets that the critic "
+    "predicts, which contain its own values; with critic_discount.",
     "pes/ended_share": "Episodes that ended, in shares of the particles, in an update.",
     "pes/dropped_simulations": "Simulations that diverged, since the start.",
     "pes/lost_workers": "Ray workers lost, since the start.",

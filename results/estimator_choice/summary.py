@@ -72,6 +72,7 @@ def task_rows(task: str, returns: Returns) -> list[Row]:
             "highest": round(float(seeds.max()), 1),
             "ratio": round(float(means[i] / means.max()), 3),
             "close": round(float(close[i]), 3),
+            "is_best": int(i == means.argmax()),
         }
         for i, (arm, seeds) in enumerate(returns.items())
     ]
@@ -79,8 +80,8 @@ def task_rows(task: str, returns: Returns) -> list[Row]:
 
 def make_table(rows: Sequence[Row]) -> str:
     """Markdown: estimators down, tasks across, the highest mean of each in bold."""
-    tasks = list(dict.fromkeys(str(row["task"]) for row in rows))
-    arms = list(dict.fromkeys(str(row["arm"]) for row in rows))
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
     cells = {(row["task"], row["arm"]): row for row in rows}
     head = ["estimator", *(TASKS[task] for task in tasks), "close to the best on"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -97,13 +98,13 @@ def _cell(row: Row) -> str:
     mean, low, high = (
         f"{float(row[key]):.{digits}f}" for key in ("mean", "low", "high")
     )
-    mean = f"**{mean}**" if row["ratio"] == 1 else mean
+    mean = f"**{mean}**" if row["is_best"] else mean
     return f"{mean} ({low} to {high}); {row['close']:.2f}"
 
 
 def draw(path: Path, rows: Sequence[Row]) -> Figure:
     """A panel a task: mean and interval against lambda, the others as lines."""
-    tasks = list(dict.fromkeys(str(row["task"]) for row in rows))
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
     figure = Figure(figsize=(3.4 * len(tasks), 4.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     for number, task in enumerate(tasks, 1):
@@ -117,26 +118,35 @@ def draw(path: Path, rows: Sequence[Row]) -> Figure:
 
 
 def _draw_task(axes: Axes, title: str, rows: Sequence[Row]) -> None:
-    dial = sorted(
-        (float(str(row["arm"]).split("lambda ")[1]), row)
-        for row in rows
-        if "lambda" in str(row["arm"])
-    )
-    places = range(len(dial))
-    means, lows, highs = (
-        np.array([float(row[key]) for _, row in dial])
-        for key in ("mean", "low", "high")
-    )
-    ends = (means - lows, highs - means)
-    axes.errorbar(places, means, ends, fmt="o-", capsize=3, label="PES, by lambda")
-    others = [row for row in rows if "lambda" not in str(row["arm"])]
-    for color, row in enumerate(others, 1):
-        axes.axhline(float(row["mean"]), color=f"C{color}", label=str(row["arm"]))
+    for color, critic in enumerate((False, True)):
+        dial = [
+            row
+            for row in rows
+            if "lambda" in row["arm"] and ("critic" in row["arm"]) == critic
+        ]
+        dial.sort(key=_trace_decay)
+        means, lows, highs = (
+            np.array([float(row[key]) for row in dial]) for key in _INTERVAL
+        )
+        ends = (means - lows, highs - means)
+        places = np.arange(len(dial)) + 0.08 * color
+        label = "PES with a critic" if critic else "PES"
+        style = {"fmt": "o-", "capsize": 3, "color": f"C{color}", "label": label}
+        axes.errorbar(places, means, ends, **style)
+        if dial:
+            axes.set_xticks(places, [f"{_trace_decay(row):g}" for row in dial])
+    others = [row for row in rows if "lambda" not in row["arm"]]
+    for color, row in enumerate(others, 2):
+        axes.axhline(float(row["mean"]), color=f"C{color}", label=row["arm"])
         ends = float(row["low"]), float(row["high"])
         axes.axhspan(*ends, color=f"C{color}", alpha=0.12, linewidth=0)
-    axes.set_xticks(list(places), [f"{value:g}" for value, _ in dial])
     axes.set_xlabel("lambda")
     axes.set_title(title)
+
+
+def _trace_decay(row: Row) -> float:
+    """Lambda of an arm such as "PES, lambda 0.5, critic"."""
+    return float(row["arm"].partition("lambda ")[2].partition(",")[0])
 
 
 def main() -> None:

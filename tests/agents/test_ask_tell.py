@@ -182,6 +182,8 @@ def test_estimators_and_states_that_do_not_fit_are_refused():
         AskTell(PES(2, 4, 0.1), [], horizon=4)
     with pytest.raises(ValueError, match="use restart_at_once=False"):
         AskTell(PES(3, 2, 0.1, restart_at_once=True), THETA)
+    with pytest.raises(ValueError, match="critic_discount needs observations"):
+        AskTell(PES(3, 2, 0.1, critic_discount=0.9), THETA)
     with pytest.raises(ValueError, match="pes-analytic differentiates"):
         AskTell(PESAnalytic(3, 2, 0.1), THETA, HORIZON)
     with pytest.raises(ValueError, match="es plays whole episodes"):

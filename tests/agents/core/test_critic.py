@@ -73,6 +73,17 @@ def test_a_state_is_the_observation_and_the_share_of_the_time_limit():
     assert found.tolist() == [[3, 4, 0.25], [5, 6, 0.5]]
 
 
+def test_what_is_beyond_float32_is_cut_and_leaves_the_others_alone():
+    observation = np.array([[1e300], [-1e30], [0.5], [-0.5]])
+    states = critics.critic_states(Seen(observation), clocked(np.zeros((4, 1))))
+    assert states[:, 0].tolist() == pytest.approx([1e15, -1e15, 0.5, -0.5])
+    critic = make_critic(Seen(observation), clocked(np.zeros((4, 1))))
+    segment = segment_of(np.ones((2, 4)), np.zeros((2, 4)))
+    for _ in range(3):
+        losses, critic = critic_losses(critic, states, states, segment, 0.9)
+        assert np.isfinite(losses.delta).all() and np.isfinite(critic.value).all()
+
+
 def test_losses_have_the_next_value_added_and_the_kept_one_taken_off():
     """Not after an end; and a particle that was lost counts for nothing."""
     states = float32([[0.0], [0.2], [0.6], [1.0]])

@@ -74,6 +74,14 @@ def test_critics_are_the_run_s_or_those_that_are_asked_for(run, tmp_path, capsys
     rows = read_rows(tmp_path / "signal.csv")
     found = list(dict.fromkeys(row["critic_discount"] for row in rows))
     assert found == ["", "0.5", "1"]
+    problem = tmp_path / "problem"
+    options = "--env unrolled:toy-regression --agent pes --total-timesteps 800"
+    assert train.main([*options.split(), "--logdir", str(problem)]) == 0
+    capsys.readouterr()
+    assert (
+        analyze.main(["signal", "--run", str(problem), "--critic-discount", "1"]) == 2
+    )
+    assert "critic_discount needs observations" in capsys.readouterr().err
 
 
 def test_ctrl_c_keeps_what_was_measured(run, tmp_path, monkeypatch, capsys):

@@ -144,6 +144,39 @@ def test_a_checkpoint_from_before_a_field_of_the_state_is_read(run, field):
         np.testing.assert_array_equal(ours, theirs)
 
 
+# A state of a user's own: a dataclass whose parts have no names for JAX.
+Pair = dataclasses.make_dataclass("Pair", ["left", "right"])
+jax.tree_util.register_pytree_node(
+    Pair, lambda pair: ((pair.left, pair.right), None), lambda _, parts: Pair(*parts)
+)
+
+
+def test_states_of_users_that_are_dataclasses_are_read(run):
+    """Also from before a field of the estimator's state."""
+    plain = like = assemble_like(run)
+    own = Pair(jnp.arange(3.0), jnp.ones((4, 2)))
+    estimator = like.estimator
+    particles = dataclasses.replace(estimator.particles, state=own)
+    estimator = dataclasses.replace(estimator, particles=particles)
+    like = dataclasses.replace(like, estimator=estimator)
+    older = dataclasses.replace(like, estimator=without(estimator, "critic"))
+    checkpoints = Checkpoints(run / "checkpoints")
+    _, counters = checkpoints.restore(240, plain)
+    for steps, state in ((250, like), (260, older)):
+        checkpoints.save(state, dataclasses.replace(counters, timesteps=steps))
+        found, _ = checkpoints.restore(steps, like)
+        assert jax.tree.structure(found) == jax.tree.structure(like)
+        for ours, theirs in zip(*map(jax.tree.leaves, (found, like)), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    checkpoints.close()
+
+
+def assemble_like(run):
+    """A state as the run's checkpoints hold it."""
+    theta = jnp.asarray(load_policy(run, "last").theta)
+    return assemble(read_config(run)).learner.init(theta, jax.random.key(0))
+
+
 def test_a_checkpoint_that_is_not_there_is_named(run, capsys):
     shown = refusal(run / "checkpoints" / "120", capsys)
     assert "holds no checkpoint 120, only [80, 160, 240]" in shown
