@@ -156,6 +156,8 @@ class CriticLosses:
     explained: jax.Array
 
 
+# A GPU's quicker products have three digits, too few for least squares.
+@jax.default_matmul_precision("highest")
 @partial(jax.jit, static_argnames="discount")
 def critic_losses(
     critic: Critic,

@@ -153,6 +153,16 @@ def test_it_learns_the_discounted_loss_to_go(discount):
     assert losses.explained > 0.99
 
 
+@pytest.fixture
+def few_features(monkeypatch):
+    """Any b will do, and this is the quickest."""
+    monkeypatch.setattr(critics, "NUM_WAVES", 4)
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.usefixtures("few_features")
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_pes_with_a_critic_is_unbiased_whatever_it_has_learned(name):
     """Over whole episodes: it moves in every update and knows little at first."""
