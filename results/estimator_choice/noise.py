@@ -167,7 +167,7 @@ def draw(path: Path, rows: list[Row], stage: str) -> None:
                 *zip(*points, strict=True), "o-", color=f"C{color}", label=estimator
             )
         axes.axhline(1, color="grey", linewidth=0.8)
-        axes.set_ylim(0, 1.3)
+        axes.set_ylim(0, 2.1)
         axes.set_title(task)
         axes.set_xlabel("age of the episode in steps")
     figure.axes[0].set_ylabel("Var(L+ - L-) / (Var(L+) + Var(L-))")
