@@ -18,7 +18,7 @@ Temporal Difference Learning"; there for each step and without forgetting):
     b(s) = w . phi(s),  w = (A + r n I)^-1 c
 
 n <- f n + N counts the unrolls that still weigh. LSTD(0), with z_i = phi(s_i), was
-tried: how it does depends on the discount, and with g = 1 it learned little.
+tried: how it does depends on the discount, and on HalfCheetah g = 1 failed.
 """
 
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ from pes_rl.envs.rollout.episodes import Segment, split_loss
 NUM_WAVES = 128
 """Random features: cosines of projections of the state."""
 FORGETTING = 0.99
-"""f: what an unroll keeps of the sums before it, so that b follows theta."""
+"""f: what an update keeps of the sums before it, so that b follows theta."""
 RIDGE = 0.1
 """r: penalty of least squares, in units of the features' mean squares.
 

@@ -79,9 +79,10 @@ class TrainConfig:
     """Factor between 0 and 1 by which pes multiplies its accumulators in each unroll.
     Biased below 1, with less variance; 0 sees the effects within an unroll alone."""
     critic_discount: float | None = None
-    """Discount in (0, 1] a step of a critic, which pes fits to the observations and
-    takes off the losses; None for none. Unbiased with trace_decay=1; with less it takes
-    away bias, as far as the critic is right. 0.995 is usual."""
+    """Discount in (0, 1] a step, such as 0.995, of the critic of pes: a prediction of
+    the losses to come from the observation, which is subtracted from the losses. None
+    for no critic. Unbiased over an episode with trace_decay=1; below 1 it takes away
+    bias, as far as the critic is right."""
     orthogonal: bool = False
     """Make the pairs' perturbations of gpes, nres or es orthogonal: less variance."""
     pairs_per_chunk: int | None = None

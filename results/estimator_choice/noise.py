@@ -1,4 +1,4 @@
-"""Where an estimator's noise comes from: members that drift apart, rare large pairs.
+"""The members of a pair and the pairs: how alike losses are, how large estimates.
 
     python results/critics/policies.py
     python results/estimator_choice/noise.py [--tasks hopper ...] [--stages middle ...]
@@ -8,8 +8,9 @@ and noise.png. With L+ and L- the losses of a pair's members in one unroll:
 
     kept  =  Var(L+ - L-) / (Var(L+) + Var(L-)),  at each age of the episode
 
-is 0 where the members' losses move together and all that pairs have in common cancels,
-1 where they are independent, so that nothing does. Unrolls count in which both members
+With L+ = m + d and L- = m - d it is 2 Var(d) / (Var(m) + Var(d)): 0 where all is in
+common and cancels, 1 where the members are independent or m and d vary alike, 2 where
+nothing is in common. Unrolls count in which both members
 are at that age. tail is the share of the sum of squared norms of the pairs' estimates
 that the largest hundredth of them has, over all ages.
 """
