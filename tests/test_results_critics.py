@@ -13,7 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from counting import device_rollout
-from recurrent import SIGMA, SYSTEMS, THETA, A, B, W, expected, float32
+from recurrent import (
+    SIGMA,
+    SYSTEMS,
+    THETA,
+    A,
+    B,
+    W,
+    effects_of_unrolls,
+    expected,
+    float32,
+)
 
 from pes_rl.analysis.signal_streams import PESStream, TruncatedESStream
 from pes_rl.analysis.signal_sums import measure
@@ -113,16 +123,7 @@ def test_the_exact_critic_removes_the_bias_and_all_noise_but_that_of_its_unroll(
         K, SIGMA, (0.0, 1.0), critics=("none", "exact"), values=exact
     )
     found = last(rollout, float32(THETA), stream, 20)
-    effects = np.array(
-        [
-            sum(
-                W[t] @ np.linalg.matrix_power(A, t - s) @ B
-                for s in range(K * u, K * (u + 1))
-                for t in range(s, HORIZON)
-            )
-            for u in range(UNROLLS)
-        ]
-    )
+    effects = effects_of_unrolls(K, HORIZON)
     plain, _, critic, _ = found.means.estimates
     assert np.abs(z_scores(critic, effects.mean(0))).max() < 5
     assert np.abs(z_scores(plain, effects.mean(0))).max() > 8

@@ -10,9 +10,10 @@ and noise.png. With L+ and L- the losses of a pair's members in one unroll:
 
 With L+ = m + d and L- = m - d it is 2 Var(d) / (Var(m) + Var(d)): 0 where all is in
 common and cancels, 1 where the members are independent or m and d vary alike, 2 where
-nothing is in common. Unrolls count in which both members
-are at that age. tail is the share of the sum of squared norms of the pairs' estimates
-that the largest hundredth of them has, over all ages.
+nothing is in common. Unrolls count in which both members are at that age.
+
+tail is the share of the sum of squared norms of the pairs' estimates that the largest
+hundredth of them has, over all ages.
 """
 
 import argparse

@@ -73,6 +73,19 @@ def influence(age: int) -> np.ndarray:
     return np.linalg.matrix_power(A, age) @ B
 
 
+def effects_of_unrolls(truncation_length: int, horizon: int) -> np.ndarray:
+    """Gradients of the linear system's later losses by each unroll's perturbation.
+
+    Returns:
+        # shape=(horizon / truncation_length, D)
+    """
+    by_step = [
+        sum(W[t] @ influence(t - tau) for t in range(tau, horizon))
+        for tau in range(horizon)
+    ]
+    return np.array(by_step).reshape(-1, truncation_length, THETA.size).sum(1)
+
+
 def step_gradients(
     system: Recurrent,
     t: int,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from counting import device_rollout
 from jax import lax
-from recurrent import SIGMA, SYSTEMS, THETA, A, B, W, expected, float32
+from recurrent import SIGMA, SYSTEMS, THETA, effects_of_unrolls, expected, float32
 from sampling import (
     MAX_SIGMAS,
     ObservedRollout,
@@ -153,13 +153,21 @@ def test_it_learns_the_discounted_loss_to_go(discount):
     assert losses.explained > 0.99
 
 
-@pytest.fixture
-def few_features(monkeypatch):
-    """Any b will do, and this is the quickest."""
-    monkeypatch.setattr(critics, "NUM_WAVES", 4)
-    jax.clear_caches()
-    yield
-    jax.clear_caches()
+def with_constant(name, value):
+    """A fixture that compiles with another value of a constant of the critic."""
+
+    @pytest.fixture
+    def changed(monkeypatch):
+        monkeypatch.setattr(critics, name, value)
+        jax.clear_caches()
+        yield
+        jax.clear_caches()
+
+    return changed
+
+
+few_features = with_constant("NUM_WAVES", 4)  # Any b will do, and this is the quickest.
+small_penalty = with_constant("RIDGE", 0.01)
 
 
 @pytest.mark.usefixtures("few_features")
@@ -201,14 +209,6 @@ def test_it_is_unbiased_where_theta_decides_when_episodes_end():
     assert np.abs(difference).mean() > 0.1 * plain.std(0).mean()
 
 
-@pytest.fixture
-def small_penalty(monkeypatch):
-    monkeypatch.setattr(critics, "RIDGE", 0.01)
-    jax.clear_caches()
-    yield
-    jax.clear_caches()
-
-
 @pytest.mark.usefixtures("small_penalty")
 def test_a_good_critic_leaves_the_noise_of_the_own_unroll_and_no_bias():
     """A linear loss, lambda = 0: mean g_u, and (D + 1) |g_u|^2 a pair for the noise.
@@ -228,16 +228,7 @@ def test_a_good_critic_leaves_the_noise_of_the_own_unroll_and_no_bias():
     state = pes.init(rollout, theta, jax.random.key(1))
     _, (draws, explained) = jax.jit(lambda s: lax.scan(update, s, keys))(state)
     draws = np.asarray(draws[warm:], float).reshape(-1, UNROLLS, THETA.size)
-    effects = np.array(
-        [
-            sum(
-                W[t] @ np.linalg.matrix_power(A, t - s) @ B
-                for s in range(K * u, K * (u + 1))
-                for t in range(s, HORIZON)
-            )
-            for u in range(UNROLLS)
-        ]
-    )
+    effects = effects_of_unrolls(K, HORIZON)
     single = expected(SYSTEMS["linear"], K, UNROLLS, HORIZON, trace_decay=0.0)
     bias, without = (np.abs(m - effects).max() for m in (draws.mean(0), single))
     assert bias < 0.15 * without
