@@ -121,32 +121,67 @@ def _change(
     gradient: jax.Array,
     means: jax.Array,
 ) -> jax.Array:
-    """What is subtracted from a tensor of weights.
-
-    Products with a side of a few entries are slow on a CPU. Those of the first and of
-    the last layer are written out, so that XLA joins them to what is around them.
-    """
+    """What is subtracted from a tensor of weights."""
     parts = [part.reshape(-1, weight.size) for part in (gradient, weight, means)]
     features = [row for part in parts for row in part]
     scales = jnp.concatenate([_scales(part) for part in parts])
-    (first, first_bias), *hidden = rule
+    (first, first_bias), *layers = rule
     # The time is the same for all weights, so its part of the sums is computed once.
     shared = time @ first[NUM_WEIGHT_FEATURES:] + first_bias
     scaled = first[:NUM_WEIGHT_FEATURES] * scales[:, None]
-    x: Any = shared[:, None]
-    for row, feature in zip(scaled, features, strict=True):
-        x = x + row[:, None] * feature[None]
-    for weights, bias in hidden[:-1]:
+    x: Any = _first_layer(scaled, shared, features)
+    for weights, bias in layers[:-1]:
         x = weights.T @ jax.nn.relu(x) + bias[:, None]
-    for weights, bias in hidden[-1:]:
-        units = jax.nn.relu(x)
-        x = [
-            sum((w * unit for w, unit in zip(column, units, strict=True)), start=b)
-            for column, b in zip(weights.T, bias, strict=True)
-        ]
+    for weights, bias in layers[-1:]:
+        x = _last_layer(weights, bias, jax.nn.relu(x))
     direction, size = x
     change = STEP_SIZE * direction * jnp.exp(STEP_SIZE * size)
     return change.reshape(weight.shape)
+
+
+# Products with a side of a few entries are slow on a CPU. Those of the first and of the
+# last layer are written out, so that XLA joins them to what is around them. Their
+# derivatives are products as usual: written out as well, XLA takes twice the time to
+# compile the gradient, and twice to compute it.
+
+
+@jax.custom_jvp
+def _first_layer(
+    weights: jax.Array, bias: jax.Array, features: list[jax.Array]
+) -> jax.Array:
+    """Sums of the first units from a list of features. # shape=(units, n)."""
+    x: Any = bias[:, None]
+    for row, feature in zip(weights, features, strict=True):
+        x = x + row[:, None] * feature[None]
+    return x
+
+
+@_first_layer.defjvp
+def _first_layer_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (weights, _, features), (d_weights, d_bias, d_features) = primals, tangents
+    change = d_weights.T @ jnp.stack(features) + weights.T @ jnp.stack(d_features)
+    return _first_layer(*primals), change + d_bias[:, None]
+
+
+@jax.custom_jvp
+def _last_layer(
+    weights: jax.Array, bias: jax.Array, units: jax.Array
+) -> list[jax.Array]:
+    """Outputs of the last layer, each # shape=(n,)."""
+    outputs: Any = [
+        sum((w * unit for w, unit in zip(column, units, strict=True)), start=b)
+        for column, b in zip(weights.T, bias, strict=True)
+    ]
+    return outputs
+
+
+@_last_layer.defjvp
+def _last_layer_jvp(
+    primals: Any, tangents: Any
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    (weights, _, units), (d_weights, d_bias, d_units) = primals, tangents
+    change = d_weights.T @ units + weights.T @ d_units + d_bias[:, None]
+    return _last_layer(*primals), list(change)
 
 
 def _scales(features: jax.Array) -> jax.Array:

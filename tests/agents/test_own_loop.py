@@ -15,8 +15,6 @@ from recurrent import SIGMA, THETA, Ending, float32
 from pes_rl.agents import ES, NRES, PES, TruncatedES
 from pes_rl.envs import DeviceRollout
 
-pytestmark = pytest.mark.user_compilation
-
 UPDATES, SEEDS = 4, 3
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 ROLLOUT = DeviceRollout(Ending(curvature=0.5), horizon=5)

@@ -21,8 +21,6 @@ from pes_rl.envs.closed_form.swimmer_model import read_chain
 from pes_rl.envs.mujoco.environment import MujocoEnvironment
 from pes_rl.envs.mujoco.tasks import ASSETS, TASKS, load_model
 
-pytestmark = pytest.mark.user_compilation
-
 TASK = TASKS["swimmer"]
 HINGES = [3, 4]
 

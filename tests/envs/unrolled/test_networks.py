@@ -3,13 +3,16 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from unrolling import unroll
 
 from pes_rl.envs.unrolled.learned_optimizer import LearnedOptimizer
 from pes_rl.envs.unrolled.lr_schedule import LearningRateSchedule
 from pes_rl.envs.unrolled.mlp_hyperparameters import MLPHyperparameters
+from pes_rl.envs.unrolled.update_rule import UpdateRule
 
 
 def minibatches(problem: Any, state: Any, t: int) -> list[list[tuple[Any, int]]]:
@@ -176,6 +179,27 @@ def test_learned_optimizer_is_the_recurrence():
         assert losses[t] == pytest.approx(
             loss_of(layers, test, "training-loss"), rel=CLOSE
         )
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("hidden_sizes", [(), (3,), (3, 2)])
+def test_derivatives_of_an_update_rule_are_those_of_differences(hidden_sizes):
+    """Forwards and backwards; two of its layers have derivatives of their own."""
+    rule = UpdateRule(hidden_sizes)
+    random = np.random.default_rng(0)
+    weights, gradient = (
+        [jnp.asarray(random.normal(size=shape)) for shape in ((2, 3), (2,))]
+        for _ in range(2)
+    )
+
+    def update(theta, scale):
+        scaled = jax.tree.map(lambda g: scale * g, gradient)
+        state = rule.update(theta, rule.init(weights), scaled, weights)[1]
+        return rule.update(theta, state, gradient, weights)[0]
+
+    theta = jnp.asarray(random.normal(size=len(rule.parameter_names)))
+    theta = theta.at[-2:].set(jnp.array([30.0, 500.0]))  # steps large enough to see
+    check_grads(jax.jit(update), (theta, jnp.float64(2)), 1, rtol=1e-5, atol=1e-7)
 
 
 def test_random_search_has_the_published_bounds():

@@ -22,8 +22,6 @@ from pes_rl.studies import runner
 from pes_rl.studies.study import read_study
 from pes_rl.training.lockstep import run_alone, run_together
 
-pytestmark = pytest.mark.user_compilation
-
 IN_DEFAULT = ("pes, at once", "es", "truncated-es")
 """Every loop of the engine."""
 
