@@ -25,8 +25,9 @@ from recurrent import (
     float32,
 )
 
-from pes_rl.analysis.signal_streams import PESStream, TruncatedESStream
+from pes_rl.analysis.signal_pes import PESStream
 from pes_rl.analysis.signal_sums import measure
+from pes_rl.analysis.signal_truncated_es import TruncatedESStream
 from pes_rl.envs import DeviceRollout
 
 STUDY = Path(__file__).parents[1] / "results" / "critics"

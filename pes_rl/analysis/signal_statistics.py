@@ -32,7 +32,7 @@ from dataclasses import astuple, dataclass, replace
 import numpy as np
 from scipy.stats import t as student
 
-from pes_rl.analysis.signal_streams import Setting
+from pes_rl.analysis.signal_stream import Setting
 from pes_rl.analysis.signal_sums import Measured
 
 CONFIDENCE = 0.95

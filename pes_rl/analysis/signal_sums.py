@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pes_rl.analysis.signal_streams import Setting, State, Stream, Update
+from pes_rl.analysis.signal_stream import Setting, State, Stream, Update
 from pes_rl.envs import Particles, Rollout
 
 

@@ -16,16 +16,13 @@ from pes_rl.agents.core.estimator import (
     check_trace_decay,
     check_truncation_length,
 )
+from pes_rl.analysis.signal_nres import NRESStream
+from pes_rl.analysis.signal_pes import PESStream
 from pes_rl.analysis.signal_report import write_report
 from pes_rl.analysis.signal_statistics import estimates, is_reference, make_replicates
-from pes_rl.analysis.signal_streams import (
-    NRESStream,
-    PESStream,
-    Setting,
-    Stream,
-    TruncatedESStream,
-)
+from pes_rl.analysis.signal_stream import Setting, Stream
 from pes_rl.analysis.signal_sums import Measured, measure
+from pes_rl.analysis.signal_truncated_es import TruncatedESStream
 from pes_rl.analysis.signal_verdict import decide
 from pes_rl.analysis.trained_subject import TrainedSubject, load_subject
 from pes_rl.config.train_config import TrainConfig, make_config

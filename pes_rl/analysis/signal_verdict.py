@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pes_rl.analysis.signal_statistics import Estimate, Replicates
-from pes_rl.analysis.signal_streams import Setting
+from pes_rl.analysis.signal_stream import Setting
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from critic_values import Critics
 from pes_rl.analysis.output import Row
 from pes_rl.analysis.signal_report import csv_row
 from pes_rl.analysis.signal_statistics import Estimate, Replicates
-from pes_rl.analysis.signal_streams import Setting
+from pes_rl.analysis.signal_stream import Setting
 
 MIN_COSINE, MIN_TIMES = 0.9, 2.0
 """What the issue asks of a setting that pays."""

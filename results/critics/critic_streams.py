@@ -19,16 +19,9 @@ from critic_values import Observe, observation_of
 
 from pes_rl.agents import es_gradient
 from pes_rl.agents.core.perturbations import perturb_antithetic
-from pes_rl.analysis.signal_streams import (
-    PESStream,
-    Setting,
-    State,
-    TruncatedESStream,
-    Update,
-    _decayed_parts,
-    _of_chains,
-    _of_pairs,
-)
+from pes_rl.analysis.signal_pes import PESStream, decayed_parts
+from pes_rl.analysis.signal_stream import Setting, State, Update, update_of_pairs
+from pes_rl.analysis.signal_truncated_es import TruncatedESStream, update_of_chains
 from pes_rl.envs import Rollout, Segment
 from pes_rl.envs.rollout.episodes import split_loss
 
@@ -91,10 +84,10 @@ class CriticStream(PESStream):
         )
         decays = jnp.array(self.trace_decays, jnp.float32)
         delta = _with_values(segment, end) - start
-        parts, accumulators = _decayed_parts(
+        parts, accumulators = decayed_parts(
             segment, accumulators, decays, e, self.sigma, delta
         )
-        return _of_pairs(parts, segment), (after, (accumulators, critics))
+        return update_of_pairs(parts, segment), (after, (accumulators, critics))
 
 
 @dataclass(frozen=True)
@@ -147,7 +140,7 @@ def _of_critics(
 
     def of_one(loss: jax.Array) -> Update:
         parts = es_gradient(loss, perturbation, sigma)
-        return _of_chains(parts, segment, mean_segment)
+        return update_of_chains(parts, segment, mean_segment)
 
     made = jax.vmap(of_one)(_with_values(segment, end))
     return replace(made, estimates=made.estimates[:, 0])

@@ -26,8 +26,9 @@ from critic_values import Critics, fit, record
 from policies import BUDGETS, FOLDER, STAGES
 
 from pes_rl.analysis.output import write_csv
+from pes_rl.analysis.signal_nres import NRESStream
 from pes_rl.analysis.signal_statistics import estimates, make_replicates
-from pes_rl.analysis.signal_streams import NRESStream, Stream
+from pes_rl.analysis.signal_stream import Stream
 from pes_rl.analysis.signal_sums import Measured, Sums, measure
 from pes_rl.analysis.trained_subject import TrainedSubject, load_subject
 from pes_rl.config.train_config import make_config

@@ -13,14 +13,12 @@ from counting import ROLLOUTS
 from recurrent import SIGMA, SYSTEMS, THETA, Ending, float32, step_gradients
 from sampling import ObservedRollout
 
+from pes_rl.analysis.signal_nres import NRESStream
+from pes_rl.analysis.signal_pes import PESStream
 from pes_rl.analysis.signal_statistics import estimates, make_replicates
-from pes_rl.analysis.signal_streams import (
-    NRESStream,
-    PESStream,
-    Setting,
-    TruncatedESStream,
-)
+from pes_rl.analysis.signal_stream import Setting
 from pes_rl.analysis.signal_sums import measure
+from pes_rl.analysis.signal_truncated_es import TruncatedESStream
 from pes_rl.analysis.signal_verdict import decide
 from pes_rl.envs import DeviceRollout
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from pes_rl.analysis import signal_statistics
 from pes_rl.analysis.signal_statistics import estimates, make_replicates
-from pes_rl.analysis.signal_streams import Setting
+from pes_rl.analysis.signal_stream import Setting
 from pes_rl.analysis.signal_sums import Measured, Sums
 from pes_rl.analysis.signal_verdict import decide
 
