@@ -11,7 +11,8 @@ from typing import Any
 
 import jax
 
-from pes_rl.assembly.assemble import Assembly, assemble
+from pes_rl.assembly.assemble import assemble
+from pes_rl.assembly.assembly import Assembly
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs.names import is_in_jax
 from pes_rl.learner.evaluation import Evaluation

@@ -11,7 +11,8 @@ import gymnasium
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from pes_rl.agents import AGENTS
-from pes_rl.assembly.assemble import Environments, assemble
+from pes_rl.assembly.assemble import assemble
+from pes_rl.assembly.assembly import Environments
 from pes_rl.assembly.factories import make_environment
 from pes_rl.config.checks import check_resumed
 from pes_rl.config.defaults import default_agent

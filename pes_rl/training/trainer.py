@@ -10,7 +10,8 @@ from typing import IO, Literal
 import jax
 import numpy as np
 
-from pes_rl.assembly.assemble import Assembly, assemble
+from pes_rl.assembly.assemble import assemble
+from pes_rl.assembly.assembly import Assembly
 from pes_rl.config.adaptive import budget_warning
 from pes_rl.config.train_config import TrainConfig
 from pes_rl.envs import EngineLost
