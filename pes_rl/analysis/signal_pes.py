@@ -111,6 +111,14 @@ def decayed_parts(
 ) -> tuple[jax.Array, jax.Array]:
     """`pes_gradient` for each of B losses and of L decays.
 
+    Args:
+        segment: Unroll of N particles.
+        accumulators: Before it. # shape=(L, N, D)
+        decays: lambda of each. # shape=(L,)
+        perturbation: # shape=(N, D)
+        sigma: Its standard deviation.
+        losses: # shape=(B, N)
+
     Returns:
         (parts [B L, N, D], accumulators [L, N, D]).
     """
